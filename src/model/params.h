@@ -1,0 +1,24 @@
+/* params.json: every size of the model. Checked against docs/contract bounds; nothing is assumed. Immutable. */
+#ifndef SUR_MODEL_PARAMS_H
+#define SUR_MODEL_PARAMS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sur_tower { /* encoder or decoder */
+    int dim, n_layers, head_dim, hidden_dim, n_heads, n_kv_heads;
+    int window;       /* key j is seen by query i when 0 <= i - j < window */
+    double rope_theta, norm_eps;
+};
+
+struct sur_params {
+    struct sur_tower encoder, decoder;
+    int vocab_size, ada_dim;
+    int n_mels, downsample; /* 4 encoder frames make one row */
+    double log_mel_max;     /* global_log_mel_max */
+};
+
+/* Parses the text of params.json (n_bytes, not necessarily terminated). SUR_ERR_MODEL names the key that is wrong. */
+int sur_params_parse(struct sur_params *params, const char *json, size_t n_bytes);
+
+#endif

@@ -1,0 +1,29 @@
+/* A safetensors file, mapped read-only. The header is hostile until proven otherwise: see docs/contract's bounds.
+ * Views point into the map and live as long as it. Any thread may read after open. */
+#ifndef SUR_MODEL_SAFETENSORS_H
+#define SUR_MODEL_SAFETENSORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum sur_dtype { SUR_BF16, SUR_F16, SUR_F32, SUR_DTYPE_OTHER };
+
+struct sur_tensor {
+    const char *name;
+    enum sur_dtype dtype;
+    int n_dims;
+    int64_t shape[8];
+    const void *data;   /* in the map; even address, no other alignment promised */
+    uint64_t n_bytes;
+};
+
+struct sur_safetensors;
+
+/* Maps the file and checks the whole header; reads no tensor. SUR_ERR_MODEL, SUR_ERR_MEMORY. */
+int sur_safetensors_open(struct sur_safetensors **file, const char *path);
+void sur_safetensors_close(struct sur_safetensors **file);
+const struct sur_tensor *sur_safetensors_find(const struct sur_safetensors *file, const char *name); /* NULL: none */
+/* The header alone, for the fuzzer: checks json against a data part of data_bytes at data. Same errors. */
+int sur_safetensors_parse(struct sur_safetensors **file, const char *json, size_t json_bytes, const void *data, uint64_t data_bytes);
+
+#endif

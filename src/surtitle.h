@@ -1,0 +1,202 @@
+/*
+ * surtitle: captions while somebody speaks.
+ *
+ * This is the library's only public header, and its manual. It includes nothing of the project, so every part of
+ * the project may include it.
+ *
+ * A model (weights, vocabulary, backend) is opened once and shared by any number of sessions. A session turns one
+ * stream of samples into tokens, text and groups of words, for ever: neither silence nor an end-of-sequence token
+ * ends it.
+ *
+ * Threads. Three groups of calls may run at the same time on one session, one thread in each group:
+ *   feed    sur_session_feed, sur_session_skip, sur_session_finish
+ *   encode  sur_session_encode
+ *   decode  sur_session_decode, sur_session_poll
+ * sur_session_stop may come from any thread and from a signal handler. sur_session_run stands for encode and decode
+ * together. Which thread does what, how samples arrive and how busy the machine is never change a bit of the result.
+ *
+ * Times are counted in samples at 16 kHz from the first sample fed. Text is valid UTF-8 without control characters.
+ *
+ * A whole program:
+ *
+ *   struct sur_model_options mo;  sur_model_options_init(&mo);  mo.dir = "models/demo";
+ *   struct sur_session_options so;  sur_session_options_init(&so);
+ *   struct sur_model *m = NULL;  struct sur_session *s = NULL;  struct sur_event e;
+ *   if (sur_model_open(&m, &mo) || sur_session_create(&s, m, &so)) { puts(sur_error_text()); ... }
+ *   while ((n = read(...)) > 0) {
+ *       for (size_t i = 0; i < n; ) { i += sur_session_feed(s, pcm + i, n - i); sur_session_run(s);
+ *           while (sur_session_poll(s, &e) == SUR_OK) if (e.type == SUR_EVENT_TOKEN) fputs(e.text, stdout); }
+ *   }
+ *   sur_session_finish(s);
+ *   do { r = sur_session_run(s); while (sur_session_poll(s, &e) == SUR_OK) ...; } while (r == SUR_OK);
+ *   sur_session_destroy(&s);  sur_model_close(&m);
+ */
+#ifndef SURTITLE_H
+#define SURTITLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SUR_VERSION "0.1.0"
+#define SUR_API __attribute__((visibility("default")))
+
+enum { SUR_RATE = 16000, SUR_TOKEN_SAMPLES = 1280, SUR_TOP = 4 };
+
+/* What calls return. Every failure also leaves one line in sur_error_text() of the calling thread. */
+enum sur_status {
+    SUR_OK = 0,
+    SUR_AGAIN = -1,       /* nothing to do now: feed more, or poll first */
+    SUR_END = -2,         /* finished: the last token is out */
+    SUR_STOPPED = -3,     /* sur_session_stop was called */
+    SUR_ERR_ARGUMENT = -4,/* the caller asked for something that does not exist */
+    SUR_ERR_MEMORY = -5,  /* allocation failed */
+    SUR_ERR_IO = -6,      /* reading or writing failed */
+    SUR_ERR_MODEL = -7,   /* checkpoint missing, damaged, or not this architecture */
+    SUR_ERR_BACKEND = -8, /* no usable backend, or the device failed */
+    SUR_ERR_FORMAT = -9,  /* input that is not what it says it is */
+};
+
+SUR_API const char *sur_version(void);
+/* The line that explains the last failure in this thread; "" if none. Valid until the thread's next failure. */
+SUR_API const char *sur_error_text(void);
+
+/* error: something is lost or stops. warn: it goes on, not as asked. info: once a run. debug: for developers. */
+enum sur_log_level { SUR_LOG_ERROR, SUR_LOG_WARN, SUR_LOG_INFO, SUR_LOG_DEBUG };
+typedef void (*sur_log_fn)(void *user, enum sur_log_level level, const char *line);
+/* One log for the process; lines above max are dropped; fn NULL drops all (the default). May be called from any of
+ * the library's threads, one line a call, without a newline. Set it before the first model is opened. */
+SUR_API void sur_set_log(enum sur_log_level max, sur_log_fn fn, void *user);
+
+/* ---- model ---------------------------------------------------------------------------------------------------- */
+
+enum sur_backend_kind { SUR_BACKEND_AUTO, SUR_BACKEND_CUDA, SUR_BACKEND_CPU };
+enum sur_kv_type { SUR_KV_FP16, SUR_KV_FP32 };
+enum sur_cpu_level { SUR_CPU_AUTO, SUR_CPU_PLAIN, SUR_CPU_AVX2, SUR_CPU_AVX512 };
+
+struct sur_model_options {
+    const char *dir;               /* folder with params.json, tekken.json, consolidated.safetensors; required */
+    enum sur_backend_kind backend; /* auto: CUDA if it is usable, else the CPU, with the reason in the log */
+    enum sur_kv_type kv;           /* how keys and values are kept */
+    enum sur_cpu_level cpu;        /* instruction set of the CPU backend; auto: the best that the processor has */
+    int threads;                   /* CPU workers; 0: cores of the affinity mask, at most 16 */
+};
+
+struct sur_model;
+
+SUR_API void sur_model_options_init(struct sur_model_options *options);
+/* On success *model is the caller's, to close after its sessions. On failure *model is NULL.
+ * SUR_ERR_MODEL, SUR_ERR_BACKEND, SUR_ERR_MEMORY, SUR_ERR_ARGUMENT. */
+SUR_API int sur_model_open(struct sur_model **model, const struct sur_model_options *options);
+SUR_API void sur_model_close(struct sur_model **model);
+SUR_API const char *sur_model_backend(const struct sur_model *model); /* "cpu" or "cuda" */
+SUR_API int sur_model_delay_ms(const struct sur_model *model);        /* the checkpoint's default delay */
+/* SUR_OK if delay_ms can be used: 80 to 1200 in steps of 80, or 2400. */
+SUR_API int sur_delay_check(int delay_ms);
+
+/* ---- session -------------------------------------------------------------------------------------------------- */
+
+enum sur_sample_format { SUR_S16LE, SUR_F32LE };
+enum sur_session_mode {
+    SUR_LIVE,  /* encodes one token (80 ms) a pass: lowest delay */
+    SUR_WHOLE, /* encodes 64 tokens a pass: for files; the same result, sooner */
+};
+enum sur_resampler_kind {
+    SUR_RESAMPLE_SOXR,  /* soxr HQ: files, pipes */
+    SUR_RESAMPLE_SPEEX, /* speexdsp quality 8: constant 5 ms, for microphones */
+};
+
+struct sur_session_options {
+    int delay_ms;                     /* 0: the checkpoint's */
+    int rate;                         /* Hz of what is fed, 1000 to 768000 */
+    int channels;                     /* 1 to 64; averaged before resampling */
+    enum sur_sample_format format;    /* interleaved, little-endian; s16 / 32768; f32 that is not finite counts as 0 */
+    enum sur_session_mode mode;
+    enum sur_resampler_kind resampler;
+    int buffer_ms;                    /* how much may be fed ahead of encode; 0: 10,000 */
+    const int32_t *force;             /* teacher forcing: ids fed back instead of its own, from step 0; NULL: none. */
+    size_t n_force;                   /* Copied. Steps past the last feed back their own. */
+};
+
+struct sur_session;
+
+SUR_API void sur_session_options_init(struct sur_session_options *options); /* live, 16 kHz mono s16le, soxr */
+SUR_API int sur_session_create(struct sur_session **session, struct sur_model *model,
+                               const struct sur_session_options *options);
+SUR_API void sur_session_destroy(struct sur_session **session);
+
+/* Copies up to n_frames frames (one sample of each channel) and returns how many it took: fewer when the buffer is
+ * full. Never blocks, allocates or fails. After sur_session_finish it takes none. */
+SUR_API size_t sur_session_feed(struct sur_session *session, const void *frames, size_t n_frames);
+/* Says that n_samples (at 16 kHz) were lost here, for the reason `why` (a SUR_SKIP_*): what comes next is joined without a seam, and the
+ * clock advances. SUR_AGAIN when too many skips wait. */
+enum sur_skip_reason { SUR_SKIP_LAG, SUR_SKIP_GAP, SUR_SKIP_DEVICE };
+SUR_API int sur_session_skip(struct sur_session *session, int64_t n_samples, enum sur_skip_reason why);
+/* No more samples: the tail is padded so that every word said comes out. */
+SUR_API void sur_session_finish(struct sur_session *session);
+
+/* Encodes up to max_tokens tokens. SUR_OK: some were encoded. SUR_AGAIN: nothing to encode, or decode is behind.
+ * SUR_END: all is encoded. */
+SUR_API int sur_session_encode(struct sur_session *session, int max_tokens);
+/* Runs up to max_steps decoder steps. SUR_OK: at least one was run (or the prompt). SUR_AGAIN: nothing encoded waits,
+ * or events must be polled first. SUR_END: the last step is out. */
+SUR_API int sur_session_decode(struct sur_session *session, int max_steps);
+/* encode and decode until nothing can be done. SUR_OK: something was done. */
+SUR_API int sur_session_run(struct sur_session *session);
+SUR_API void sur_session_stop(struct sur_session *session);
+
+struct sur_alternative {
+    int32_t id;
+    float ratio;       /* its probability over the best's, 0 to 1 */
+    const char *text;  /* UTF-8; "" for special tokens */
+};
+
+enum sur_event_type {
+    SUR_EVENT_TOKEN, /* one decoder step */
+    SUR_EVENT_GROUP, /* a group of words closed */
+    SUR_EVENT_SKIP,  /* time that was not heard */
+    SUR_EVENT_END,   /* the last event of the session */
+};
+
+struct sur_event {
+    enum sur_event_type type;
+    int64_t t0, t1;   /* GROUP, SKIP: from, to. TOKEN: of its group as known so far. END: both the end. */
+    int64_t step;     /* TOKEN: from 0. END: how many steps there were. */
+    int32_t id;       /* TOKEN */
+    int special;      /* TOKEN: not text: a pad, a marker, an end */
+    float margin;     /* TOKEN: best logit minus the second */
+    enum sur_skip_reason why; /* SKIP */
+    int64_t skipped;  /* END: samples skipped in all */
+    const char *piece;      /* TOKEN: the vocabulary's bytes, or the special token's name */
+    size_t piece_bytes;
+    const char *text;       /* TOKEN: the text that this step completed, often ""; GROUP: its text */
+    int n_alternatives;     /* TOKEN: the runners-up, best first, n <= SUR_TOP - 1. */
+    struct sur_alternative alternatives[SUR_TOP - 1];
+};
+
+/* Takes the oldest event. SUR_OK, or SUR_AGAIN when there is none. Its pointers are valid until the next poll on
+ * this session. */
+SUR_API int sur_session_poll(struct sur_session *session, struct sur_event *event);
+/* A file descriptor that is readable while sur_session_poll would return an event; owned by the session. */
+SUR_API int sur_session_fd(const struct sur_session *session);
+
+struct sur_session_stats {
+    int64_t fed_samples;      /* at 16 kHz, as far as the encoder has drawn them */
+    int64_t tokens_encoded, steps;
+    int64_t encode_ns, decode_ns, prefill_ns; /* wall time inside the backend */
+    int64_t skipped_samples;
+};
+SUR_API void sur_session_get_stats(const struct sur_session *session, struct sur_session_stats *stats);
+
+/* For tests and for finding faults: copies an inner stage of what has been computed last. "rows": adapter rows
+ * [n, dim] not yet overwritten (at most 256), from row `first`; "logits": [vocab] of the last step.
+ * Returns how many floats were written, or a negative status. */
+SUR_API int64_t sur_session_stage(struct sur_session *session, const char *which, int64_t first, float *out, size_t max);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
