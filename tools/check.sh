@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# tools/check.sh [--full]: builds surtitle and runs its tests; docs/testing.md says what each proves.
+#   quick   suites unit, golden, cli, house: under 5 minutes on 2 cores
+#   --full  also the long suite, the quick suites under ASan and UBSan, the fuzzers (10 s each), builds with every
+#           warning an error (gcc, clang) and one with everything optional left out: under 45 minutes
+# Builds lie in build-check*/ and are kept. Ends with one line, "N passed, N failed, N skipped", over all that ran;
+# the status is non-zero when anything failed or nothing passed.
+set -uo pipefail
+export LC_ALL=C.UTF-8
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+full=
+case ${1:-} in
+'') ;;
+--full) full=--full ;;
+*)
+    echo 'usage: tools/check.sh [--full]' >&2
+    exit 2
+    ;;
+esac
+passed=0 failed=0 skipped=0 failures=()
+
+# step NAME COMMAND...: a build; one pass or one failure.
+step() {
+    local name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1)) failures+=("$name")
+        return 1
+    fi
+}
+
+# build FOLDER OPTION...: configures and builds build-FOLDER; CC is the caller's.
+build() {
+    local dir=$root/build-$1
+    shift
+    if [ -f "$dir/build.ninja" ]; then
+        meson configure "$dir" "$@" || rm -rf "$dir"
+    fi
+    if ! [ -f "$dir/build.ninja" ]; then
+        rm -rf "$dir"
+        meson setup "$dir" "$root" "$@" || return 1
+    fi
+    ninja -C "$dir"
+}
+
+# suite FOLDER ARGUMENT...: meson test in build-FOLDER, counted from the log that it writes.
+suite() {
+    local dir=$root/build-$1 log status counts p f s
+    log=$dir/meson-logs/testlog.json
+    printf '\n== tests in build-%s\n' "$*"
+    shift
+    rm -f "$log"
+    meson test -C "$dir" --no-rebuild --print-errorlogs "$@" </dev/null
+    status=$?
+    counts=$(python3 - "$log" <<'PYTHON'
+import json, sys
+passed = failed = skipped = 0
+try:
+    for line in open(sys.argv[1], encoding="utf-8"):
+        result = json.loads(line)["result"]
+        passed += result in ("OK", "EXPECTEDFAIL")
+        skipped += result == "SKIP"
+        failed += result not in ("OK", "EXPECTEDFAIL", "SKIP")
+except OSError:
+    pass
+print(passed, failed, skipped)
+PYTHON
+    ) || counts='0 0 0'
+    read -r p f s <<<"$counts"
+    # a run that broke off, or found nothing to run, is a failure of its own
+    if [ "$status" -ne 0 ] && [ "$f" -eq 0 ] || [ $((p + f + s)) -eq 0 ]; then f=$((f + 1)); fi
+    [ "$f" -eq 0 ] || failures+=("tests in $(basename "$dir")")
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+quick() {
+    step 'build' build check || return
+    suite check --no-suite long
+}
+
+sanitized() {
+    step 'build with ASan and UBSan' build check-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+        -Db_lundef=false -Dc_args=-fno-sanitize-recover=all || return
+    ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+        suite check-asan --no-suite long --no-suite house --timeout-multiplier 6
+}
+
+fuzzers() {
+    CC=clang step 'build the fuzzers' build check-fuzz -Dfuzz=true -Db_lundef=false -Dbuildtype=debugoptimized || return
+    suite check-fuzz --suite fuzz
+}
+
+werror() {
+    local cc
+    for cc in gcc clang; do
+        if command -v $cc >/dev/null; then
+            CC=$cc step "build with $cc, warnings are errors" build check-werror-$cc --werror
+        else
+            echo "no $cc here: its build is skipped"
+            skipped=$((skipped + 1))
+        fi
+    done
+}
+
+minimal() {
+    step 'build without anything optional' build check-minimal -Dauto_features=disabled || return
+    suite check-minimal --suite unit --suite cli
+}
+
+if step 'set-up' "$root/tools/setup.sh" $full; then
+    passed=$((passed - 1)) # being there is no test
+    quick
+    if [ -n "$full" ]; then
+        werror
+        minimal
+        sanitized
+        fuzzers
+        if [ -f "$root/build-check/build.ninja" ]; then suite check --suite long; fi
+    fi
+fi
+
+printf '\n'
+for name in "${failures[@]}"; do echo "failed: $name"; done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

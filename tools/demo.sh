@@ -1,0 +1,14 @@
+#!/bin/sh
+# tools/demo.sh [OPTION...]: builds surtitle and captions the bundled clip at the speed of speech with the bundled
+# model. Options go to surtitle. Captions are standard output, all else standard error.
+set -eu
+export LC_ALL=C.UTF-8
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=$root/build
+
+"$root/tools/setup.sh"
+{
+    [ -f "$build/build.ninja" ] || meson setup "$build" "$root"
+    ninja -C "$build" src/cli/surtitle
+} >&2
+exec "$build/src/cli/surtitle" --pace "$@" "$root/models/demo/clip.wav"
