@@ -89,7 +89,8 @@ sanitized() {
 }
 
 fuzzers() {
-    CC=clang step 'build the fuzzers' build check-fuzz -Dfuzz=true -Db_lundef=false -Dbuildtype=debugoptimized || return
+    CC=clang step 'build the fuzzers' build check-fuzz -Dfuzz=true -Dbuildtype=debugoptimized \
+        -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all || return
     suite check-fuzz --suite fuzz
 }
 
