@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# tools/download_model.sh [--dir DIR] [--revision REV] [--dry-run]
+# Fetches Voxtral-Mini-4B-Realtime-2602 (Mistral AI, Apache-2.0; 8.9 GB) from Hugging Face to where surtitle looks for
+# it: $XDG_DATA_HOME/surtitle/model (default ~/.local/share/surtitle/model). Run again, it goes on where it stopped.
+#
+# What is checked, and against what:
+#   pinned here     how many bytes of tensors consolidated.safetensors holds
+#   not pinned      commit, sizes and sums: the host's own words over https, from its API (lfs.sha256; for a small file
+#                   its git blob id). They prove that what arrived is what the host has, not who made it. What was
+#                   used is printed; --revision takes a commit that you trust.
+# All files come from one commit. A file has its own name only once it has passed; until then it ends in .part.
+set -euo pipefail
+export LC_ALL=C
+
+host=https://huggingface.co
+repo=mistralai/Voxtral-Mini-4B-Realtime-2602
+files=(params.json tekken.json consolidated.safetensors)
+tensor_bytes=8859358720
+revision=main
+dir=${XDG_DATA_HOME:-${HOME:?}/.local/share}/surtitle/model
+dry_run=
+
+fail() {
+    echo "download_model.sh: $*" >&2
+    exit 1
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --dir | --revision)
+        [ $# -ge 2 ] || fail "$1 needs a value"
+        if [ "$1" = --dir ]; then dir=$2; else revision=$2; fi
+        shift 2
+        ;;
+    --dry-run)
+        dry_run=1
+        shift
+        ;;
+    *)
+        echo 'usage: tools/download_model.sh [--dir DIR] [--revision REV] [--dry-run]' >&2
+        exit 2
+        ;;
+    esac
+done
+[[ $revision =~ ^[A-Za-z0-9._-]+$ ]] || fail "not a revision: $revision"
+
+# Bytes free where a folder is or will be.
+free_bytes() {
+    local at=$1
+    while [ ! -d "$at" ]; do at=$(dirname "$at"); done
+    df -Pk "$at" | awk 'NR == 2 { printf "%.0f\n", $4 * 1024 }'
+}
+
+size_of() { if [ -f "$1" ]; then stat -c %s "$1"; else echo 0; fi; }
+
+# Prints a line "FILE COMMIT SIZE SUM" a file; SUM has 64 digits (SHA-256) or 40 (git blob id).
+metadata() {
+    curl --silent --show-error --fail --proto '=https' --tlsv1.2 --retry 5 \
+        "$host/api/models/$repo/revision/$revision?blobs=true" | python3 -c '
+import json, re, sys
+info = json.load(sys.stdin)
+known = {f["rfilename"]: f for f in info["siblings"]}
+for name in sys.argv[1:]:
+    f = known[name]
+    commit, size, sum = info["sha"], int(f["size"]), (f.get("lfs") or {}).get("sha256") or f["blobId"]
+    assert re.fullmatch("[0-9a-f]{40}", commit) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", sum) and 0 < size < 1 << 40
+    print(name, commit, size, sum)' "$@" 2>/dev/null
+}
+
+# sum_matches FILE SIZE SUM
+sum_matches() {
+    local sum
+    if [ ${#3} -eq 64 ]; then
+        sum=$(sha256sum <"$1")
+    else
+        sum=$({ printf 'blob %s\0' "$2" && cat "$1"; } | sha1sum)
+    fi
+    [ "${sum%% *}" = "$3" ]
+}
+
+# fetch FILE COMMIT SIZE SUM
+fetch() {
+    local to=$dir/$1 part=$dir/$1.part header
+    if [ "$(size_of "$part")" -gt "$3" ]; then rm -f "$part"; fi
+    if [ "$(size_of "$part")" -lt "$3" ]; then
+        curl --fail --location --proto '=https' --proto-redir '=https' --tlsv1.2 --retry 5 --continue-at - \
+            --output "$part" "$host/$repo/resolve/$2/$1" || fail "$1: broken off; run it again to go on"
+    fi
+    [ "$(size_of "$part")" -eq "$3" ] || fail "$1: $(size_of "$part") bytes came, $3 were promised; run it again"
+    if ! sum_matches "$part" "$3" "$4"; then
+        rm -f "$part"
+        fail "$1: its sum is not the host's ($4); it was deleted"
+    fi
+    if [ "$1" = consolidated.safetensors ]; then
+        header=$(od -A n -t u8 -N 8 --endian=little "$part" | tr -d ' ')
+        [ "$(size_of "$part")" = $((8 + header + tensor_bytes)) ] || fail "$1: not $tensor_bytes bytes of tensors"
+    fi
+    mv "$part" "$to"
+    echo "$1: $3 bytes, sum $4"
+}
+
+if [ -n "$dry_run" ]; then
+    echo "to:      $dir ($(free_bytes "$dir") bytes free)"
+    for file in "${files[@]}"; do echo "from:    $host/$repo/resolve/$revision/$file"; done
+    echo "checks:  size and sum as $host says; $tensor_bytes bytes of tensors"
+    exit 0
+fi
+
+for command in curl python3; do
+    command -v "$command" >/dev/null || fail "$command is missing: apt-get install ca-certificates $command"
+done
+lines=$(metadata "${files[@]}") || fail "$host does not say commit, size and sum of the files of $repo at $revision"
+mkdir -p "$dir"
+plan=() need=0
+while read -r file commit size sum; do
+    if [ "$(size_of "$dir/$file")" -eq "$size" ]; then
+        echo "$file: is there"
+        continue
+    fi
+    plan+=("$file $commit $size $sum")
+    need=$((need + size - $(size_of "$dir/$file.part")))
+done <<<"$lines"
+[ "$(free_bytes "$dir")" -gt "$need" ] || fail "$dir: $need bytes are needed, $(free_bytes "$dir") are free"
+for entry in ${plan[@]+"${plan[@]}"}; do
+    # shellcheck disable=SC2086 # four words without blanks
+    fetch $entry
+done
+echo "the model is in $dir"
