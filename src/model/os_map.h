@@ -1,0 +1,20 @@
+/* A whole file mapped read-only. If it is cut while mapped, touching what is gone raises SIGBUS: the first map installs
+ * a handler that then writes one line to standard error and leaves with status 1; a SIGBUS anywhere else goes to the
+ * handler that was there before. Any thread may open, close and read. */
+#ifndef SUR_MODEL_OS_MAP_H
+#define SUR_MODEL_OS_MAP_H
+
+#include <stdint.h>
+
+struct sur_map {
+    const void *data; /* page-aligned; NULL: not mapped */
+    uint64_t n_bytes;
+    int slot; /* in the handler's list */
+};
+
+/* Maps a regular file of 1 to max_bytes bytes and reads none of it. On failure *map is zeroed. SUR_ERR_MODEL,
+ * SUR_ERR_MEMORY; the line begins with the last part of path. */
+int sur_map_open(struct sur_map *map, const char *path, uint64_t max_bytes);
+void sur_map_close(struct sur_map *map); /* takes a zeroed one, leaves one */
+
+#endif
