@@ -1,0 +1,68 @@
+"""The examples of README.md and docs/*.md do what they show. Arguments: source folder, program.
+
+A fenced block marked ```console is run: each line "$ COMMAND" by sh from the source folder with the program in PATH as
+surtitle, and what is shown below it is compared with standard output; "..." stands for anything in a line, and alone
+in a line for any lines. A command with nothing below it must end with 0. Blocks marked otherwise are not run.
+77: models/demo holds no weights yet."""
+import glob, os, re, subprocess, sys, tempfile
+
+
+def blocks(text):
+    """Yields (line number, command, expected lines) of the ```console blocks."""
+    inside, current = False, None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("```"):
+            if current:
+                yield current
+            inside, current = line.strip() == "```console", None
+        elif inside and line.startswith("$ "):
+            if current:
+                yield current
+            current = (number, line[2:], [])
+        elif inside and current:
+            current[2].append(line)
+
+
+def pattern(expected):
+    parts = []
+    for line in expected:
+        parts.append(r"(?:.*\n)*?" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + r"\n")
+    return re.compile("".join(parts))
+
+
+def matches(expected, output):
+    return not expected or pattern(expected).fullmatch(output) is not None
+
+
+def selftest():
+    example = list(blocks("x\n```console\n$ a b\none\n...\n$ c\n```\n```sh\n$ d\n```\n"))
+    assert example == [(3, "a b", ["one", "..."]), (6, "c", [])], example
+    assert matches(["one", "..."], "one\ntwo\nthree\n") and matches(["a...z"], "abz\n") and matches([], "x\n")
+    assert not matches(["one"], "one\ntwo\n") and not matches(["a...z"], "abc\n") and not matches(["one"], "")
+
+
+def main(root, program):
+    selftest()
+    if not os.path.exists(os.path.join(root, "models/demo/consolidated.safetensors")):
+        print("no demo model to run the examples with")
+        return 77
+    ran, bad = 0, 0
+    with tempfile.TemporaryDirectory() as box:
+        os.symlink(os.path.abspath(program), os.path.join(box, "surtitle"))
+        env = dict(os.environ, PATH=box + ":" + os.environ["PATH"], XDG_DATA_HOME=box, XDG_DATA_DIRS=box, TMPDIR=box)
+        for path in [os.path.join(root, "README.md"), *sorted(glob.glob(os.path.join(root, "docs", "*.md")))]:
+            with open(path, encoding="utf-8") as f:
+                text = f.read()
+            for number, command, expected in blocks(text):
+                ran += 1
+                r = subprocess.run(["sh", "-c", command], cwd=root, env=env, stdin=subprocess.DEVNULL,
+                                   capture_output=True, text=True, timeout=120)
+                if (r.returncode and not expected) or not matches(expected, r.stdout):
+                    bad += 1
+                    print(f"{os.path.relpath(path, root)}:{number}: $ {command}\nends with {r.returncode} and prints\n"
+                          f"{r.stdout}{r.stderr}")
+    print(f"{ran} examples run, {bad} differ")
+    return 1 if bad or not ran else 0
+
+
+sys.exit(main(*sys.argv[1:3]))

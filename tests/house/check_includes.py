@@ -1,0 +1,80 @@
+"""Include direction: a file includes only what lies below it (docs/architecture.md). Arguments: the source folder.
+
+Layers of the library, lowest first; a layer sees itself and those below it. The program sees surtitle.h, util and its
+own folders, so that it proves what the library's header is worth."""
+import os, re, sys
+
+LAYERS = ["util", "core", "backends", "join"]
+
+
+def layer_of(path):
+    """Name of the layer that a file of src/ belongs to; "program" for what is not in the library."""
+    if path.startswith(("sink/", "cli/")) or re.match(r"audio/(source|wav|microphone)", path):
+        return "program"
+    folder = path.split("/")[0] if "/" in path else ""
+    return {"util": "util", "audio": "core", "text": "core", "model": "core", "cpu": "backends", "gpu": "backends",
+            "": "join"}[folder]
+
+
+def allowed(path, header):
+    if header == "surtitle.h":
+        return True
+    mine, its = layer_of(path), layer_of(header)
+    if mine == "program":
+        return its in ("program", "util")
+    if its == "program":
+        return False
+    if mine == "backends" and its == "backends":  # cpu and gpu do not know each other
+        return path.split("/")[0] == header.split("/")[0]
+    if path.startswith(("audio/", "text/")) and header.startswith(("audio/", "text/", "model/")):
+        return path.split("/")[0] == header.split("/")[0]
+    return LAYERS.index(its) <= LAYERS.index(mine)
+
+
+def includes(path):
+    with open(path, encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            m = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
+            if m:
+                yield number, m.group(1)
+
+
+def check(root):
+    src, bad, seen = os.path.join(root, "src"), [], 0
+    for folder, _, names in os.walk(src):
+        for name in sorted(names):
+            if not name.endswith((".c", ".h")):
+                continue
+            full = os.path.join(folder, name)
+            path = os.path.relpath(full, src)
+            for number, header in includes(full):
+                seen += 1
+                if not os.path.exists(os.path.join(src, header)) and not os.path.exists(os.path.join(folder, header)):
+                    if header != "config.h":
+                        bad.append(f"src/{path}:{number}: {header} is not a path from src/")
+                elif path == "surtitle.h":
+                    bad.append(f"src/{path}:{number}: surtitle.h includes nothing of the project")
+                elif header != "config.h" and not allowed(path, header):
+                    bad.append(f"src/{path}:{number}: {layer_of(path)} may not include {header}")
+    return bad, seen
+
+
+def selftest():
+    """The rules themselves: a check that lets everything through would pass for ever."""
+    for path, header, expected in [
+            ("util/log.c", "util/log.h", True), ("util/log.c", "audio/ring.h", False),
+            ("audio/mel.c", "util/error.h", True), ("audio/mel.c", "model/params.h", False),
+            ("model/checkpoint.c", "text/tekken.h", True), ("model/params.c", "cpu/pool.h", False),
+            ("cpu/backend.c", "model/backend.h", True), ("cpu/backend.c", "gpu/x.h", False),
+            ("text/assemble.c", "model/params.h", False), ("session.c", "cpu/pool.h", True),
+            ("audio/source_file.c", "audio/ring.h", False), ("audio/source_file.c", "surtitle.h", True),
+            ("cli/main.c", "model/params.h", False), ("cli/main.c", "sink/sink.h", True),
+            ("cli/main.c", "audio/source.h", True), ("session.c", "sink/sink.h", False)]:
+        assert allowed(path, header) == expected, (path, header)
+
+
+selftest()
+found, total = check(sys.argv[1])
+print(*found, sep="\n")
+print(f"{total} includes, {len(found)} against the direction")
+sys.exit(1 if found or not total else 0)
