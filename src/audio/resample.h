@@ -2,7 +2,7 @@
  *
  * Output sample k stands at input time k / 16000 s in both kinds: their delays are taken out of the stream, so that
  * what they cost is only how much later than its input an output appears (docs/realtime.md).
- * Encode thread only. The libraries' queues grow to their working size in the first calls, then nothing allocates.
+ * Encode thread only. The libraries' queues grow to their size within the first second, then nothing allocates.
  * Source: libsoxr (HQ) and speexdsp (quality 8). */
 #ifndef SUR_AUDIO_RESAMPLE_H
 #define SUR_AUDIO_RESAMPLE_H
