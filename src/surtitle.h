@@ -24,8 +24,11 @@
  *   struct sur_model *m = NULL;  struct sur_session *s = NULL;  struct sur_event e;
  *   if (sur_model_open(&m, &mo) || sur_session_create(&s, m, &so)) { puts(sur_error_text()); ... }
  *   while ((n = read(...)) > 0) {
- *       for (size_t i = 0; i < n; ) { i += sur_session_feed(s, pcm + i, n - i); sur_session_run(s);
- *           while (sur_session_poll(s, &e) == SUR_OK) if (e.type == SUR_EVENT_TOKEN) fputs(e.text, stdout); }
+ *       for (size_t i = 0; i < n; ) {
+ *           i += sur_session_feed(s, pcm + i, n - i);
+ *           while ((r = sur_session_run(s)) == SUR_OK)
+ *               while (sur_session_poll(s, &e) == SUR_OK) if (e.type == SUR_EVENT_TOKEN) fputs(e.text, stdout);
+ *       }
  *   }
  *   sur_session_finish(s);
  *   do { r = sur_session_run(s); while (sur_session_poll(s, &e) == SUR_OK) ...; } while (r == SUR_OK);
@@ -144,7 +147,8 @@ SUR_API int sur_session_encode(struct sur_session *session, int max_tokens);
 /* Runs up to max_steps decoder steps. SUR_OK: at least one was run (or the prompt). SUR_AGAIN: nothing encoded waits,
  * or events must be polled first. SUR_END: the last step is out. */
 SUR_API int sur_session_decode(struct sur_session *session, int max_steps);
-/* encode and decode until nothing can be done. SUR_OK: something was done. */
+/* One pass of encode, then decode as far as it can. SUR_OK: something was done; poll, then call again. SUR_AGAIN:
+ * feed more. SUR_END: finished. */
 SUR_API int sur_session_run(struct sur_session *session);
 SUR_API void sur_session_stop(struct sur_session *session);
 

@@ -10,7 +10,6 @@ enum {
     SUR_TOKEN_FRAMES = 8,      /* mel frames a token */
     SUR_TOKEN_ROWS = 4,        /* encoder frames a token */
     SUR_RIGHT_PAD_EXTRA = 10,  /* tokens of zeros after the delay's own */
-    SUR_MEL_REACH = 40,        /* samples that a token's last mel frame needs past its end */
     SUR_WHOLE_TOKENS = 64,     /* tokens a pass in a whole session */
 };
 

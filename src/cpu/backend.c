@@ -1,0 +1,379 @@
+/* The CPU backend: the table of model/backend.h over the towers and ops of this folder. */
+#include "model/backend.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cpu/tower.h"
+#include "model/schedule.h"
+#include "text/tekken.h"
+#include "util/error.h"
+#include "util/half.h"
+
+struct state { /* immutable after open, shared */
+    const struct sur_checkpoint *checkpoint;
+    enum sur_kv_type kv;
+    const struct sur_cpu_ops *ops;
+    struct sur_pool *pool;
+    struct sur_cpu_tower encoder, decoder;
+    float *conv0_bias, *conv1_bias, *encoder_norm, *norm;
+};
+
+struct session {
+    /* immutable after create */
+    struct state *state;
+    struct sur_backend_session_options options;
+    /* encode thread */
+    struct sur_cpu_stack encoder;
+    float *mel;       /* [2 + max frames, n_mels]; the first two are carried */
+    float *conv0;     /* [1 + max frames, e]; the first is carried */
+    float *columns;   /* the stem's gathered inputs: [max frames, 3 * n_mels] or [max frames / 2, 3 * e] */
+    float *h;         /* [max frames / 2, e] */
+    float *adapter;   /* [max tokens, dim] */
+    /* decode thread */
+    struct sur_cpu_stack decoder;
+    float *x;         /* [n_prompt, dim] */
+    float *out;       /* [SUR_STEP_MAX, dim] */
+    float *logits;    /* [SUR_STEP_MAX, vocab]; the last step's row is the last of n_out */
+    int n_logits;
+    int32_t last_token;
+    /* between the two: rows [SUR_ROW_RING, dim] */
+    float *rows;
+    _Atomic int64_t n_rows;   /* encode releases, step acquires */
+    _Atomic int64_t position; /* step releases, encode acquires */
+};
+
+static int probe(char *why, size_t why_bytes)
+{
+    (void)why;
+    (void)why_bytes;
+    return SUR_OK;
+}
+
+static void state_close(void *state)
+{
+    struct state *s = state;
+    if (!s) return;
+    if (s->encoder.shape) sur_cpu_tower_close(&s->encoder);
+    if (s->decoder.shape) sur_cpu_tower_close(&s->decoder);
+    sur_pool_destroy(&s->pool);
+    free(s->conv0_bias);
+    free(s->conv1_bias);
+    free(s->encoder_norm);
+    free(s->norm);
+    free(s);
+}
+
+static int state_open(void **state, const struct sur_checkpoint *c, const struct sur_backend_options *options)
+{
+    struct state *s = calloc(1, sizeof *s);
+    *state = NULL;
+    if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    s->checkpoint = c;
+    s->kv = options->kv;
+    int r = sur_ops_select(&s->ops, options->cpu);
+    if (!r) r = sur_pool_create(&s->pool, options->threads);
+    if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, s->ops, s->pool);
+    if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, s->ops, s->pool);
+    if (!r) {
+        s->conv0_bias = sur_cpu_widen(&c->weights.conv0_bias);
+        s->conv1_bias = sur_cpu_widen(&c->weights.conv1_bias);
+        s->encoder_norm = sur_cpu_widen(&c->weights.encoder_norm);
+        s->norm = sur_cpu_widen(&c->weights.norm);
+        if (!s->conv0_bias || !s->conv1_bias || !s->encoder_norm || !s->norm) r = sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    }
+    if (r) state_close(s);
+    else *state = s;
+    return r;
+}
+
+/* ---- session ---- */
+
+static void session_destroy(void *session)
+{
+    struct session *s = session;
+    if (!s) return;
+    sur_cpu_stack_finish(&s->encoder);
+    sur_cpu_stack_finish(&s->decoder);
+    float *all[] = {s->mel, s->conv0, s->columns, s->h, s->adapter, s->x, s->out, s->logits, s->rows};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    free(s);
+}
+
+/* ffn_norm * (1 + W2(GELU(W0(t)))), t from the delay: what the decoder's second norm multiplies by, for good. */
+static int fold_delay(struct session *s)
+{
+    const struct sur_params *p = &s->state->checkpoint->params;
+    const struct sur_cpu_ops *ops = s->state->ops;
+    int dim = p->decoder.dim;
+    float *t = malloc(sizeof *t * ((size_t)dim * 2 + (size_t)p->ada_dim)), *ada = t + dim, *scale = ada + p->ada_dim;
+    if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    for (int i = 0; i < dim / 2; i++) {
+        double angle = s->options.delay * exp(-log(10000.0) * i / (dim / 2));
+        t[i] = (float)cos(angle);
+        t[dim / 2 + i] = (float)sin(angle);
+    }
+    for (int l = 0; l < p->decoder.n_layers; l++) {
+        const struct sur_layer *w = &s->state->checkpoint->weights.decoder[l];
+        float *folded = s->decoder.ffn_norms + (size_t)l * (size_t)dim;
+        sur_cpu_linear(&s->state->decoder, &w->ada0, NULL, t, 1, ada);
+        ops->gelu(ada, (size_t)p->ada_dim);
+        sur_cpu_linear(&s->state->decoder, &w->ada2, NULL, ada, 1, scale);
+        for (int i = 0; i < dim; i++) folded[i] *= 1.0f + scale[i];
+    }
+    free(t);
+    return SUR_OK;
+}
+
+static int session_reset(void *session)
+{
+    struct session *s = session;
+    const struct sur_params *p = &s->state->checkpoint->params;
+    memset(s->mel, 0, 2 * (size_t)p->n_mels * sizeof(float));
+    memset(s->conv0, 0, (size_t)p->encoder.dim * sizeof(float));
+    s->n_logits = 0;
+    atomic_store(&s->n_rows, 0);
+    atomic_store(&s->position, 0);
+    return SUR_OK;
+}
+
+/* What a session needs is checked against the machine before any of it is allocated: a hostile params.json may ask
+ * for windows of a million positions. */
+static int check_memory(const struct state *st, const struct sur_backend_session_options *o)
+{
+    const struct sur_params *p = &st->checkpoint->params;
+    uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t enc = sur_cpu_stack_bytes(&p->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, sur_pool_size(st->pool));
+    uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, o->n_prompt, SUR_STEP_MAX, sur_pool_size(st->pool));
+    if (!enc || !dec || enc + dec > have)
+        return sur_fail(SUR_ERR_BACKEND, "a session of this model needs %llu MiB of memory; this machine has %llu MiB",
+                        (unsigned long long)((enc + dec) >> 20), (unsigned long long)(have >> 20));
+    return SUR_OK;
+}
+
+static int session_create(void **session, void *state, const struct sur_backend_session_options *o)
+{
+    struct state *st = state;
+    const struct sur_params *p = &st->checkpoint->params;
+    size_t frames = (size_t)o->max_tokens * SUR_TOKEN_FRAMES, mels = (size_t)p->n_mels, e = (size_t)p->encoder.dim, dim = (size_t)p->decoder.dim;
+    size_t gathered = 3 * (mels * frames > e * frames / 2 ? mels * frames : e * frames / 2), rows_size = (size_t)o->max_tokens * dim;
+    *session = NULL;
+    int r = check_memory(st, o);
+    if (r) return r;
+    struct session *s = calloc(1, sizeof *s);
+    if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
+    s->state = st;
+    s->options = *o;
+    r = sur_cpu_stack_init(&s->encoder, &st->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0);
+    if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, o->n_prompt, SUR_STEP_MAX);
+    s->mel = calloc((2 + frames) * mels, sizeof(float));
+    s->conv0 = calloc((1 + frames) * e, sizeof(float));
+    s->columns = calloc(gathered > rows_size ? gathered : rows_size, sizeof(float));
+    s->h = calloc(frames / 2 * e, sizeof(float));
+    s->adapter = calloc((size_t)o->max_tokens * dim, sizeof(float));
+    s->x = calloc((size_t)o->n_prompt * dim, sizeof(float));
+    s->out = calloc(SUR_STEP_MAX * dim, sizeof(float));
+    s->logits = calloc(SUR_STEP_MAX * (size_t)p->vocab_size, sizeof(float));
+    s->rows = calloc(SUR_ROW_RING * dim, sizeof(float));
+    if (!r && (!s->mel || !s->conv0 || !s->columns || !s->h || !s->adapter || !s->x || !s->out || !s->logits || !s->rows))
+        r = sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
+    if (!r) r = fold_delay(s);
+    if (!r) r = session_reset(s);
+    if (r) session_destroy(s);
+    else *session = s;
+    return r;
+}
+
+/* ---- encode ---- */
+
+/* Three taps side by side, channel major: columns[i][c * 3 + t] = x[i * stride + t][c]. */
+static void gather(float *columns, const float *x, size_t channels, size_t n, size_t stride)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < channels; c++)
+            for (size_t t = 0; t < 3; t++) columns[(i * channels + c) * 3 + t] = x[(i * stride + t) * channels + c];
+}
+
+static void stem(struct session *s, const float *mel, size_t frames)
+{
+    const struct sur_checkpoint *c = s->state->checkpoint;
+    const struct sur_cpu_ops *ops = s->state->ops;
+    size_t mels = (size_t)c->params.n_mels, e = (size_t)c->params.encoder.dim;
+    memcpy(s->mel + 2 * mels, mel, frames * mels * sizeof *mel);
+    gather(s->columns, s->mel, mels, frames, 1);
+    sur_cpu_linear(&s->state->encoder, &c->weights.conv0, s->state->conv0_bias, s->columns, (int)frames, s->conv0 + e);
+    ops->gelu(s->conv0 + e, frames * e);
+    gather(s->columns, s->conv0, e, frames / 2, 2);
+    sur_cpu_linear(&s->state->encoder, &c->weights.conv1, s->state->conv1_bias, s->columns, (int)frames / 2, s->h);
+    ops->gelu(s->h, frames / 2 * e);
+    memcpy(s->mel, s->mel + frames * mels, 2 * mels * sizeof *mel);
+    memcpy(s->conv0, s->conv0 + frames * e, e * sizeof *mel);
+}
+
+static void put_rows(struct session *s, int64_t first, int n, const float *rows)
+{
+    size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
+    for (int i = 0; i < n; i++)
+        memcpy(s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, rows + (size_t)i * dim, dim * sizeof *rows);
+    atomic_store_explicit(&s->n_rows, first + n, memory_order_release);
+}
+
+/* Rows that a rewind may want again are kept. */
+static bool rows_fit(struct session *s, int n)
+{
+    int64_t keep = atomic_load_explicit(&s->position, memory_order_acquire) - SUR_STEP_MAX;
+    return atomic_load_explicit(&s->n_rows, memory_order_relaxed) + n - (keep > 0 ? keep : 0) <= SUR_ROW_RING;
+}
+
+static void encode_one(struct session *s, const float *mel, int n_tokens)
+{
+    struct state *st = s->state;
+    const struct sur_checkpoint *c = st->checkpoint;
+    int n = n_tokens * SUR_TOKEN_ROWS, e = c->params.encoder.dim;
+    int64_t first = atomic_load_explicit(&s->n_rows, memory_order_relaxed);
+    stem(s, mel, (size_t)n_tokens * SUR_TOKEN_FRAMES);
+    sur_cpu_stack_run(&s->encoder, s->h, n, first * SUR_TOKEN_ROWS);
+    for (int i = 0; i < n; i++) {
+        float *h = s->h + (size_t)i * (size_t)e;
+        st->ops->rmsnorm(h, h, st->encoder_norm, e, (float)c->params.encoder.norm_eps);
+    }
+    /* Four frames of a token lie side by side already. */
+    sur_cpu_linear(&st->decoder, &c->weights.adapter0, NULL, s->h, n_tokens, s->adapter);
+    st->ops->gelu(s->adapter, (size_t)n_tokens * (size_t)c->params.decoder.dim);
+    float *rows = s->columns; /* free again, and large enough: see session_create */
+    sur_cpu_linear(&st->decoder, &c->weights.adapter2, NULL, s->adapter, n_tokens, rows);
+    put_rows(s, first, n_tokens, rows);
+}
+
+static int encode(struct sur_encode_job *jobs, int n_jobs)
+{
+    for (int i = 0; i < n_jobs; i++) {
+        struct session *s = jobs[i].session;
+        if (jobs[i].n_tokens < 1 || jobs[i].n_tokens > s->options.max_tokens)
+            return sur_fail(SUR_ERR_ARGUMENT, "encode: %d tokens in a pass of at most %d", jobs[i].n_tokens, s->options.max_tokens);
+        if (!rows_fit(s, jobs[i].n_tokens)) return SUR_AGAIN;
+    }
+    for (int i = 0; i < n_jobs; i++) encode_one(jobs[i].session, jobs[i].mel, jobs[i].n_tokens);
+    return SUR_OK;
+}
+
+/* ---- step ---- */
+
+static void best_four(const float *logits, int n, struct sur_step_out *out)
+{
+    for (int j = 0; j < SUR_TOP; j++) {
+        out->top[j] = -INFINITY;
+        out->top_id[j] = 0;
+    }
+    for (int i = 0; i < n; i++) {
+        if (!(logits[i] > out->top[SUR_TOP - 1])) continue;
+        int j = SUR_TOP - 1;
+        for (; j > 0 && logits[i] > out->top[j - 1]; j--) {
+            out->top[j] = out->top[j - 1];
+            out->top_id[j] = out->top_id[j - 1];
+        }
+        out->top[j] = logits[i];
+        out->top_id[j] = i;
+    }
+    out->id = out->top_id[0];
+    out->margin = out->top[0] - out->top[1];
+}
+
+static int step_one(struct session *s, const struct sur_step_job *job)
+{
+    struct state *st = s->state;
+    const struct sur_checkpoint *c = st->checkpoint;
+    const struct sur_view *embedding = &c->weights.embedding;
+    int dim = c->params.decoder.dim, vocab = c->params.vocab_size;
+    int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
+    for (int i = 0; i < job->n; i++) {
+        int32_t id = job->tokens ? job->tokens[i] : s->last_token;
+        const uint16_t *e = (const void *)((const char *)embedding->data + (size_t)id * embedding->row_bytes);
+        const float *row = s->rows + (size_t)((first + i) % SUR_ROW_RING) * (size_t)dim;
+        for (int d = 0; d < dim; d++) s->x[(size_t)i * (size_t)dim + (size_t)d] = row[d] + sur_bf16_to_f32(e[d]);
+    }
+    sur_cpu_stack_run(&s->decoder, s->x, job->n, first);
+    for (int i = 0; i < job->n_out; i++)
+        st->ops->rmsnorm(s->out + (size_t)i * (size_t)dim, s->x + (size_t)(job->n - job->n_out + i) * (size_t)dim, st->norm, dim,
+                         (float)c->params.decoder.norm_eps);
+    if (job->n_out) sur_cpu_linear(&st->decoder, embedding, NULL, s->out, job->n_out, s->logits);
+    s->n_logits = job->n_out;
+    for (int i = 0; i < job->n_out; i++) best_four(s->logits + (size_t)i * (size_t)vocab, vocab, &job->out[i]);
+    if (job->n_out) s->last_token = job->out[job->n_out - 1].id;
+    atomic_store_explicit(&s->position, first + job->n, memory_order_release);
+    return SUR_OK;
+}
+
+static int check_step(const struct sur_step_job *job)
+{
+    struct session *s = job->session;
+    int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
+    int most = first ? SUR_STEP_MAX : s->options.n_prompt;
+    if (job->n < 1 || job->n > most || job->n_out < 0 || job->n_out > job->n || job->n_out > SUR_STEP_MAX || (!job->tokens && job->n != 1))
+        return sur_fail(SUR_ERR_ARGUMENT, "step: %d positions, %d results", job->n, job->n_out);
+    for (int i = 0; job->tokens && i < job->n; i++)
+        if (job->tokens[i] < 0 || job->tokens[i] >= s->state->checkpoint->params.vocab_size)
+            return sur_fail(SUR_ERR_ARGUMENT, "token id %d is not in the model's vocabulary", job->tokens[i]);
+    return first + job->n > atomic_load_explicit(&s->n_rows, memory_order_acquire) ? SUR_AGAIN : SUR_OK;
+}
+
+static int step(struct sur_step_job *jobs, int n_jobs)
+{
+    int r = SUR_OK;
+    for (int i = 0; !r && i < n_jobs; i++) r = check_step(&jobs[i]);
+    for (int i = 0; !r && i < n_jobs; i++) r = step_one(jobs[i].session, &jobs[i]);
+    return r;
+}
+
+static int rewind_to(void *session, int64_t position)
+{
+    struct session *s = session;
+    int64_t now = atomic_load(&s->position);
+    if (position < 0 || position > now || now - position > SUR_STEP_MAX)
+        return sur_fail(SUR_ERR_ARGUMENT, "rewind from %lld to %lld", (long long)now, (long long)position);
+    atomic_store_explicit(&s->position, position, memory_order_release);
+    return SUR_OK;
+}
+
+static int rows(void *session, int put, int64_t first, int n, float *buffer)
+{
+    struct session *s = session;
+    size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
+    int64_t have = atomic_load_explicit(&s->n_rows, memory_order_acquire);
+    if (put) {
+        if (first != have) return sur_fail(SUR_ERR_ARGUMENT, "rows: %lld put after %lld", (long long)first, (long long)have);
+        if (n > SUR_ROW_RING || !rows_fit(s, n)) return SUR_AGAIN;
+        put_rows(s, first, n, buffer);
+        return SUR_OK;
+    }
+    if (first < 0 || n < 0 || first < have - SUR_ROW_RING || first + n > have) return sur_fail(SUR_ERR_ARGUMENT, "rows: not there");
+    for (int i = 0; i < n; i++)
+        memcpy(buffer + (size_t)i * dim, s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, dim * sizeof *buffer);
+    return SUR_OK;
+}
+
+static int64_t stage(void *session, const char *which, int64_t first, float *out, size_t max)
+{
+    struct session *s = session;
+    const struct sur_params *p = &s->state->checkpoint->params;
+    if (!strcmp(which, "rows")) {
+        int64_t n = atomic_load(&s->n_rows) - first, most = (int64_t)(max / (size_t)p->decoder.dim);
+        n = n < most ? n : most;
+        int r = rows(session, 0, first, (int)(n < SUR_ROW_RING ? n : SUR_ROW_RING), out);
+        return r ? r : n * p->decoder.dim;
+    }
+    if (!strcmp(which, "logits") && s->n_logits && max >= (size_t)p->vocab_size) {
+        memcpy(out, s->logits + (size_t)(s->n_logits - 1) * (size_t)p->vocab_size, (size_t)p->vocab_size * sizeof *out);
+        return p->vocab_size;
+    }
+    return sur_fail(SUR_ERR_ARGUMENT, "no stage \"%s\" here", which);
+}
+
+const struct sur_backend sur_backend_cpu = {
+    .name = "cpu", .probe = probe, .open = state_open, .close = state_close,
+    .session_create = session_create, .session_destroy = session_destroy, .reset = session_reset,
+    .encode = encode, .step = step, .rewind = rewind_to, .rows = rows, .stage = stage,
+};

@@ -1,0 +1,319 @@
+/* The fast operations, written once for vectors of VW floats (16 lanes are 16 / VW of them). Each ops_*.c defines
+ *   VW, FMA(a, b, c), LOAD_FP16(p), TILE_ROWS, TILE_COLS, OPS, OPS_NAME
+ * and includes this file, compiled for its instruction set. GCC's vector types carry the rest. */
+#include <math.h>
+#include <string.h>
+
+#include "cpu/ops.h"
+#include "util/half.h"
+
+typedef float vf __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef uint16_t vh __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+
+enum { PARTS = 16 / VW };
+struct v16 { vf p[PARTS]; };
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE vf broadcast(float f) { return (vf){0} + f; }
+
+INLINE vf load_bf16(const uint16_t *p) { return (vf)(__builtin_convertvector(*(const vh *)p, vu) << 16); }
+
+/* The last n < 16 of a row: what is missing counts as 0. */
+INLINE struct v16 tail_bf16(const uint16_t *p, int n)
+{
+    uint16_t t[16] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    struct v16 v;
+    UNROLL for (int i = 0; i < PARTS; i++) v.p[i] = load_bf16(t + i * VW);
+    return v;
+}
+
+INLINE struct v16 tail_f32(const float *p, int n)
+{
+    float t[16] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    struct v16 v;
+    UNROLL for (int i = 0; i < PARTS; i++) v.p[i] = *(const vf *)(t + i * VW);
+    return v;
+}
+
+/* 16 lanes to one: 8, 4, 2, 1, the same tree for every VW. */
+INLINE float fold(struct v16 v)
+{
+    float t[16];
+    UNROLL for (int i = 0; i < PARTS; i++) *(vf *)(t + i * VW) = v.p[i];
+    UNROLL for (int i = 0; i < 8; i++) t[i] += t[i + 8];
+    UNROLL for (int i = 0; i < 4; i++) t[i] += t[i + 4];
+    return (t[0] + t[2]) + (t[1] + t[3]);
+}
+
+/* ---- products ---- */
+
+INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, const int cols)
+{
+    struct v16 acc[4][4];
+    const uint16_t *w[4];
+    const float *x[4];
+    UNROLL for (int r = 0; r < rows; r++) w[r] = m->w + (size_t)(row + r) * m->w_stride;
+    UNROLL for (int c = 0; c < cols; c++) x[c] = m->x + (size_t)(col + c) * m->x_stride;
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < cols; c++)
+            UNROLL for (int i = 0; i < PARTS; i++) acc[r][c].p[i] = (vf){0};
+    int k = 0;
+    for (; k + 16 <= m->k; k += 16)
+        UNROLL for (int i = 0; i < PARTS; i++) {
+            vf b[4];
+            UNROLL for (int c = 0; c < cols; c++) b[c] = *(const vf *)(x[c] + k + i * VW);
+            UNROLL for (int r = 0; r < rows; r++) {
+                vf a = load_bf16(w[r] + k + i * VW);
+                UNROLL for (int c = 0; c < cols; c++) acc[r][c].p[i] = FMA(a, b[c], acc[r][c].p[i]);
+            }
+        }
+    if (k < m->k)
+        UNROLL for (int r = 0; r < rows; r++) {
+            struct v16 a = tail_bf16(w[r] + k, m->k - k);
+            UNROLL for (int c = 0; c < cols; c++) {
+                struct v16 b = tail_f32(x[c] + k, m->k - k);
+                UNROLL for (int i = 0; i < PARTS; i++) acc[r][c].p[i] = FMA(a.p[i], b.p[i], acc[r][c].p[i]);
+            }
+        }
+    UNROLL for (int c = 0; c < cols; c++)
+        UNROLL for (int r = 0; r < rows; r++) {
+            float sum = fold(acc[r][c]), *y = m->y + (size_t)(col + c) * m->y_stride + row + r;
+            if (m->bias) sum += m->bias[row + r];
+            *y = m->accumulate ? *y + sum : sum;
+        }
+}
+
+/* Columns of one group of rows: full tiles, then one column at a time. */
+INLINE void strip(const struct sur_matmul *m, int row, const int rows, int col0, int col1)
+{
+    int c = col0;
+    for (; c + TILE_COLS <= col1; c += TILE_COLS) tile(m, row, c, rows, TILE_COLS);
+    for (; c < col1; c++) tile(m, row, c, rows, 1);
+}
+
+static void matmul(const struct sur_matmul *m, int row0, int row1)
+{
+    enum { COLS = 32 }; /* columns a sweep over the weights: their activations stay in the second-level cache */
+    for (int c = 0; c < m->n; c += COLS) {
+        int c1 = m->n < c + COLS ? m->n : c + COLS, r = row0;
+        for (; r + TILE_ROWS <= row1; r += TILE_ROWS) strip(m, r, TILE_ROWS, c, c1);
+        for (; r < row1; r++) strip(m, r, 1, c, c1);
+    }
+}
+
+/* ---- elementwise ---- */
+
+/* e^x to about 1 ulp (Cephes' expf); 0 below -87.3, so that a masked -infinity gives exactly 0. x <= 88. */
+INLINE vf exp_v(vf x)
+{
+    vi small = x < -87.3f;
+    vf magic = broadcast(0x1.8p23f);
+    x = (vf)(((vi)x & ~small));
+    vf n = FMA(x, broadcast(0x1.715476p0f), magic) - magic; /* round(x / ln 2) */
+    vf r = FMA(n, broadcast(-0x1.62e400p-1f), x);
+    r = FMA(n, broadcast(-0x1.7f7d1cp-20f), r);
+    vf p = broadcast(1.9875691500e-4f);
+    p = FMA(p, r, broadcast(1.3981999507e-3f));
+    p = FMA(p, r, broadcast(8.3334519073e-3f));
+    p = FMA(p, r, broadcast(4.1665795894e-2f));
+    p = FMA(p, r, broadcast(1.6666665459e-1f));
+    p = FMA(p, r, broadcast(5.0000001201e-1f));
+    p = FMA(p, r * r, r) + 1.0f;
+    vi scale = (__builtin_convertvector(n, vi) + 127) << 23;
+    return (vf)((vi)(p * (vf)scale) & ~small);
+}
+
+static void rmsnorm(float *y, const float *x, const float *w, int n, float eps)
+{
+    struct v16 sum;
+    UNROLL for (int i = 0; i < PARTS; i++) sum.p[i] = (vf){0};
+    int k = 0;
+    for (; k + 16 <= n; k += 16)
+        UNROLL for (int i = 0; i < PARTS; i++) {
+            vf v = *(const vf *)(x + k + i * VW);
+            sum.p[i] = FMA(v, v, sum.p[i]);
+        }
+    if (k < n) {
+        struct v16 v = tail_f32(x + k, n - k);
+        UNROLL for (int i = 0; i < PARTS; i++) sum.p[i] = FMA(v.p[i], v.p[i], sum.p[i]);
+    }
+    float scale = 1.0f / sqrtf(fold(sum) / (float)n + eps);
+    for (k = 0; k < n; k++) y[k] = x[k] * scale * w[k];
+}
+
+static void gelu(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0x1.6a09e6p-1f));
+}
+
+/* silu(g) = g / (1 + e^-g); below -87 it is under 1e-36: 0. */
+INLINE vf silu_v(vf g)
+{
+    vi low = g < -87.0f;
+    vf a = (vf)((vi)g & ~low);
+    return a / (1.0f + exp_v(-a));
+}
+
+static void silu_mul(float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+    for (; i + VW <= n; i += VW) *(vf *)(gate + i) = silu_v(*(vf *)(gate + i)) * *(const vf *)(up + i);
+    if (i < n) {
+        float g[VW] = {0};
+        memcpy(g, gate + i, (n - i) * sizeof *g);
+        *(vf *)g = silu_v(*(vf *)g);
+        for (size_t j = 0; i + j < n; j++) gate[i + j] = g[j] * up[i + j];
+    }
+}
+
+/* ---- attention ---- */
+
+enum { KEYS = SUR_KEY_BLOCK, KEY_VECTORS = KEYS / VW };
+
+INLINE vf load_kv(const void *p, size_t i, const bool half)
+{
+    return half ? (vf)LOAD_FP16((const uint16_t *)p + i) : *(const vf *)((const float *)p + i);
+}
+
+/* score[row][key] = q[row] . k[key]: d ascending, one lane a key. KEY_STEP keys at a time, so that the sums stay in
+ * registers. */
+INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, const void *k, int head_dim, const bool half)
+{
+    enum { STEP = TILE_ROWS * TILE_COLS * PARTS / 4 < KEY_VECTORS ? TILE_ROWS * TILE_COLS * PARTS / 4 : KEY_VECTORS };
+    for (int key = 0; key < KEY_VECTORS; key += STEP) {
+        vf acc[4][STEP];
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < STEP; s++) acc[r][s] = (vf){0};
+        for (int d = 0; d < head_dim; d++)
+            UNROLL for (int s = 0; s < STEP; s++) {
+                vf kv = load_kv(k, (size_t)d * KEYS + (size_t)(key + s) * VW, half);
+                UNROLL for (int r = 0; r < rows; r++) acc[r][s] = FMA(broadcast(q[r][d]), kv, acc[r][s]);
+            }
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int s = 0; s < STEP; s++) *(vf *)(score[r] + (key + s) * VW) = acc[r][s];
+    }
+}
+
+/* Softmax of one row over keys lo .. hi of the block, in place; the rest becomes 0. */
+INLINE void softmax_block(float *score, int lo, int hi, float scale, float *max, float *sum)
+{
+    float m = -INFINITY;
+    for (int j = lo; j <= hi; j++) {
+        score[j] *= scale;
+        if (score[j] > m) m = score[j];
+    }
+    for (int j = 0; j < lo; j++) score[j] = -INFINITY;
+    for (int j = hi + 1; j < KEYS; j++) score[j] = -INFINITY;
+    struct v16 s;
+    UNROLL for (int i = 0; i < PARTS; i++) s.p[i] = (vf){0};
+    for (int j = 0; j < KEYS; j += 16)
+        UNROLL for (int i = 0; i < PARTS; i++) {
+            vf e = exp_v(*(vf *)(score + j + i * VW) - m);
+            *(vf *)(score + j + i * VW) = e;
+            s.p[i] += e;
+        }
+    *max = m;
+    *sum = fold(s);
+}
+
+/* out[row][d] = sum over keys of p[row][key] * v[key][d]: key ascending, one lane a d. */
+INLINE void weigh(float *const *out, float (*p)[KEYS], const int rows, const void *v, int stride, const bool half)
+{
+    for (int d = 0; d < stride; d += 16)
+        UNROLL for (int i = 0; i < PARTS; i++) {
+            vf acc[4];
+            UNROLL for (int r = 0; r < rows; r++) acc[r] = (vf){0};
+            for (int j = 0; j < KEYS; j++) {
+                vf x = load_kv(v, (size_t)j * (size_t)stride + (size_t)(d + i * VW), half);
+                UNROLL for (int r = 0; r < rows; r++) acc[r] = FMA(broadcast(p[r][j]), x, acc[r]);
+            }
+            UNROLL for (int r = 0; r < rows; r++) *(vf *)(out[r] + d + i * VW) = acc[r];
+        }
+}
+
+/* What a row has gathered from the blocks so far: weights are relative to max. */
+struct gathered { float max, sum, *o; };
+
+INLINE void merge(struct gathered *g, float max, float sum, const float *o, int n)
+{
+    if (g->sum == 0) {
+        g->max = max;
+        g->sum = sum;
+        memcpy(g->o, o, (size_t)n * sizeof *o);
+        return;
+    }
+    float m = g->max > max ? g->max : max, both[VW] = {g->max - m, max - m};
+    *(vf *)both = exp_v(*(vf *)both);
+    vf old = broadcast(both[0]), add = broadcast(both[1]);
+    g->sum = g->sum * both[0] + sum * both[1];
+    g->max = m;
+    for (int d = 0; d < n; d += VW) {
+        vf t = *(vf *)(g->o + d) * old;
+        *(vf *)(g->o + d) = FMA(*(const vf *)(o + d), add, t);
+    }
+}
+
+/* rows (up to 4) consecutive rows of (query, head) against one block of which each sees at least one key. */
+INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int64_t block, const void *k, const void *v,
+                        const bool half)
+{
+    float score[4][KEYS];
+    const float *q[4];
+    float *partial[4], *state = a->scratch, *spare = a->scratch + (size_t)a->n_queries * (size_t)a->group * ((size_t)a->v_stride + 2);
+    UNROLL for (int r = 0; r < rows; r++) {
+        q[r] = a->q + (size_t)((row + r) / a->group) * a->q_stride + (size_t)((row + r) % a->group) * (size_t)a->head_dim;
+        partial[r] = spare + r * a->v_stride;
+    }
+    scores(score, q, rows, k, a->head_dim, half);
+    float max[4], sum[4];
+    UNROLL for (int r = 0; r < rows; r++) {
+        int64_t at = a->first + (row + r) / a->group, lo = at - a->window + 1 - block * KEYS, hi = at - block * KEYS;
+        lo = lo < 0 ? 0 : lo;
+        hi = hi > KEYS - 1 ? KEYS - 1 : hi;
+        softmax_block(score[r], (int)lo, (int)hi, a->scale, max + r, sum + r);
+    }
+    weigh(partial, score, rows, v, a->v_stride, half);
+    UNROLL for (int r = 0; r < rows; r++) {
+        float *s = state + (size_t)(row + r) * ((size_t)a->v_stride + 2);
+        struct gathered g = {s[0], s[1], s + 2};
+        merge(&g, max[r], sum[r], partial[r], a->v_stride);
+        s[0] = g.max;
+        s[1] = g.sum;
+    }
+}
+
+INLINE void attend_blocks(const struct sur_attend *a, const bool half)
+{
+    const int n_rows = a->n_queries * a->group;
+    const size_t bytes = half ? 2 : 4, state = (size_t)a->v_stride + 2;
+    int64_t oldest = a->first - a->window + 1, last = (a->first + a->n_queries - 1) / KEYS;
+    for (int r = 0; r < n_rows; r++) a->scratch[(size_t)r * state + 1] = 0;
+    for (int64_t b = oldest > 0 ? oldest / KEYS : 0; b <= last; b++) {
+        size_t at = (size_t)(b % a->n_blocks) * KEYS;
+        const void *k = (const char *)a->k + at * (size_t)a->head_dim * bytes;
+        const void *v = (const char *)a->v + at * (size_t)a->v_stride * bytes;
+        /* queries that see any key of this block: positions from its first key to its last key + window - 1 */
+        int64_t q0 = b * KEYS - a->first, q1 = b * KEYS + KEYS - 1 + a->window - a->first;
+        int row = (int)(q0 > 0 ? q0 : 0) * a->group, end = (int)(q1 < a->n_queries ? q1 : a->n_queries) * a->group;
+        for (; row + 4 <= end; row += 4) attend_rows(a, row, 4, b, k, v, half);
+        for (; row < end; row++) attend_rows(a, row, 1, b, k, v, half);
+    }
+    for (int r = 0; r < n_rows; r++) {
+        const float *s = a->scratch + (size_t)r * state;
+        float *out = a->out + (size_t)(r / a->group) * a->out_stride + (size_t)(r % a->group) * (size_t)a->head_dim;
+        for (int d = 0; d < a->head_dim; d++) out[d] = s[2 + d] / s[1];
+    }
+}
+
+static void attend(const struct sur_attend *a)
+{
+    if (a->type == SUR_KV_FP16) attend_blocks(a, true);
+    else attend_blocks(a, false);
+}
+
+const struct sur_cpu_ops OPS = {OPS_NAME, matmul, rmsnorm, gelu, silu_mul, attend};

@@ -1,0 +1,460 @@
+/* One session: samples > resampler > mel > backend > tokens > text > events.
+ *
+ * Three groups of calls, one thread each (surtitle.h): feed, encode, decode. Between feed and encode stands a ring of
+ * samples; between encode and decode the backend's ring of rows. What is computed together depends on sample counts
+ * and on the session's mode alone. */
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "audio/mel.h"
+#include "audio/resample.h"
+#include "audio/ring.h"
+#include "core.h"
+#include "model/schedule.h"
+#include "text/assemble.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/utf8.h"
+
+/* The whole prompt must fit into the ring of rows beside a pass that is being added. */
+enum { PROMPT_MAX = SUR_ROW_RING - SUR_WHOLE_TOKENS };
+enum { N_EVENTS = 256, N_SKIPS = 64, ALTERNATIVE_BYTES = 64, EVENTS_A_STEP = N_SKIPS + 4, CHUNK = SUR_TOKEN_SAMPLES };
+
+struct skip { int64_t at_frame, n_samples; enum sur_skip_reason why; };
+
+struct queued_event {
+    struct sur_event event;
+    char text[SUR_STEP_TEXT_BYTES];
+    char alternatives[SUR_TOP - 1][ALTERNATIVE_BYTES];
+};
+
+struct sur_session {
+    /* immutable after create */
+    struct sur_model *model;
+    void *backend;
+    struct sur_session_options options;
+    int delay, n_prompt, pass_tokens;
+    int32_t *force;
+    int event_fd;
+
+    /* feed thread */
+    struct sur_ring *ring;              /* mono, at the source's rate; encode reads */
+    struct skip skips[N_SKIPS];
+    _Atomic uint64_t n_skips_written;   /* feed releases, decode acquires */
+    _Atomic uint64_t n_skips_read;      /* decode releases, feed acquires */
+    atomic_bool finished;               /* feed releases after the last commit, encode acquires */
+
+    /* encode thread */
+    struct sur_resampler *resampler;
+    struct sur_mel *mel;
+    float *mel_frames;                  /* [pass_tokens * 8, n_mels] */
+    size_t n_mel_frames;
+    int64_t left_pad;                   /* zeros still to come */
+    float chunk[CHUNK];                 /* resampled, from chunk_at to chunk_end not yet taken */
+    size_t chunk_at, chunk_end;
+    bool drained;                       /* all real samples have been drawn */
+    _Atomic int64_t n_samples;          /* real samples at 16 kHz drawn so far; encode writes, any reads */
+    _Atomic int64_t n_encoded;          /* tokens */
+    _Atomic int64_t n_total;            /* tokens in all, -1 until the end is known; encode releases, decode acquires */
+
+    /* decode thread */
+    bool prompted, ended;
+    int64_t n_steps;                    /* step k is taken at position n_prompt - 1 + k */
+    int32_t last_token;
+    struct sur_assembler assembler;
+    int64_t skip_at, skipped_before, skipped; /* the last skip passed, in samples of the stream; sums before and after it */
+    struct queued_event *events;        /* [N_EVENTS] */
+    uint64_t n_events_in, n_events_out;
+
+    /* any thread */
+    atomic_bool stopped;
+    _Atomic int64_t encode_ns, decode_ns, prefill_ns, steps_done, skipped_total;
+};
+
+/* ---- create, destroy ---- */
+
+void sur_session_options_init(struct sur_session_options *o)
+{
+    *o = (struct sur_session_options){.rate = SUR_RATE, .channels = 1};
+}
+
+static int check_options(const struct sur_session_options *o, int delay_ms, const struct sur_model *m)
+{
+    int r = sur_delay_check(delay_ms);
+    if (r) return r;
+    if (o->rate < 1000 || o->rate > 768000) return sur_fail(SUR_ERR_ARGUMENT, "a rate of %d Hz: 1000 to 768000", o->rate);
+    if (o->channels < 1 || o->channels > 64) return sur_fail(SUR_ERR_ARGUMENT, "%d channels: 1 to 64", o->channels);
+    if (o->buffer_ms < 0 || o->buffer_ms > 600000) return sur_fail(SUR_ERR_ARGUMENT, "a buffer of %d ms: 0 to 600000", o->buffer_ms);
+    if (sur_schedule_prompt(m->tekken->n_left_pad, delay_ms / 80) > PROMPT_MAX)
+        return sur_fail(SUR_ERR_MODEL, "tekken.json: streaming_n_left_pad_tokens is %d; the longest prompt is %d", m->tekken->n_left_pad, PROMPT_MAX);
+    for (size_t i = 0; i < o->n_force; i++)
+        if (o->force[i] < 0 || o->force[i] >= m->checkpoint->params.vocab_size)
+            return sur_fail(SUR_ERR_ARGUMENT, "forced token %zu is %d; the model has ids 0 to %d", i, o->force[i], m->checkpoint->params.vocab_size - 1);
+    return SUR_OK;
+}
+
+static int create_parts(struct sur_session *s)
+{
+    const struct sur_params *p = &s->model->checkpoint->params;
+    const struct sur_session_options *o = &s->options;
+    size_t buffer_ms = o->buffer_ms ? (size_t)o->buffer_ms : 10000;
+    int r = sur_ring_create(&s->ring, buffer_ms * (size_t)o->rate / 1000 + 1);
+    if (!r) r = sur_resampler_create(&s->resampler, o->resampler, o->rate);
+    if (!r) r = sur_mel_create(&s->mel, p->n_mels, p->log_mel_max);
+    if (r) return r;
+    s->mel_frames = calloc((size_t)s->pass_tokens * SUR_TOKEN_FRAMES * (size_t)p->n_mels, sizeof *s->mel_frames);
+    s->events = calloc(N_EVENTS, sizeof *s->events);
+    s->force = malloc(o->n_force * sizeof *s->force + 1);
+    if (!s->mel_frames || !s->events || !s->force) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
+    if (o->n_force) memcpy(s->force, o->force, o->n_force * sizeof *s->force);
+    s->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (s->event_fd < 0) return sur_fail(SUR_ERR_IO, "cannot create an event descriptor");
+    struct sur_backend_session_options b = {.delay = s->delay, .n_prompt = s->n_prompt, .max_tokens = s->pass_tokens};
+    return s->model->backend->session_create(&s->backend, s->model->state, &b);
+}
+
+int sur_session_create(struct sur_session **session, struct sur_model *m, const struct sur_session_options *o)
+{
+    *session = NULL;
+    int delay_ms = o->delay_ms ? o->delay_ms : m->tekken->delay_ms, r = check_options(o, delay_ms, m);
+    if (r) return r;
+    struct sur_session *s = calloc(1, sizeof *s);
+    if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
+    s->model = m;
+    atomic_fetch_add(&m->n_sessions, 1);
+    s->options = *o;
+    s->event_fd = -1;
+    s->delay = delay_ms / 80;
+    s->n_prompt = sur_schedule_prompt(m->tekken->n_left_pad, s->delay);
+    s->pass_tokens = o->mode == SUR_WHOLE ? SUR_WHOLE_TOKENS : 1;
+    s->left_pad = (int64_t)m->tekken->n_left_pad * SUR_TOKEN_SAMPLES;
+    s->last_token = m->tekken->pad; /* the prompt's last token */
+    s->skip_at = INT64_MAX;
+    atomic_init(&s->n_total, -1);
+    sur_assembler_init(&s->assembler);
+    r = create_parts(s);
+    if (r) sur_session_destroy(&s);
+    *session = s;
+    return r;
+}
+
+void sur_session_destroy(struct sur_session **session)
+{
+    struct sur_session *s = *session;
+    if (!s) return;
+    if (s->backend) s->model->backend->session_destroy(s->backend);
+    if (s->event_fd >= 0) close(s->event_fd);
+    sur_ring_destroy(&s->ring);
+    sur_resampler_destroy(&s->resampler);
+    sur_mel_destroy(&s->mel);
+    free(s->mel_frames);
+    free(s->events);
+    free(s->force);
+    atomic_fetch_sub(&s->model->n_sessions, 1);
+    free(s);
+    *session = NULL;
+}
+
+/* ---- feed ---- */
+
+static float sample(const struct sur_session *s, const char *at)
+{
+    if (s->options.format == SUR_S16LE) {
+        int16_t i;
+        memcpy(&i, at, sizeof i);
+        return (float)i / 32768.0f;
+    }
+    float f;
+    memcpy(&f, at, sizeof f);
+    return isfinite(f) ? f : 0;
+}
+
+size_t sur_session_feed(struct sur_session *s, const void *frames, size_t n_frames)
+{
+    if (atomic_load_explicit(&s->finished, memory_order_relaxed)) return 0;
+    const char *at = frames;
+    size_t sample_bytes = s->options.format == SUR_S16LE ? 2 : 4, taken = 0, space;
+    float *to;
+    while (taken < n_frames && (space = sur_ring_reserve(s->ring, &to)) > 0) {
+        size_t n = n_frames - taken < space ? n_frames - taken : space;
+        for (size_t i = 0; i < n; i++) {
+            float sum = 0;
+            for (int c = 0; c < s->options.channels; c++, at += sample_bytes) sum += sample(s, at);
+            to[i] = s->options.channels == 1 ? sum : sum / (float)s->options.channels;
+        }
+        sur_ring_commit(s->ring, n);
+        taken += n;
+    }
+    return taken;
+}
+
+int sur_session_skip(struct sur_session *s, int64_t n_samples, enum sur_skip_reason why)
+{
+    uint64_t n = atomic_load_explicit(&s->n_skips_written, memory_order_relaxed);
+    if (n_samples < 0) return sur_fail(SUR_ERR_ARGUMENT, "a skip of %lld samples", (long long)n_samples);
+    if (n - atomic_load_explicit(&s->n_skips_read, memory_order_acquire) == N_SKIPS) return SUR_AGAIN;
+    s->skips[n % N_SKIPS] = (struct skip){(int64_t)sur_ring_written(s->ring), n_samples, why};
+    atomic_store_explicit(&s->n_skips_written, n + 1, memory_order_release);
+    return SUR_OK;
+}
+
+void sur_session_finish(struct sur_session *s) { atomic_store_explicit(&s->finished, true, memory_order_release); }
+void sur_session_stop(struct sur_session *s) { atomic_store(&s->stopped, true); }
+
+/* ---- encode ---- */
+
+/* Refills the chunk with real samples; false when none are there now. Sets drained when none will ever come. */
+static bool draw(struct sur_session *s)
+{
+    s->chunk_at = s->chunk_end = 0;
+    while (!s->drained && s->chunk_end == 0) {
+        bool finished = atomic_load_explicit(&s->finished, memory_order_acquire);
+        const float *in;
+        size_t n = sur_ring_peek(s->ring, &in), used = 0;
+        if (n == 0 && !finished) return false;
+        s->chunk_end = sur_resampler_process(s->resampler, n ? in : NULL, n, &used, s->chunk, CHUNK);
+        sur_ring_drop(s->ring, used);
+        if (n == 0 && s->chunk_end == 0) s->drained = true;
+    }
+    if (s->chunk_end) atomic_fetch_add_explicit(&s->n_samples, (int64_t)s->chunk_end, memory_order_relaxed);
+    if (s->drained)
+        atomic_store_explicit(&s->n_total, sur_schedule_tokens(s->model->tekken->n_left_pad, s->delay, atomic_load(&s->n_samples)),
+                              memory_order_release);
+    return s->chunk_end > 0;
+}
+
+/* Makes mel frames until there are `want`: pad, real samples, pad. False when samples are missing. */
+static bool fill(struct sur_session *s, size_t want)
+{
+    static const float zeros[CHUNK];
+    size_t n_mels = (size_t)s->model->checkpoint->params.n_mels;
+    while (s->n_mel_frames < want) {
+        const float *from = zeros;
+        size_t n = CHUNK, used;
+        if (s->left_pad > 0) n = s->left_pad < CHUNK ? (size_t)s->left_pad : CHUNK;
+        else if (s->chunk_at < s->chunk_end || draw(s)) {
+            from = s->chunk + s->chunk_at;
+            n = s->chunk_end - s->chunk_at;
+        } else if (!s->drained) return false;
+        s->n_mel_frames += sur_mel_process(s->mel, from, n, &used, s->mel_frames + s->n_mel_frames * n_mels, want - s->n_mel_frames);
+        if (s->left_pad > 0) s->left_pad -= (int64_t)used;
+        else if (from != zeros) s->chunk_at += used;
+    }
+    return true;
+}
+
+/* One pass. In a whole session the last one is short, so the end must be known before less than a full pass is cut. */
+static int encode_pass(struct sur_session *s, int *n_done)
+{
+    int64_t encoded = atomic_load_explicit(&s->n_encoded, memory_order_relaxed), total = atomic_load(&s->n_total);
+    if (total >= 0 && encoded == total) return SUR_END;
+    int n = s->pass_tokens;
+    if (!fill(s, (size_t)n * SUR_TOKEN_FRAMES)) return SUR_AGAIN;
+    total = atomic_load(&s->n_total);
+    if (total >= 0 && total - encoded < n) n = (int)(total - encoded);
+    int64_t t = sur_clock_ns();
+    struct sur_encode_job job = {s->backend, n, s->mel_frames};
+    int r = s->model->backend->encode(&job, 1);
+    atomic_fetch_add_explicit(&s->encode_ns, sur_clock_ns() - t, memory_order_relaxed);
+    if (r) return r;
+    s->n_mel_frames = 0;
+    atomic_store_explicit(&s->n_encoded, encoded + n, memory_order_release);
+    *n_done += n;
+    return SUR_OK;
+}
+
+int sur_session_encode(struct sur_session *s, int max_tokens)
+{
+    int done = 0, r = SUR_OK;
+    while (r == SUR_OK && done < max_tokens) r = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, &done);
+    return done && (r == SUR_AGAIN || r == SUR_END) ? SUR_OK : r;
+}
+
+/* ---- decode ---- */
+
+/* The clock at a time of the stream: skips that lie before it have advanced it. */
+static int64_t clock_at(const struct sur_session *s, int64_t t) { return t + (t > s->skip_at ? s->skipped : s->skipped_before); }
+
+static struct queued_event *push(struct sur_session *s, enum sur_event_type type)
+{
+    struct queued_event *q = &s->events[s->n_events_in++ % N_EVENTS];
+    q->event = (struct sur_event){.type = type, .text = q->text, .piece = ""};
+    q->text[0] = 0;
+    if (s->n_events_in - s->n_events_out == 1) {
+        uint64_t one = 1;
+        if (write(s->event_fd, &one, sizeof one) < 0) { /* the counter is full: it is readable then too */ }
+    }
+    return q;
+}
+
+static void push_group(struct sur_session *s, const struct sur_group *g)
+{
+    struct queued_event *q = push(s, SUR_EVENT_GROUP);
+    q->event.t0 = clock_at(s, g->t0);
+    q->event.t1 = clock_at(s, g->t1);
+    memcpy(q->text, g->text, g->n_bytes + 1);
+}
+
+/* Skips whose place the stream has passed become events, and advance the clock. */
+static void pass_skips(struct sur_session *s, int64_t now)
+{
+    uint64_t read = atomic_load_explicit(&s->n_skips_read, memory_order_relaxed);
+    uint64_t written = atomic_load_explicit(&s->n_skips_written, memory_order_acquire);
+    for (; read < written; read++) {
+        const struct skip *k = &s->skips[read % N_SKIPS];
+        int64_t at = (int64_t)((double)k->at_frame * SUR_RATE / s->options.rate);
+        if (at >= now) break;
+        struct sur_event *e = &push(s, SUR_EVENT_SKIP)->event;
+        e->t0 = at + s->skipped;
+        e->t1 = e->t0 + k->n_samples;
+        e->why = k->why;
+        s->skip_at = at;
+        s->skipped_before = s->skipped;
+        s->skipped += k->n_samples;
+        atomic_store_explicit(&s->n_skips_read, read + 1, memory_order_release);
+    }
+    atomic_store_explicit(&s->skipped_total, s->skipped, memory_order_relaxed);
+}
+
+static enum sur_token_class classify(const struct sur_tekken_info *t, int32_t id, int special)
+{
+    if (!special) return SUR_TOKEN_TEXT;
+    return id == t->pad ? SUR_TOKEN_PAD : id == t->word ? SUR_TOKEN_WORD : id == t->eos ? SUR_TOKEN_EOS : SUR_TOKEN_OTHER;
+}
+
+static void push_step(struct sur_session *s, const struct sur_step_out *o)
+{
+    const struct sur_tekken *tekken = s->model->checkpoint->tekken;
+    int64_t step = s->n_steps;
+    pass_skips(s, (step + 1) * SUR_TOKEN_SAMPLES);
+    struct sur_group closed;
+    struct queued_event *q = push(s, SUR_EVENT_TOKEN);
+    struct sur_event *e = &q->event;
+    e->step = step;
+    e->id = o->id;
+    e->margin = o->margin;
+    e->piece = sur_tekken_piece(tekken, o->id, &e->piece_bytes, &e->special);
+    bool close_group = sur_assembler_step(&s->assembler, step, classify(s->model->tekken, o->id, e->special),
+                                          (const uint8_t *)e->piece, e->piece_bytes, q->text, &closed);
+    const struct sur_group *g = s->assembler.open ? &s->assembler.group : NULL;
+    e->t0 = clock_at(s, g ? g->t0 : step * SUR_TOKEN_SAMPLES);
+    e->t1 = clock_at(s, g ? g->t1 : (step + 1) * SUR_TOKEN_SAMPLES);
+    for (int i = 1; i < SUR_TOP; i++) {
+        struct sur_alternative *a = &e->alternatives[e->n_alternatives];
+        char *text = q->alternatives[e->n_alternatives++];
+        size_t n;
+        int special;
+        const char *piece = sur_tekken_piece(tekken, o->top_id[i], &n, &special);
+        a->id = o->top_id[i];
+        a->ratio = expf(o->top[i] - o->top[0]);
+        a->text = text;
+        sur_utf8_clean(text, ALTERNATIVE_BYTES, special ? "" : piece, special ? 0 : n);
+    }
+    if (close_group) push_group(s, &closed);
+}
+
+static void push_end(struct sur_session *s)
+{
+    int64_t end = atomic_load(&s->n_samples);
+    struct sur_group closed;
+    char text[SUR_STEP_TEXT_BYTES];
+    pass_skips(s, INT64_MAX);
+    if (sur_assembler_finish(&s->assembler, text, &closed)) push_group(s, &closed);
+    struct queued_event *q = push(s, SUR_EVENT_END);
+    memcpy(q->text, text, strlen(text) + 1);
+    q->event.t0 = q->event.t1 = end + s->skipped;
+    q->event.step = s->n_steps;
+    q->event.skipped = s->skipped;
+    s->ended = true;
+}
+
+/* The prompt but its last position, in one call: BOS, then pads. */
+static int prefill(struct sur_session *s)
+{
+    int n = s->n_prompt - 1;
+    if (atomic_load_explicit(&s->n_encoded, memory_order_acquire) < n) return SUR_AGAIN;
+    int32_t tokens[PROMPT_MAX];
+    for (int i = 0; i < n; i++) tokens[i] = i ? s->model->tekken->pad : s->model->tekken->bos;
+    int64_t t = sur_clock_ns();
+    struct sur_step_job job = {.session = s->backend, .n = n, .tokens = tokens};
+    int r = s->model->backend->step(&job, 1);
+    atomic_fetch_add_explicit(&s->prefill_ns, sur_clock_ns() - t, memory_order_relaxed);
+    s->prompted = r == SUR_OK;
+    return r;
+}
+
+static int one_step(struct sur_session *s)
+{
+    struct sur_step_out out;
+    int64_t k = s->n_steps, t = sur_clock_ns();
+    if (k > 0 && (size_t)k <= s->options.n_force) s->last_token = s->force[k - 1];
+    struct sur_step_job job = {.session = s->backend, .n = 1, .tokens = &s->last_token, .n_out = 1, .out = &out};
+    int r = s->model->backend->step(&job, 1);
+    if (r) return r;
+    atomic_fetch_add_explicit(&s->decode_ns, sur_clock_ns() - t, memory_order_relaxed);
+    s->last_token = out.id;
+    push_step(s, &out);
+    s->n_steps++;
+    atomic_store_explicit(&s->steps_done, s->n_steps, memory_order_relaxed);
+    return SUR_OK;
+}
+
+int sur_session_decode(struct sur_session *s, int max_steps)
+{
+    int done = 0, r = SUR_OK;
+    while (r == SUR_OK && done < max_steps) {
+        int64_t position = s->n_prompt - 1 + s->n_steps;
+        if (atomic_load(&s->stopped)) r = SUR_STOPPED;
+        else if (s->ended) r = SUR_END;
+        else if (s->n_events_in - s->n_events_out + EVENTS_A_STEP > N_EVENTS) r = SUR_AGAIN;
+        else if (!s->prompted) r = prefill(s);
+        else if (position == atomic_load_explicit(&s->n_total, memory_order_acquire)) push_end(s);
+        else if (position >= atomic_load_explicit(&s->n_encoded, memory_order_acquire)) r = SUR_AGAIN;
+        else r = one_step(s);
+        if (r == SUR_OK) done++;
+    }
+    return done && (r == SUR_AGAIN || r == SUR_END) ? SUR_OK : r;
+}
+
+int sur_session_run(struct sur_session *s)
+{
+    int e = sur_session_encode(s, 1);
+    if (e != SUR_OK && e != SUR_AGAIN && e != SUR_END) return e;
+    int d = sur_session_decode(s, INT_MAX);
+    return d == SUR_AGAIN && e == SUR_OK ? SUR_OK : d;
+}
+
+int sur_session_poll(struct sur_session *s, struct sur_event *event)
+{
+    if (s->n_events_in == s->n_events_out) return SUR_AGAIN;
+    struct queued_event *q = &s->events[s->n_events_out++ % N_EVENTS];
+    for (int i = 0; i < q->event.n_alternatives; i++) q->event.alternatives[i].text = q->alternatives[i];
+    *event = q->event;
+    if (s->n_events_in == s->n_events_out) {
+        uint64_t n;
+        if (read(s->event_fd, &n, sizeof n) < 0) { /* was empty already */ }
+    }
+    return SUR_OK;
+}
+
+int sur_session_fd(const struct sur_session *s) { return s->event_fd; }
+
+/* ---- looking inside ---- */
+
+void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats *stats)
+{
+    *stats = (struct sur_session_stats){
+        .fed_samples = atomic_load(&s->n_samples), .tokens_encoded = atomic_load(&s->n_encoded), .steps = atomic_load(&s->steps_done),
+        .encode_ns = atomic_load(&s->encode_ns), .decode_ns = atomic_load(&s->decode_ns), .prefill_ns = atomic_load(&s->prefill_ns),
+        .skipped_samples = atomic_load(&s->skipped_total),
+    };
+}
+
+int64_t sur_session_stage(struct sur_session *s, const char *which, int64_t first, float *out, size_t max)
+{
+    return s->model->backend->stage(s->backend, which, first, out, max);
+}
