@@ -1,0 +1,145 @@
+/* text: words as they come, flushed, never rewritten; into a pipe without wrapping. */
+#include <string.h>
+
+#include "sink/lines.h"
+#include "sink/sink.h"
+#include "util/utf8.h"
+
+enum { TIME_COLUMNS = 15 /* "[00:00:00.000] " */, LEAST_COLUMNS = 10 };
+
+struct text_sink {
+    struct sink base;
+    struct lines_words words; /* what is not written: the beginning of a word, when lines are wrapped */
+    int64_t word_t0;          /* of its group, as known when it began */
+    struct lines_pause pause;
+    bool open; /* there is text on the line */
+    int column;
+};
+
+static int width_of(const struct text_sink *s)
+{
+    int least = LEAST_COLUMNS + (s->base.options.timestamps ? TIME_COLUMNS : 0);
+    return s->base.options.width > 0 && s->base.options.width < least ? least : s->base.options.width;
+}
+
+static void put_time(struct text_sink *s, int64_t t0)
+{
+    if (!s->base.options.timestamps) return;
+    output_put(s->base.out, "[", 1);
+    sink_put_clock(s->base.out, t0, '.');
+    output_put(s->base.out, "] ", 2);
+    s->column = TIME_COLUMNS;
+}
+
+static void end_line(struct text_sink *s)
+{
+    if (s->open) output_put(s->base.out, "\n", 1);
+    s->open = false;
+    s->column = 0;
+    lines_pause_reset(&s->pause);
+}
+
+static void open_line(struct text_sink *s)
+{
+    s->column = 0;
+    put_time(s, s->word_t0);
+    s->open = true;
+}
+
+/* A word with the blanks before it. One that is wider than a line is broken where it must be. */
+static void put_word(struct text_sink *s, const char *word)
+{
+    int width = width_of(s);
+    struct lines_pause pause = s->pause; /* a line that ends for its width is no pause */
+    if (s->open && width > 0 && s->column + sur_utf8_width(word) > width) end_line(s);
+    if (!s->open) {
+        open_line(s);
+        word += strspn(word, " ");
+    }
+    while (width > 0 && s->column + sur_utf8_width(word) > width) {
+        size_t next, n = lines_fit(word, width - s->column, &next);
+        if (n == 0 || !word[next]) break;
+        output_put(s->base.out, word, n);
+        word += next;
+        end_line(s);
+        open_line(s);
+    }
+    output_put(s->base.out, word, strlen(word));
+    s->column += sur_utf8_width(word);
+    s->pause = pause;
+}
+
+static void put_words(struct text_sink *s, bool all)
+{
+    char word[LINES_HELD];
+    while (lines_words_take(&s->words, all, word)) put_word(s, word);
+}
+
+static void hold(struct text_sink *s, const char *text)
+{
+    if (lines_words_add(&s->words, text)) return;
+    put_words(s, true);
+    s->words.n = 0; /* blanks without end */
+    lines_words_add(&s->words, text);
+}
+
+/* "[best|second]", its leading blanks before the bracket. Returns false if there is no runner-up to show. */
+static bool hold_alternatives(struct text_sink *s, const struct sur_event *event)
+{
+    bool any = false;
+    size_t blanks = strspn(event->text, " ");
+    for (int i = 0; i < event->n_alternatives && !event->special && event->text[blanks]; i++) {
+        const struct sur_alternative *a = &event->alternatives[i];
+        if (!sink_shows(&s->base.options, a)) continue;
+        if (!any) {
+            hold(s, blanks ? " [" : "[");
+            hold(s, event->text + blanks);
+        }
+        hold(s, "|");
+        hold(s, a->text + strspn(a->text, " "));
+        any = true;
+    }
+    if (any) hold(s, "]");
+    return any;
+}
+
+static void on_token(struct text_sink *s, const struct sur_event *event)
+{
+    if (event->text[0]) {
+        if (event->text[0] == ' ') put_words(s, true); /* the word before is whole */
+        if (strspn(s->words.held, " ") == s->words.n) s->word_t0 = event->t0;
+        if (!hold_alternatives(s, event)) hold(s, event->text);
+        lines_pause_text(&s->pause, event->step, event->text);
+    }
+    /* Where lines are not wrapped nothing has to wait. A pad or a marker ends a word, too. */
+    put_words(s, event->special || s->base.options.width == 0);
+    if (!event->text[0] && s->open && lines_pause_over(&s->pause, event->step)) end_line(s);
+}
+
+static int on_event(struct sink *sink, const struct sur_event *event)
+{
+    struct text_sink *s = (struct text_sink *)sink;
+    char skipped[SINK_SKIPPED_BYTES];
+    switch (event->type) {
+    case SUR_EVENT_TOKEN:
+        on_token(s, event);
+        break;
+    case SUR_EVENT_GROUP: /* its text came with its tokens */
+        break;
+    case SUR_EVENT_SKIP:
+        put_words(s, true);
+        end_line(s);
+        put_time(s, event->t0);
+        sink_say_skipped(skipped, event);
+        output_printf(sink->out, "%s\n", skipped);
+        break;
+    case SUR_EVENT_END:
+        hold(s, event->text); /* a character that was never completed */
+        put_words(s, true);
+        end_line(s);
+        break;
+    }
+    return sink->out->n > 0 ? output_flush(sink->out) : SUR_OK;
+}
+
+const struct sink_class sink_text = {.name = "text", .size = sizeof(struct text_sink), .event = on_event};
