@@ -1,0 +1,545 @@
+/* Files, pipes and what people put into them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <sndfile.h>
+
+#include "audio/source.h"
+
+static const struct source_options none;
+static const struct source_options raw_s16 = {SOURCE_PCM_S16LE, 0, 0};
+static char dir[] = "/tmp/surtitle-test-XXXXXX";
+static char path[256];
+
+static const char *named(const char *name)
+{
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+static const char *write_file(const char *name, const void *bytes, size_t n)
+{
+    FILE *f = fopen(named(name), "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+    return path;
+}
+
+/* Reads to the end in calls of at most max_frames; returns the frames. */
+static size_t read_all(struct source *s, float *out, size_t room, size_t max_frames)
+{
+    size_t frames = 0;
+    for (;;) {
+        size_t most = room - frames < max_frames ? room - frames : max_frames;
+        ptrdiff_t n = s->read(s, out + frames * (size_t)s->channels, most);
+        if (n < 0) fail_msg("%s", s->error);
+        assert_true((size_t)n <= most);
+        if (n == 0) return frames;
+        frames += (size_t)n;
+    }
+}
+
+static void expect_line(const struct source *s, const char *part)
+{
+    if (!strstr(s->error, part) || strchr(s->error, '\n')) fail_msg("'%s' does not say '%s'", s->error, part);
+    assert_null(s->close);
+    assert_null(s->state);
+}
+
+/* ---- files --------------------------------------------------------------------------------------------------------
+ */
+
+enum { N = 65536 };
+static int16_t every[N];
+static float got[8 * N];
+
+static void write_audio(const char *name, int format, int rate, int channels, const int16_t *pcm, size_t frames)
+{
+    SF_INFO info = {.samplerate = rate, .channels = channels, .format = format};
+    SNDFILE *f = sf_open(named(name), SFM_WRITE, &info);
+    assert_non_null(f);
+    sf_command(f, SFC_SET_SCALE_INT_FLOAT_WRITE, NULL, SF_TRUE); /* for float files */
+    assert_int_equal(sf_writef_short(f, pcm, (sf_count_t)frames), frames);
+    assert_int_equal(sf_close(f), 0);
+}
+
+static void test_lossless_files_are_exact(void **state)
+{
+    static const int formats[] = {
+        SF_FORMAT_WAV | SF_FORMAT_PCM_16,   SF_FORMAT_WAV | SF_FORMAT_PCM_24,  SF_FORMAT_WAV | SF_FORMAT_PCM_32,
+        SF_FORMAT_WAVEX | SF_FORMAT_PCM_16, SF_FORMAT_RF64 | SF_FORMAT_PCM_16, SF_FORMAT_WAV | SF_FORMAT_FLOAT,
+        SF_FORMAT_FLAC | SF_FORMAT_PCM_16,  SF_FORMAT_AIFF | SF_FORMAT_PCM_16, SF_FORMAT_AU | SF_FORMAT_PCM_16};
+    for (int i = 0; i < N; i++) every[i] = (int16_t)(i - 32768);
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (int channels = 1; channels <= 2; channels++) {
+            struct source s = {0};
+            write_audio("exact", formats[f], 22050, channels, every, (size_t)(N / channels));
+            assert_int_equal(source_file_open(&s, named("exact"), &none), SOURCE_OK);
+            assert_int_equal(s.rate, 22050);
+            assert_int_equal(s.channels, channels);
+            assert_int_equal(read_all(&s, got, N, 999), N / channels);
+            for (int i = 0; i < N; i++) assert_true(got[i] == (float)every[i] / 32768);
+            s.close(&s);
+        }
+}
+
+static void test_eight_channels_at_192_khz(void **state)
+{
+    struct source s = {0};
+    write_audio("eight", SF_FORMAT_WAVEX | SF_FORMAT_PCM_16, 192000, 8, every, N / 8);
+    assert_int_equal(source_file_open(&s, named("eight"), &none), SOURCE_OK);
+    assert_int_equal(s.rate, 192000);
+    assert_int_equal(s.channels, 8);
+    assert_int_equal(read_all(&s, got, N / 8, 1000), N / 8);
+    for (int i = 0; i < N; i++) assert_true(got[i] == (float)every[i] / 32768);
+    s.close(&s);
+}
+
+/* Lossy: a sine comes back at its level. A decoder may add some delay, so levels are compared, not samples. */
+static void check_lossy(const char *name, int format)
+{
+    static int16_t sine[48000];
+    struct source s = {0};
+    double sum = 0;
+    for (int i = 0; i < 48000; i++) sine[i] = (int16_t)lrint(16384 * sin(2 * M_PI * 440 * i / 48000));
+    write_audio(name, format, 48000, 1, sine, 48000);
+    assert_int_equal(source_file_open(&s, named(name), &none), SOURCE_OK);
+    assert_int_equal(s.rate, 48000);
+    size_t n = read_all(&s, got, 8 * N, 4096);
+    assert_true(n >= 48000 && n < 48000 + 3 * 1152);
+    for (int i = 12000; i < 36000; i++) sum += got[i] * got[i];
+    double level = sqrt(2 * sum / 24000);
+    if (fabs(level - 0.5) > 0.01) fail_msg("%s: amplitude %.4f", name, level);
+    s.close(&s);
+}
+
+static void test_vorbis(void **state)
+{
+    check_lossy("x.ogg", SF_FORMAT_OGG | SF_FORMAT_VORBIS);
+}
+
+static void test_mp3(void **state)
+{
+    SF_INFO info = {.samplerate = 48000, .channels = 1, .format = SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III};
+    if (!sf_format_check(&info)) skip(); /* a libsndfile without mpg123 and lame */
+    check_lossy("x.mp3", info.format);
+}
+
+static void test_float_file_is_finite(void **state)
+{
+    float f[4] = {0.25f, NAN, INFINITY, -2};
+    struct source s = {0};
+    SF_INFO info = {.samplerate = 16000, .channels = 1, .format = SF_FORMAT_WAV | SF_FORMAT_FLOAT};
+    SNDFILE *file = sf_open(named("nan.wav"), SFM_WRITE, &info);
+    assert_int_equal(sf_write_float(file, f, 4), 4);
+    sf_close(file);
+    assert_int_equal(source_file_open(&s, named("nan.wav"), &none), SOURCE_OK);
+    assert_int_equal(read_all(&s, got, N, 100), 4);
+    assert_true(got[0] == 0.25f && got[1] == 0 && got[2] == 0 && got[3] == -2);
+    s.close(&s);
+}
+
+static void put_le(uint8_t *p, uint32_t v)
+{
+    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> 8 * i);
+}
+
+/* 16 kHz mono s16 with n samples 1, 2, 3, ...; returns the bytes. */
+static size_t make_wav(uint8_t *p, uint32_t size_said, size_t n)
+{
+    static const uint8_t head[44] =
+        "RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data";
+    memcpy(p, head, sizeof head);
+    put_le(p + 40, size_said);
+    for (size_t i = 0; i < n; i++) p[44 + 2 * i] = (uint8_t)(i + 1), p[45 + 2 * i] = 0;
+    return 44 + 2 * n;
+}
+
+static void test_unfinished_recordings(void **state)
+{
+    static const uint32_t sizes[] = {0, UINT32_MAX, 1000000, 200};
+    uint8_t wav[244];
+    for (int i = 0; i < 4; i++) {
+        struct source s = {0};
+        write_file("cut.wav", wav, make_wav(wav, sizes[i], 100));
+        assert_int_equal(source_file_open(&s, named("cut.wav"), &none), SOURCE_OK);
+        assert_int_equal(s.rate, 16000);
+        assert_int_equal(read_all(&s, got, N, 64), 100);
+        for (int k = 0; k < 100; k++) assert_true(got[k] == (float)(k + 1) / 32768);
+        s.close(&s);
+    }
+}
+
+static void test_raw_files(void **state)
+{
+    int16_t s16[5] = {1, -1, 32767, -32768, 7};
+    float f32[4] = {0.5f, NAN, -INFINITY, -3};
+    struct source_options two = {SOURCE_PCM_S16LE, 44100, 2}, floats = {SOURCE_PCM_F32LE, 0, 0};
+    struct source s = {0}, t = {0}, u = {0};
+    write_file("x.raw", s16, sizeof s16);
+    assert_int_equal(source_file_open(&s, named("x.raw"), &two), SOURCE_OK);
+    assert_int_equal(s.rate, 44100);
+    assert_int_equal(s.channels, 2);
+    assert_int_equal(read_all(&s, got, N, 1), 2); /* the fifth sample is no frame */
+    for (int i = 0; i < 4; i++) assert_true(got[i] == (float)s16[i] / 32768);
+    s.close(&s);
+    write_file("x.f32", f32, sizeof f32);
+    assert_int_equal(source_file_open(&t, named("x.f32"), &floats), SOURCE_OK);
+    assert_int_equal(t.rate, 16000);
+    assert_int_equal(read_all(&t, got, N, 100), 4);
+    assert_true(got[0] == 0.5f && got[1] == 0 && got[2] == 0 && got[3] == -3);
+    t.close(&t);
+    write_file("x.raw", "RIFFxxxxWAVE", 12); /* --pcm believes nothing */
+    assert_int_equal(source_file_open(&u, named("x.raw"), &raw_s16), SOURCE_OK);
+    assert_int_equal(read_all(&u, got, N, 100), 6);
+    u.close(&u);
+}
+
+static void expect_file_error(const char *name, const struct source_options *options, int status, const char *part)
+{
+    struct source s = {0};
+    assert_int_equal(source_file_open(&s, name, options), status);
+    expect_line(&s, part);
+}
+
+static void test_files_that_cannot_be_read(void **state)
+{
+    static const struct source_options rate = {SOURCE_PCM_NONE, 8000, 0}, channels = {SOURCE_PCM_NONE, 0, 2};
+    struct source s = {0};
+    expect_file_error("/nowhere/x.wav", &none, SOURCE_FAILED, "cannot open /nowhere/x.wav: No such file");
+    expect_file_error("/nowhere/\033[31m", &none, SOURCE_FAILED, "/nowhere/\xEF\xBF\xBD[31m:");
+    expect_file_error(dir, &none, SOURCE_FAILED, "is a directory");
+    expect_file_error(dir, &raw_s16, SOURCE_FAILED, "is a directory");
+    expect_file_error(write_file("empty", "", 0), &none, SOURCE_FAILED, "is empty");
+    expect_file_error(write_file("empty", "", 0), &raw_s16, SOURCE_FAILED, "is empty");
+    expect_file_error(write_file("text", "this is no audio at all, only words", 35), &none, SOURCE_FAILED,
+                      "is not audio");
+    expect_file_error(write_file("text", "x", 1), &none, SOURCE_FAILED, "is not audio");
+    expect_file_error("/nowhere", &rate, SOURCE_USAGE, "--rate");
+    expect_file_error("/nowhere", &channels, SOURCE_USAGE, "--channels");
+    write_audio("none.flac", SF_FORMAT_FLAC | SF_FORMAT_PCM_16, 16000, 1, every, 0);
+    if (source_file_open(&s, named("none.flac"), &none) == SOURCE_OK) {
+        assert_int_equal(s.read(&s, got, 100), SOURCE_FAILED);
+        assert_non_null(strstr(s.error, "holds no sample"));
+        s.close(&s);
+    }
+    struct source h = {0};
+    write_file("half", "x", 1);
+    assert_int_equal(source_file_open(&h, named("half"), &raw_s16), SOURCE_OK);
+    assert_int_equal(h.read(&h, got, 100), SOURCE_FAILED);
+    assert_non_null(strstr(h.error, "holds no sample"));
+    h.close(&h);
+    if (geteuid() == 0) return; /* root reads everything */
+    write_file("secret", "x", 1);
+    chmod(path, 0);
+    expect_file_error(named("secret"), &none, SOURCE_FAILED, "Permission denied");
+}
+
+static void test_too_many_channels(void **state)
+{
+    write_audio("many.wav", SF_FORMAT_WAV | SF_FORMAT_PCM_16, 16000, 65, every, 10);
+    expect_file_error(named("many.wav"), &none, SOURCE_FAILED, "65 channels");
+    write_audio("slow.wav", SF_FORMAT_WAV | SF_FORMAT_PCM_16, 999, 1, every, 10);
+    expect_file_error(named("slow.wav"), &none, SOURCE_FAILED, "999 Hz");
+}
+
+/* ---- pipes --------------------------------------------------------------------------------------------------------
+ */
+
+/* Opens a pipe that holds bytes; keeps the writing end if writer is not NULL. */
+static int open_pipe(struct source *s, const void *bytes, size_t n, const struct source_options *options, int *writer)
+{
+    int fd[2];
+    *s = (struct source){0};
+    assert_int_equal(pipe(fd), 0);
+    assert_int_equal(write(fd[1], bytes, n), n);
+    if (writer)
+        *writer = fd[1];
+    else
+        close(fd[1]);
+    return source_stream_open(s, fd[0], true, "standard input", options);
+}
+
+static void test_piped_wav(void **state)
+{
+    uint8_t wav[300];
+    struct source s;
+    assert_int_equal(open_pipe(&s, wav, make_wav(wav, UINT32_MAX, 100), &none, NULL), SOURCE_OK);
+    assert_int_equal(s.rate, 16000);
+    assert_int_equal(s.channels, 1);
+    assert_int_equal(read_all(&s, got, N, 7), 100);
+    for (int k = 0; k < 100; k++) assert_true(got[k] == (float)(k + 1) / 32768);
+    s.close(&s);
+    make_wav(wav, 20, 100); /* what follows the data is not audio */
+    assert_int_equal(open_pipe(&s, wav, 244, &none, NULL), SOURCE_OK);
+    assert_int_equal(read_all(&s, got, N, 700), 10);
+    s.close(&s);
+    assert_int_equal(open_pipe(&s, wav, 44, &none, NULL), SOURCE_OK);
+    assert_int_equal(s.read(&s, got, 10), SOURCE_FAILED);
+    assert_non_null(strstr(s.error, "holds no sample"));
+    s.close(&s);
+    assert_int_equal(open_pipe(&s, wav, 30, &none, NULL), SOURCE_FAILED);
+    expect_line(&s, "standard input is a WAV, but it ends before its data");
+    wav[20] = 17;
+    assert_int_equal(open_pipe(&s, wav, 60, &none, NULL), SOURCE_FAILED);
+    expect_line(&s, "IMA ADPCM");
+    assert_int_equal(open_pipe(&s, wav, 60, &(struct source_options){SOURCE_PCM_NONE, 16000, 0}, NULL), SOURCE_USAGE);
+    expect_line(&s, "--rate");
+    assert_int_equal(open_pipe(&s, wav, 60, &(struct source_options){SOURCE_PCM_NONE, 0, 1}, NULL), SOURCE_USAGE);
+    expect_line(&s, "--channels");
+}
+
+static void test_piped_containers_are_refused(void **state)
+{
+    static const struct {
+        const char bytes[13], *what;
+    } cases[] = {
+        {"fLaC\0\0\0\x22\x10\0\x10\0", "FLAC"},
+        {"OggS\0\2\0\0\0\0\0\0", "Ogg"},
+        {"ID3\4\0\0\0\0\0\0\0\0", "MP3"},
+        {"\xFF\xFB\x90\x64\0\0\0\0\0\0\0\0", "MPEG audio"}, /* MPEG-1 layer III */
+        {"\xFF\xF3\x40\xC4\0\0\0\0\0\0\0\0", "MPEG audio"}, /* MPEG-2 layer III */
+        {"\xFF\xE3\x48\xC4\0\0\0\0\0\0\0\0", "MPEG audio"}, /* MPEG-2.5 layer III */
+        {"\xFF\xFD\xA0\x04\0\0\0\0\0\0\0\0", "MPEG audio"}, /* MPEG-1 layer II */
+        {"\xFF\xF1\x50\x80\0\0\0\0\0\0\0\0", "MPEG audio"}, /* AAC in ADTS */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct source s;
+        assert_int_equal(open_pipe(&s, cases[i].bytes, 12, &none, NULL), SOURCE_FAILED);
+        expect_line(&s, cases[i].what);
+        expect_line(&s, "ffmpeg ");
+        assert_int_equal(open_pipe(&s, cases[i].bytes, 12, &raw_s16, NULL), SOURCE_OK); /* as asked */
+        assert_int_equal(read_all(&s, got, N, 100), 6);
+        s.close(&s);
+    }
+}
+
+static void test_anything_else_is_raw(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } cases[] = {
+        {"\xFF\xFF\xFF\xFF\1\0\2\0\3\0\4\0", 12},
+        {"\xFF\xFF\0\0\1\0\2\0\3\0\4\0", 12}, /* quiet: -1, 0 */
+        {"RIFF\0\0\0\0AVI ", 12},
+        {"fLaC\1\0\2\0\3\0", 10}, /* fewer than 12 */
+        {"\1\0", 2},
+        {"\1\0\2\0\3\0\4\0\5\0\6\0\7", 13},
+        {"fLaD\0\0\0\x22\x10\0\x10\0", 12},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct source s;
+        assert_int_equal(open_pipe(&s, cases[i].bytes, cases[i].n, &none, NULL), SOURCE_OK);
+        assert_int_equal(s.rate, 16000);
+        assert_int_equal(s.channels, 1);
+        assert_int_equal(read_all(&s, got, N, 4), cases[i].n / 2);
+        const uint8_t *p = (const uint8_t *)cases[i].bytes;
+        for (size_t k = 0; k < cases[i].n / 2; k++)
+            assert_true(got[k] == (float)(int16_t)(p[2 * k] | p[2 * k + 1] << 8) / 32768);
+        s.close(&s);
+    }
+}
+
+static void test_raw_options(void **state)
+{
+    struct source s;
+    struct source_options two = {SOURCE_PCM_NONE, 8000, 2};
+    assert_int_equal(open_pipe(&s, "0123456789abcdef", 15, &two, NULL), SOURCE_OK);
+    assert_int_equal(s.rate, 8000);
+    assert_int_equal(s.channels, 2);
+    assert_int_equal(read_all(&s, got, N, 100), 3);
+    s.close(&s);
+}
+
+static void test_no_sample_is_a_failure(void **state)
+{
+    for (size_t n = 0; n < 2; n++)
+        for (int raw = 0; raw < 2; raw++) {
+            struct source s;
+            assert_int_equal(open_pipe(&s, "x", n, raw ? &raw_s16 : &none, NULL), SOURCE_OK);
+            assert_int_equal(s.read(&s, got, 100), SOURCE_FAILED);
+            assert_string_equal(s.error, "standard input holds no sample");
+            s.close(&s);
+        }
+}
+
+static void test_live_frames_come_at_once(void **state)
+{
+    struct source s;
+    int writer;
+    assert_int_equal(open_pipe(&s, "\1\0\2\0\3", 5, &raw_s16, &writer), SOURCE_OK);
+    assert_int_equal(s.read(&s, got, 1000), 2); /* would hang here if it waited for more */
+    assert_true(got[0] == 1.0f / 32768 && got[1] == 2.0f / 32768);
+    assert_int_equal(write(writer, "\0\4\0", 3), 3);
+    assert_int_equal(s.read(&s, got, 1000), 2);
+    assert_true(got[0] == 3.0f / 32768 && got[1] == 4.0f / 32768);
+    close(writer);
+    assert_int_equal(s.read(&s, got, 1000), 0);
+    assert_int_equal(s.read(&s, got, 1000), 0);
+    s.close(&s);
+}
+
+static void on_alarm(int signal_number)
+{
+    (void)signal_number;
+}
+
+/* Every 5 ms, so that one that comes before the read is followed by another. */
+static void start_alarms(long microseconds)
+{
+    struct sigaction a = {.sa_handler = on_alarm};
+    struct itimerval t = {{0, microseconds}, {0, microseconds}};
+    sigaction(SIGALRM, &a, NULL);
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+
+static void test_signals_interrupt(void **state)
+{
+    struct source s;
+    uint8_t wav[64];
+    int writer;
+    size_t n = make_wav(wav, 0, 5);
+    start_alarms(5000);
+    int first = open_pipe(&s, wav, 7, &none, &writer); /* in the first 12 bytes */
+    assert_int_equal(first, SOURCE_INTERRUPTED);
+    assert_int_equal(write(writer, wav + 7, 20), 20); /* in the header */
+    assert_int_equal(source_stream_open(&s, -1, true, "", &none), SOURCE_INTERRUPTED);
+    assert_int_equal(write(writer, wav + 27, n - 27), n - 27);
+    int status;
+    while ((status = source_stream_open(&s, -1, true, "", &none)) == SOURCE_INTERRUPTED) continue;
+    assert_int_equal(status, SOURCE_OK);
+    assert_int_equal(s.read(&s, got, 1000), 5);
+    assert_int_equal(s.read(&s, got, 1000), SOURCE_INTERRUPTED);
+    fcntl(writer, F_SETFL, O_NONBLOCK); /* the reader's end waits for itself, whatever its flags are */
+    assert_int_equal(write(writer, "\1\0", 2), 2);
+    assert_int_equal(s.read(&s, got, 1000), 1);
+    start_alarms(0);
+    close(writer);
+    assert_int_equal(s.read(&s, got, 1000), 0);
+    s.close(&s);
+    start_alarms(5000); /* closing instead of going on frees all */
+    assert_int_equal(open_pipe(&s, wav, 7, &none, &writer), SOURCE_INTERRUPTED);
+    start_alarms(0);
+    s.close(&s);
+    close(writer);
+}
+
+static void *write_slowly(void *fd)
+{
+    uint8_t wav[244];
+    size_t n = make_wav(wav, 0, 100);
+    for (size_t i = 0; i < n; i++) {
+        if (write(*(int *)fd, wav + i, 1) != 1) break;
+        if (i % 10 == 0) usleep(300);
+    }
+    close(*(int *)fd);
+    return NULL;
+}
+
+static void test_a_descriptor_that_does_not_wait(void **state)
+{
+    struct source s = {0};
+    pthread_t thread;
+    int fd[2];
+    assert_int_equal(pipe(fd), 0);
+    fcntl(fd[0], F_SETFL, O_NONBLOCK);
+    pthread_create(&thread, NULL, write_slowly, &fd[1]);
+    assert_int_equal(source_stream_open(&s, fd[0], true, "pipe", &none), SOURCE_OK);
+    assert_int_equal(read_all(&s, got, N, 64), 100);
+    for (int k = 0; k < 100; k++) assert_true(got[k] == (float)(k + 1) / 32768);
+    pthread_join(thread, NULL);
+    s.close(&s);
+}
+
+static void *write_fifo(void *name)
+{
+    int fd = open(name, O_WRONLY);
+    return write_slowly(&fd);
+}
+
+static void test_fifo_as_file(void **state)
+{
+    struct source s = {0};
+    pthread_t thread;
+    char name[256];
+    assert_int_equal(mkfifo(strcpy(name, named("fifo")), 0600), 0);
+    pthread_create(&thread, NULL, write_fifo, name);
+    assert_int_equal(source_file_open(&s, name, &none), SOURCE_OK);
+    assert_int_equal(read_all(&s, got, N, 64), 100);
+    pthread_join(thread, NULL);
+    s.close(&s);
+}
+
+static void test_standard_input(void **state)
+{
+    struct source s = {0}, t = {0}, u = {0};
+    int saved = dup(STDIN_FILENO), file = open(write_file("in", "\1\0\2\0", 4), O_RDONLY), folder = open(dir, O_RDONLY);
+    assert_int_equal(dup2(file, STDIN_FILENO), STDIN_FILENO);
+    assert_int_equal(source_stdin_open(&s, &none), SOURCE_OK);
+    assert_string_equal(s.name, "standard input");
+    assert_int_equal(read_all(&s, got, N, 64), 2);
+    s.close(&s);
+    assert_true(fcntl(STDIN_FILENO, F_GETFD) >= 0); /* still open */
+    dup2(folder, STDIN_FILENO);
+    assert_int_equal(source_stdin_open(&t, &none), SOURCE_FAILED);
+    expect_line(&t, "cannot read standard input: Is a directory");
+    close(STDIN_FILENO);
+    assert_int_equal(source_stdin_open(&u, &none), SOURCE_FAILED);
+    expect_line(&u, "Bad file descriptor");
+    dup2(saved, STDIN_FILENO);
+    close(saved), close(file), close(folder);
+}
+
+static int make_dir(void **state)
+{
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lossless_files_are_exact),
+        cmocka_unit_test(test_eight_channels_at_192_khz),
+        cmocka_unit_test(test_vorbis),
+        cmocka_unit_test(test_mp3),
+        cmocka_unit_test(test_float_file_is_finite),
+        cmocka_unit_test(test_unfinished_recordings),
+        cmocka_unit_test(test_raw_files),
+        cmocka_unit_test(test_files_that_cannot_be_read),
+        cmocka_unit_test(test_too_many_channels),
+        cmocka_unit_test(test_piped_wav),
+        cmocka_unit_test(test_piped_containers_are_refused),
+        cmocka_unit_test(test_anything_else_is_raw),
+        cmocka_unit_test(test_raw_options),
+        cmocka_unit_test(test_no_sample_is_a_failure),
+        cmocka_unit_test(test_live_frames_come_at_once),
+        cmocka_unit_test(test_signals_interrupt),
+        cmocka_unit_test(test_a_descriptor_that_does_not_wait),
+        cmocka_unit_test(test_fifo_as_file),
+        cmocka_unit_test(test_standard_input),
+    };
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
