@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,8 +16,18 @@ enum { MAX_CHANNELS = 64, MIN_RATE = 1000, MAX_RATE = 768000 }; /* what a sessio
 struct audio_file {
     SNDFILE *file;
     int fd;
-    bool any; /* a frame was given */
+    int64_t given, promised; /* frames; promised is 0 where the file does not say for sure */
 };
+
+/* A cut or damaged FLAC ends early, and libsndfile calls that the end. Elsewhere the length is an estimate, or taken
+ * from what is there. */
+static ptrdiff_t at_end(struct source *source, const struct audio_file *a)
+{
+    if (a->given == 0) return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);
+    if (a->given >= a->promised) return 0;
+    return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s of %.1f", source->name,
+                       (double)a->given / source->rate, (double)a->promised / source->rate);
+}
 
 static ptrdiff_t file_read(struct source *source, float *frames, size_t max_frames)
 {
@@ -24,11 +35,10 @@ static ptrdiff_t file_read(struct source *source, float *frames, size_t max_fram
     sf_count_t n = sf_readf_float(a->file, frames, (sf_count_t)max_frames);
     if (n <= 0 && sf_error(a->file) != SF_ERR_NO_ERROR)
         return source_fail(source, SOURCE_FAILED, "cannot read %s: %s", source->name, sf_strerror(a->file));
-    if (n <= 0 && max_frames > 0 && !a->any)
-        return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);
+    if (n <= 0 && max_frames > 0) return at_end(source, a);
     for (sf_count_t i = 0; i < n * source->channels; i++)
         if (!isfinite(frames[i])) frames[i] = 0;
-    if (n > 0) a->any = true;
+    a->given += n;
     return (ptrdiff_t)n;
 }
 
@@ -55,8 +65,11 @@ static int open_audio(struct source *source, int fd, const char *path, const str
     SF_INFO info = {0};
     SNDFILE *file = sf_open_fd(fd, SFM_READ, &info, SF_FALSE);
     if (!file) {
-        source_fail(source, SOURCE_FAILED, "%s is not audio that can be read: %s (raw samples need --pcm)",
-                    source->name, sf_strerror(NULL));
+        const char *why = sf_strerror(NULL);
+        int n = (int)strlen(why);
+        if (n > 0 && why[n - 1] == '.') n--;
+        source_fail(source, SOURCE_FAILED, "%s is not audio that can be read: %.*s (raw samples need --pcm)",
+                    source->name, n, why);
         goto fail;
     }
     if (is_unfinished_wav(&info)) {
@@ -79,7 +92,8 @@ static int open_audio(struct source *source, int fd, const char *path, const str
         source_fail(source, SOURCE_FAILED, "no memory for reading %s", source->name);
         goto fail;
     }
-    *a = (struct audio_file){.file = file, .fd = fd};
+    bool exact = (info.format & SF_FORMAT_TYPEMASK) == SF_FORMAT_FLAC && info.frames < SF_COUNT_MAX;
+    *a = (struct audio_file){.file = file, .fd = fd, .promised = exact ? info.frames : 0};
     source->rate = info.samplerate;
     source->channels = info.channels;
     source->state = a;

@@ -154,6 +154,24 @@ static void test_float_file_is_finite(void **state)
     s.close(&s);
 }
 
+/* libsndfile calls a cut FLAC's end the end. What is there is given first. */
+static void test_cut_flac_fails_at_its_end(void **state)
+{
+    struct source s = {0};
+    ptrdiff_t n;
+    size_t frames = 0;
+    for (int i = 0; i < N; i++) every[i] = (int16_t)(rand() % 20000 - 10000);
+    write_audio("cut.flac", SF_FORMAT_FLAC | SF_FORMAT_PCM_16, 16000, 1, every, N);
+    assert_int_equal(truncate(named("cut.flac"), N), 0);
+    assert_int_equal(source_file_open(&s, path, &none), SOURCE_OK);
+    while ((n = s.read(&s, got + frames, 1000)) > 0) frames += (size_t)n;
+    assert_int_equal(n, SOURCE_FAILED);
+    assert_non_null(strstr(s.error, "is cut or damaged"));
+    assert_true(frames > N / 4 && frames < N);
+    for (size_t i = 0; i < frames; i++) assert_true(got[i] == (float)every[i] / 32768);
+    s.close(&s);
+}
+
 static void put_le(uint8_t *p, uint32_t v)
 {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> 8 * i);
@@ -526,6 +544,7 @@ int main(void)
         cmocka_unit_test(test_vorbis),
         cmocka_unit_test(test_mp3),
         cmocka_unit_test(test_float_file_is_finite),
+        cmocka_unit_test(test_cut_flac_fails_at_its_end),
         cmocka_unit_test(test_unfinished_recordings),
         cmocka_unit_test(test_raw_files),
         cmocka_unit_test(test_files_that_cannot_be_read),
