@@ -56,4 +56,7 @@ install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing </dev/null >&2
 }
 # A bare image has no lists of packages, and old lists name files that are gone: fetch them only then.
-install || { apt-get update </dev/null >&2 && install; }
+install && exit
+echo "setup.sh: once more, with fresh lists of packages" >&2
+apt-get update </dev/null >&2
+install
