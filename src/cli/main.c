@@ -1,0 +1,100 @@
+/* surtitle: captions on standard output, all else on standard error.
+ *
+ * Checked in this order, so that the exit status names the first thing that is wrong: options (2), source (1, 3),
+ * outputs (1), model (4), backend (5). */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "cli/message.h"
+#include "cli/os_signal.h"
+#include "cli/paths.h"
+#include "cli/run.h"
+#include "util/clock.h"
+
+static int print(const char *text)
+{
+    struct output out;
+    output_open(&out, NULL);
+    output_put(&out, text, strlen(text));
+    int status = output_flush(&out);
+    if (status < 0) message("%s", message_failure());
+    output_close(&out);
+    return status < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+static int print_help(void)
+{
+    char *text = options_help();
+    if (!text) message("not enough memory");
+    int status = text ? print(text) : EXIT_FAILED;
+    free(text);
+    return status;
+}
+
+static double seconds(int64_t ns)
+{
+    return (double)ns * 1e-9;
+}
+
+static void print_stats(const struct run *run)
+{
+    struct sur_session_stats s;
+    struct rusage usage;
+    sur_session_get_stats(run->session, &s);
+    double audio = (double)(s.fed_samples + s.skipped_samples) / SUR_RATE,
+           wall = seconds(sur_clock_ns() - run->start_ns);
+    double busy = seconds(s.encode_ns + s.decode_ns + s.prefill_ns);
+    getrusage(RUSAGE_SELF, &usage);
+    message_plain("backend %s name", sur_model_backend(run->model));
+    message_plain("audio %.3f s", audio);
+    message_plain("skipped %.3f s", (double)s.skipped_samples / SUR_RATE);
+    message_plain("wall %.3f s", wall);
+    message_plain("load %.3f s", seconds(run->load_ns));
+    message_plain("encode %.3f s", seconds(s.encode_ns));
+    message_plain("prefill %.3f s", seconds(s.prefill_ns));
+    message_plain("decode %.3f s", seconds(s.decode_ns));
+    message_plain("tokens %" PRId64 " tokens", s.tokens_encoded);
+    message_plain("steps %" PRId64 " steps", s.steps);
+    message_plain("real-time-factor %.4f x", audio > 0 ? busy / audio : 0); /* below 1: faster than speech */
+    message_plain("peak-memory %.1f MiB", (double)usage.ru_maxrss / 1024);
+}
+
+static int open_model(struct run *run)
+{
+    static char path[PATH_MAX]; /* as long as the run */
+    bool demo;
+    if (run->options.model) return run_open_model(run, run->options.model);
+    if (!paths_find_model(path, sizeof path, &demo)) {
+        message("no model is installed: tools/download_model.sh fetches one, or say --model DIR");
+        return EXIT_NO_MODEL;
+    }
+    if (demo) message("no model is installed: this is the demo model, %s", path);
+    return run_open_model(run, path);
+}
+
+static int captions(struct run *run)
+{
+    int status = run_open_source(run);
+    if (status != EXIT_DONE || (run->ended && os_signal_stop())) return status;
+    status = run_open_outputs(run);
+    if (status == EXIT_DONE) status = open_model(run);
+    if (status == EXIT_DONE) status = run_captions(run);
+    if (status == EXIT_DONE && run->options.stats) print_stats(run);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static struct run run;
+    os_signal_hold_descriptors();
+    os_signal_install();
+    if (options_parse(&run.options, argc, argv) != SUR_OK) return EXIT_USAGE;
+    if (run.options.help) return print_help();
+    if (run.options.version) return print("surtitle " SUR_VERSION "\n");
+    sur_set_log((enum sur_log_level)run.options.log_level, message_log, NULL);
+    int status = captions(&run), finished = run_finish(&run);
+    return status != EXIT_DONE ? status : finished;
+}

@@ -1,0 +1,62 @@
+#include "cli/message.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sink/output.h"
+#include "util/error.h"
+#include "util/utf8.h"
+
+enum { LINE_BYTES = 1024 };
+
+static _Thread_local char failure[512];
+
+int sur_fail(int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(failure, sizeof failure, format, args);
+    va_end(args);
+    return code;
+}
+
+const char *message_failure(void)
+{
+    return failure;
+}
+
+/* One write, so that lines of several programs do not mix. Names of files may hold anything. */
+static void put(const char *prefix, const char *format, va_list args)
+{
+    char raw[LINE_BYTES], line[3 * LINE_BYTES];
+    int n = snprintf(raw, sizeof raw, "%s", prefix);
+    vsnprintf(raw + n, sizeof raw - (size_t)n, format, args);
+    sur_utf8_clean(line, sizeof line - 1, raw, strlen(raw));
+    strcat(line, "\n");
+    output_write_all(STDERR_FILENO, line, strlen(line)); /* nobody is left to hear that this failed */
+}
+
+void message(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    put("surtitle: ", format, args);
+    va_end(args);
+}
+
+void message_plain(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    put("", format, args);
+    va_end(args);
+}
+
+void message_log(void *user, enum sur_log_level level, const char *line)
+{
+    static const char *const names[] = {
+        [SUR_LOG_ERROR] = "error", [SUR_LOG_WARN] = "warning", [SUR_LOG_INFO] = "info", [SUR_LOG_DEBUG] = "debug"};
+    message("%s: %s", names[level], line);
+}

@@ -1,0 +1,19 @@
+/* What the program says: one clean line on standard error at a time.
+ *
+ * message.c also holds the sur_fail of the program's own parts (sinks, output). It is not the library's, whose symbol
+ * is hidden: its lines are read by message_failure, the library's by sur_error_text. */
+#ifndef MESSAGE_H
+#define MESSAGE_H
+
+#include "surtitle.h"
+
+/* "surtitle: ..." */
+void message(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* "name value unit" lines and the like: no prefix. */
+void message_plain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* For sur_set_log: "surtitle: warning: ..." */
+void message_log(void *user, enum sur_log_level level, const char *line);
+/* The line of the program's last sur_fail in this thread. */
+const char *message_failure(void);
+
+#endif

@@ -1,0 +1,45 @@
+/* The command line: one table for parsing, --help and the man page. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "surtitle.h"
+
+struct options {
+    const char *source;                                /* FILE, "-", or NULL for the microphone */
+    const char *model, *force, *output, *caption_file; /* NULL: not given */
+    int backend, kv, cpu;                              /* the library's enums */
+    int delay_ms, threads;                             /* 0: not given */
+    int pcm, rate, channels;                           /* pcm: enum source_pcm; 0: not given */
+    int format;                                        /* index into options_formats */
+    int width;                                         /* 0: not given */
+    int log_level;
+    float alternatives; /* the cutoff; negative: not given */
+    bool pace, timestamps, stats, version, help;
+};
+
+extern const char *const options_formats[]; /* "text", ... */
+
+enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_CHOICE, OPTION_INTEGER, OPTION_DELAY, OPTION_FRACTION };
+
+struct option_spec {
+    const char *group; /* heading of the first option of a group, else NULL */
+    const char *name;  /* without -- */
+    const char *value; /* "DIR"; for a choice "auto|cuda|cpu", in the order of its enum */
+    const char *help;  /* one line, with the default in parentheses */
+    enum option_kind kind;
+    size_t offset; /* into struct options */
+    int min, max;  /* integer: its range; choice: min is the first one's value */
+};
+
+extern const struct option_spec options_table[];
+extern const size_t options_count;
+
+/* SUR_OK, or SUR_ERR_ARGUMENT after one line on standard error. Strings point into argv. */
+int options_parse(struct options *options, int argc, char **argv);
+/* What --help says; the caller frees it. NULL: no memory. */
+char *options_help(void);
+
+#endif

@@ -1,0 +1,58 @@
+#include "cli/os_signal.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stop, interrupts;
+
+static void on_stop(int signal)
+{
+    stop = 1;
+    if (signal != SIGINT) return;
+    if (interrupts) _exit(130);
+    interrupts = 1;
+}
+
+static void on_bus(int signal)
+{
+    static const char line[] = "surtitle: a file of the model was cut while it was in use\n";
+    if (write(STDERR_FILENO, line, sizeof line - 1) < 0) _exit(1);
+    _exit(1);
+}
+
+static void handle(int signal, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler};
+    sigemptyset(&action.sa_mask);
+    sigaction(signal, &action, NULL);
+}
+
+void os_signal_install(void)
+{
+    sigset_t ours;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGHUP);
+    handle(SIGINT, on_stop);
+    handle(SIGTERM, on_stop);
+    handle(SIGHUP, on_stop);
+    handle(SIGPIPE, SIG_IGN);
+    handle(SIGBUS, on_bus);
+    sigprocmask(SIG_UNBLOCK, &ours, NULL); /* a mask is inherited, too */
+}
+
+bool os_signal_stop(void)
+{
+    return stop;
+}
+
+void os_signal_hold_descriptors(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        if (open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) return;
+    }
+}

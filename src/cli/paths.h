@@ -1,0 +1,13 @@
+/* Where the model is looked for. */
+#ifndef PATHS_H
+#define PATHS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* $XDG_DATA_HOME/surtitle/model, each of $XDG_DATA_DIRS, then the demo model (*demo set): the source tree's when the
+ * program runs from its build folder, else the installed one. A folder counts if it has a params.json. Returns false
+ * if there is none. */
+bool paths_find_model(char *path, size_t size, bool *demo);
+
+#endif

@@ -1,0 +1,312 @@
+#include "cli/run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/force.h"
+#include "cli/message.h"
+#include "cli/os_signal.h"
+#include "util/clock.h"
+
+/* What one read of standard input may hold: so much that nothing stays in the source's own buffer when it gives less.
+ */
+enum { MAX_SAMPLES = 65536, PACE_MS = 80, TICK_MS = 500, TEXT_WIDTH = 80 };
+
+/* ---- the source ---- */
+
+static int from_source(const struct run *run, int status)
+{
+    if (status == SOURCE_INTERRUPTED) return EXIT_DONE; /* before anything was heard */
+    message("%s", run->source.error);
+    return status == SOURCE_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/* Reads what there is into frames; waits for something. */
+static int read_frames(struct run *run)
+{
+    size_t most = run->max_frames;
+    if (run->options.pace) { /* steps of at most 80 ms */
+        most = (size_t)run->source.rate * PACE_MS / 1000;
+        if (most > run->max_frames) most = run->max_frames;
+    }
+    ptrdiff_t n;
+    do {
+        n = run->source.read(&run->source, run->frames, most);
+    } while (n == SOURCE_INTERRUPTED && !os_signal_stop());
+    if (n < 0 && n != SOURCE_INTERRUPTED) return from_source(run, (int)n);
+    run->n_frames = n > 0 ? (size_t)n : 0;
+    run->ended = n <= 0;
+    return EXIT_DONE;
+}
+
+static bool is_stream(const char *path)
+{
+    struct stat is;
+    return strcmp(path, "-") == 0 || (stat(path, &is) == 0 && !S_ISREG(is.st_mode));
+}
+
+int run_open_source(struct run *run)
+{
+    const struct options *o = &run->options;
+    struct source_options so = {.pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels};
+    if (!o->source) {
+        message("this build has no microphone support: name a FILE, or - for standard input");
+        return EXIT_NO_DEVICE;
+    }
+    if (o->force && force_read(o->force, &run->force, &run->n_force) != SUR_OK) {
+        message("%s", message_failure());
+        return EXIT_FAILED;
+    }
+    run->live = o->pace || is_stream(o->source);
+    int status;
+    do {
+        status = strcmp(o->source, "-") == 0 ? source_stdin_open(&run->source, &so)
+                                             : source_file_open(&run->source, o->source, &so);
+    } while (status == SOURCE_INTERRUPTED && !os_signal_stop());
+    if (status != SOURCE_OK) {
+        run->ended = true;
+        return from_source(run, status);
+    }
+    run->max_frames = MAX_SAMPLES / (size_t)run->source.channels;
+    run->frames = malloc(MAX_SAMPLES * sizeof *run->frames);
+    if (!run->frames) {
+        message("not enough memory for samples");
+        return EXIT_FAILED;
+    }
+    return read_frames(run);
+}
+
+/* ---- outputs ---- */
+
+static int terminal_columns(int fd)
+{
+    struct winsize size;
+    if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_col > TEXT_WIDTH) return TEXT_WIDTH;
+    return size.ws_col;
+}
+
+int run_open_outputs(struct run *run)
+{
+    const struct options *o = &run->options;
+    struct sink_options so = {.width = o->width, .timestamps = o->timestamps};
+    so.show_alternatives = o->alternatives >= 0;
+    so.cutoff = o->alternatives;
+    int status = SUR_OK;
+    if (o->caption_file) status = sink_create_caption_file(&run->sinks[1], o->caption_file, &so);
+    if (status == SUR_OK) status = output_open(&run->output, o->output);
+    if (status == SUR_OK && so.width == 0 && output_is_terminal(&run->output))
+        so.width = terminal_columns(run->output.fd);
+    if (status == SUR_OK) status = sink_create(&run->sinks[0], options_formats[o->format], &run->output, &so);
+    if (status == SUR_OK) return EXIT_DONE;
+    message("%s", message_failure());
+    return EXIT_FAILED;
+}
+
+static bool any_sink(const struct run *run)
+{
+    return run->sinks[0] || run->sinks[1];
+}
+
+/* What a sink's call returned: its reader may go, but nothing else may fail. */
+static int after_sink(struct run *run, int i, int status)
+{
+    if (status == OUTPUT_CLOSED) sink_destroy(&run->sinks[i]);
+    if (status >= 0) return EXIT_DONE;
+    message("%s", message_failure());
+    return EXIT_FAILED;
+}
+
+static int tell_start(struct run *run)
+{
+    char wall[64];
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    size_t n = strftime(wall, sizeof wall, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(wall + n, sizeof wall - n, ".%03dZ", (int)(now.tv_nsec / 1000000));
+    struct sink_start start = {.model = run->model_dir, .backend = sur_model_backend(run->model), .wall = wall};
+    start.delay_ms = run->options.delay_ms ? run->options.delay_ms : sur_model_delay_ms(run->model);
+    start.rate = run->source.rate;
+    int status = EXIT_DONE;
+    for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
+        if (run->sinks[i]) status = after_sink(run, i, sink_start(run->sinks[i], &start));
+    return status;
+}
+
+static int tell_events(struct run *run)
+{
+    struct sur_event event;
+    int status = EXIT_DONE;
+    while (status == EXIT_DONE && any_sink(run) && sur_session_poll(run->session, &event) == SUR_OK)
+        for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
+            if (run->sinks[i]) status = after_sink(run, i, sink_event(run->sinks[i], &event));
+    return status;
+}
+
+static int tell_time(struct run *run)
+{
+    int status = EXIT_DONE;
+    for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
+        if (run->sinks[i]) status = after_sink(run, i, sink_tick(run->sinks[i], sur_clock_ns()));
+    return status;
+}
+
+/* ---- the model ---- */
+
+static int from_library(int status)
+{
+    message("%s", sur_error_text());
+    switch (status) {
+    case SUR_ERR_ARGUMENT:
+        return EXIT_USAGE;
+    case SUR_ERR_MODEL:
+    case SUR_ERR_IO:
+        return EXIT_NO_MODEL;
+    case SUR_ERR_BACKEND:
+        return EXIT_NO_BACKEND;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+int run_open_model(struct run *run, const char *dir)
+{
+    const struct options *o = &run->options;
+    struct sur_model_options mo;
+    struct sur_session_options so;
+    sur_model_options_init(&mo);
+    mo.dir = run->model_dir = dir;
+    mo.backend = (enum sur_backend_kind)o->backend;
+    mo.kv = (enum sur_kv_type)o->kv;
+    mo.cpu = (enum sur_cpu_level)o->cpu;
+    mo.threads = o->threads;
+    int64_t began = sur_clock_ns();
+    int status = sur_model_open(&run->model, &mo);
+    if (status != SUR_OK) return from_library(status);
+    sur_session_options_init(&so);
+    so.delay_ms = o->delay_ms;
+    so.rate = run->source.rate;
+    so.channels = run->source.channels;
+    so.format = SUR_F32LE;
+    so.mode = run->live ? SUR_LIVE : SUR_WHOLE;
+    so.force = run->force;
+    so.n_force = run->n_force;
+    status = sur_session_create(&run->session, run->model, &so);
+    run->load_ns = sur_clock_ns() - began;
+    return status == SUR_OK ? EXIT_DONE : from_library(status);
+}
+
+/* ---- captions ---- */
+
+/* Computes and tells all that can be told now. *state: SUR_AGAIN or SUR_END. */
+static int work(struct run *run, int *state)
+{
+    int status;
+    do {
+        *state = sur_session_run(run->session);
+        status = tell_events(run);
+    } while (status == EXIT_DONE && *state == SUR_OK && any_sink(run));
+    if (status == EXIT_DONE && *state != SUR_OK && *state != SUR_AGAIN && *state != SUR_END) {
+        message("%s", sur_error_text());
+        return EXIT_FAILED;
+    }
+    return status;
+}
+
+/* Feeds what was read; the session may take it in parts. */
+static int feed(struct run *run)
+{
+    size_t fed = 0, channels = (size_t)run->source.channels;
+    while (fed < run->n_frames && any_sink(run)) {
+        int state;
+        size_t took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
+        fed += took;
+        int status = work(run, &state);
+        if (status != EXIT_DONE) return status;
+        if (took == 0 && state != SUR_OK && fed < run->n_frames && any_sink(run)) {
+            message("the session takes no more samples");
+            return EXIT_FAILED;
+        }
+    }
+    run->n_frames = 0;
+    return EXIT_DONE;
+}
+
+/* Sleeps until the frames that were read have been spoken. */
+static void keep_pace(struct run *run)
+{
+    run->paced_frames += (int64_t)run->n_frames;
+    int64_t rate = run->source.rate;
+    int64_t due = run->start_ns + run->paced_frames / rate * 1000000000 + run->paced_frames % rate * 1000000000 / rate;
+    while (!os_signal_stop() && sur_clock_ns() < due) sur_clock_sleep_until(due);
+}
+
+/* Waits for standard input while time passes for the sinks. */
+static int wait_for_input(struct run *run)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (strcmp(run->options.source, "-") == 0 && !os_signal_stop() && any_sink(run)) {
+        int n = poll(&input, 1, TICK_MS);
+        if (n > 0 || (n < 0 && errno != EINTR)) break;
+        int status = tell_time(run);
+        if (status != EXIT_DONE) return status;
+    }
+    return EXIT_DONE;
+}
+
+static int next_frames(struct run *run)
+{
+    int status = wait_for_input(run);
+    if (status == EXIT_DONE && !os_signal_stop()) status = read_frames(run);
+    return status;
+}
+
+/* The tail is flushed also where the input failed: what was heard is not lost. */
+static int flush_tail(struct run *run)
+{
+    int state = SUR_AGAIN, status = EXIT_DONE;
+    sur_session_finish(run->session);
+    while (status == EXIT_DONE && state != SUR_END && any_sink(run)) {
+        status = work(run, &state);
+        if (status == EXIT_DONE && state == SUR_AGAIN) {
+            message("the session does not come to its end");
+            return EXIT_FAILED;
+        }
+    }
+    return status;
+}
+
+int run_captions(struct run *run)
+{
+    int status = tell_start(run), input = EXIT_DONE;
+    run->start_ns = sur_clock_ns();
+    while (status == EXIT_DONE && input == EXIT_DONE && run->n_frames > 0 && any_sink(run)) {
+        if (run->options.pace) keep_pace(run);
+        status = feed(run);
+        if (status == EXIT_DONE) status = tell_time(run);
+        if (status == EXIT_DONE && !run->ended && !os_signal_stop()) input = next_frames(run);
+    }
+    if (status == EXIT_DONE) status = flush_tail(run);
+    return status == EXIT_DONE ? input : status;
+}
+
+int run_finish(struct run *run)
+{
+    for (int i = 0; i < RUN_SINKS; i++) sink_destroy(&run->sinks[i]);
+    int status = output_close(&run->output);
+    if (status != SUR_OK) message("%s", message_failure());
+    sur_session_destroy(&run->session);
+    sur_model_close(&run->model);
+    if (run->source.close) run->source.close(&run->source);
+    free(run->frames);
+    free(run->force);
+    return status == SUR_OK ? EXIT_DONE : EXIT_FAILED;
+}

@@ -1,0 +1,43 @@
+/* One run: a source, a session, and the sinks, in one thread. */
+#ifndef RUN_H
+#define RUN_H
+
+#include <stdint.h>
+
+#include "audio/source.h"
+#include "cli/options.h"
+#include "sink/output.h"
+#include "sink/sink.h"
+#include "surtitle.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_DEVICE = 3, EXIT_NO_MODEL = 4, EXIT_NO_BACKEND = 5 };
+
+enum { RUN_SINKS = 2 };
+
+struct run {
+    struct options options;
+    struct source source;
+    float *frames; /* [max_frames, channels]; n_frames of them were read and not fed */
+    size_t max_frames, n_frames;
+    bool ended; /* the source has no more */
+    bool live;  /* samples come as time passes: captions do not wait for more of them */
+    int32_t *force;
+    size_t n_force;
+    struct output output;
+    struct sink *sinks[RUN_SINKS]; /* NULL: none, or its reader has gone */
+    const char *model_dir;         /* the caller's */
+    struct sur_model *model;
+    struct sur_session *session;
+    int64_t start_ns, load_ns; /* begun; time that opening the model took */
+    int64_t paced_frames;
+};
+
+/* Each returns EXIT_DONE, or the exit status after one line on standard error. In this order, then run_finish. */
+int run_open_source(struct run *run); /* and its first samples; the token ids of --force */
+int run_open_outputs(struct run *run);
+int run_open_model(struct run *run, const char *dir);
+int run_captions(struct run *run); /* to the end of the source, or until somebody asks for the end */
+/* Frees a run, half built or not. EXIT_FAILED if only now it shows that the output could not be written. */
+int run_finish(struct run *run);
+
+#endif
