@@ -1,7 +1,7 @@
 """Include direction: a file includes only what lies below it (docs/architecture.md). Arguments: the source folder.
 
 Layers of the library, lowest first; a layer sees itself and those below it. The program sees surtitle.h, util and its
-own folders, so that it proves what the library's header is worth."""
+own folders, so that it proves what the library's header is worth. The bench sees the whole library, and nobody sees it."""
 import os, re, sys
 
 LAYERS = ["util", "core", "backends", "join"]
@@ -11,6 +11,8 @@ def layer_of(path):
     """Name of the layer that a file of src/ belongs to; "program" for what is not in the library."""
     if path.startswith(("sink/", "cli/")) or re.match(r"audio/(source|wav|microphone)", path):
         return "program"
+    if path.startswith("bench/"):
+        return "bench"
     folder = path.split("/")[0] if "/" in path else ""
     return {"util": "util", "audio": "core", "text": "core", "model": "core", "cpu": "backends", "gpu": "backends",
             "": "join"}[folder]
@@ -22,7 +24,9 @@ def allowed(path, header):
     mine, its = layer_of(path), layer_of(header)
     if mine == "program":
         return its in ("program", "util")
-    if its == "program":
+    if mine == "bench":
+        return its != "program"
+    if its in ("program", "bench"):
         return False
     if mine == "backends" and its == "backends":  # cpu and gpu do not know each other
         return path.split("/")[0] == header.split("/")[0]
@@ -69,7 +73,8 @@ def selftest():
             ("text/assemble.c", "model/params.h", False), ("session.c", "cpu/pool.h", True),
             ("audio/source_file.c", "audio/ring.h", False), ("audio/source_file.c", "surtitle.h", True),
             ("cli/main.c", "model/params.h", False), ("cli/main.c", "sink/sink.h", True),
-            ("cli/main.c", "audio/source.h", True), ("session.c", "sink/sink.h", False)]:
+            ("bench/main.c", "cpu/pool.h", True), ("bench/main.c", "cli/run.h", False),
+            ("cpu/pool.c", "bench/probe.h", False), ("cli/main.c", "audio/source.h", True), ("session.c", "sink/sink.h", False)]:
         assert allowed(path, header) == expected, (path, header)
 
 
