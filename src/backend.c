@@ -7,9 +7,14 @@
 #include "util/log.h"
 
 /* In the order in which auto tries them. A backend that this build leaves out says so by its refusal. */
-static const struct { enum sur_backend_kind kind; const char *name; const struct sur_backend *backend; const char *absent; } table[] = {
+static const struct {
+    enum sur_backend_kind kind;
+    const char *name;
+    const struct sur_backend *backend;
+    const char *absent;
+} table[] = {
     {SUR_BACKEND_CUDA, "cuda", NULL, "this build has no CUDA backend"},
-    {SUR_BACKEND_CPU, "cpu", &sur_backend_cpu, NULL},
+    {SUR_BACKEND_CPU, "cpu", &sur_backend_cpu, ""},
 };
 
 int sur_backend_choose(const struct sur_backend **backend, enum sur_backend_kind kind)

@@ -135,8 +135,10 @@ static int session_reset(void *session)
     memset(s->mel, 0, 2 * (size_t)p->n_mels * sizeof(float));
     memset(s->conv0, 0, (size_t)p->encoder.dim * sizeof(float));
     s->n_logits = 0;
-    atomic_store(&s->n_rows, 0);
-    atomic_store(&s->position, 0);
+    atomic_store(&s->n_rows, s->options.start);
+    atomic_store(&s->position, s->options.start);
+    sur_cpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
+    sur_cpu_stack_randomize(&s->decoder, s->options.start);
     return SUR_OK;
 }
 
@@ -225,7 +227,8 @@ static void put_rows(struct session *s, int64_t first, int n, const float *rows)
 static bool rows_fit(struct session *s, int n)
 {
     int64_t keep = atomic_load_explicit(&s->position, memory_order_acquire) - SUR_STEP_MAX;
-    return atomic_load_explicit(&s->n_rows, memory_order_relaxed) + n - (keep > 0 ? keep : 0) <= SUR_ROW_RING;
+    if (keep < s->options.start) keep = s->options.start;
+    return atomic_load_explicit(&s->n_rows, memory_order_relaxed) + n - keep <= SUR_ROW_RING;
 }
 
 static void encode_one(struct session *s, const float *mel, int n_tokens)
@@ -311,7 +314,7 @@ static int check_step(const struct sur_step_job *job)
 {
     struct session *s = job->session;
     int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
-    int most = first ? SUR_STEP_MAX : s->options.n_prompt;
+    int most = first > s->options.start ? SUR_STEP_MAX : s->options.n_prompt;
     if (job->n < 1 || job->n > most || job->n_out < 0 || job->n_out > job->n || job->n_out > SUR_STEP_MAX || (!job->tokens && job->n != 1))
         return sur_fail(SUR_ERR_ARGUMENT, "step: %d positions, %d results", job->n, job->n_out);
     for (int i = 0; job->tokens && i < job->n; i++)
@@ -332,7 +335,7 @@ static int rewind_to(void *session, int64_t position)
 {
     struct session *s = session;
     int64_t now = atomic_load(&s->position);
-    if (position < 0 || position > now || now - position > SUR_STEP_MAX)
+    if (position < s->options.start || position > now || now - position > SUR_STEP_MAX)
         return sur_fail(SUR_ERR_ARGUMENT, "rewind from %lld to %lld", (long long)now, (long long)position);
     atomic_store_explicit(&s->position, position, memory_order_release);
     return SUR_OK;

@@ -134,6 +134,12 @@ void sur_cpu_stack_finish(struct sur_cpu_stack *k)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
+static inline void put(char *ring, size_t at, float f, enum sur_kv_type kv)
+{
+    if (kv == SUR_KV_FP16) ((uint16_t *)(void *)ring)[at] = sur_f32_to_fp16(f);
+    else ((float *)(void *)ring)[at] = f;
+}
+
 /* ---- one pass ---- */
 
 static void product(const struct sur_cpu_ops *ops, const struct sur_view *w, const float *bias, const float *x, int n,
@@ -192,12 +198,6 @@ static void rotate(const struct sur_cpu_stack *k, float *x, size_t stride, int n
         }
 }
 
-static inline void put(char *ring, size_t at, float f, enum sur_kv_type kv)
-{
-    if (kv == SUR_KV_FP16) ((uint16_t *)(void *)ring)[at] = sur_f32_to_fp16(f);
-    else ((float *)(void *)ring)[at] = f;
-}
-
 /* Appends rows r0 .. r1 - 1 of the new keys (transposed blocks) or values (row blocks) to this layer's ring. */
 static void append(const struct pass *p, char *ring, const float *x, bool keys, int r0, int r1)
 {
@@ -211,6 +211,24 @@ static void append(const struct pass *p, char *ring, const float *x, bool keys, 
             size_t head = (size_t)p->layer * (size_t)s->n_kv_heads + (size_t)r / d, e = (size_t)r % d;
             size_t in_block = keys ? e * SUR_KEY_BLOCK + slot : slot * width + e;
             put(ring, head * head_size + block * SUR_KEY_BLOCK * width + in_block, x[(size_t)c * 2 * (size_t)s->n_kv_heads * d + (size_t)r], k->kv);
+        }
+    }
+}
+
+void sur_cpu_stack_randomize(struct sur_cpu_stack *k, int64_t end)
+{
+    const struct sur_tower *s = k->tower->shape;
+    int narrow = s->n_kv_heads * s->head_dim;
+    for (int64_t at = end > s->window ? end - s->window : 0; at < end; at++) {
+        uint32_t x = (uint32_t)at * 2654435761u;
+        for (int layer = 0; layer < s->n_layers; layer++) {
+            for (int i = 0; i < 2 * narrow; i++) {
+                x = x * 1664525u + 1013904223u;
+                k->kv_new[i] = (float)(int32_t)x * 0x1p-31f;
+            }
+            struct pass p = {k, layer, 1, at};
+            append(&p, k->k, k->kv_new, true, 0, narrow);
+            append(&p, k->v, k->kv_new + narrow, false, 0, narrow);
         }
     }
 }

@@ -49,6 +49,10 @@ uint64_t sur_cpu_stack_bytes(const struct sur_tower *shape, enum sur_kv_type kv,
 int sur_cpu_stack_init(struct sur_cpu_stack *stack, const struct sur_cpu_tower *tower, enum sur_kv_type kv, int max_n, int slack);
 void sur_cpu_stack_finish(struct sur_cpu_stack *stack);
 
+/* Fills the rings for the window before position `end` with numbers in +-1 that depend on the position alone: for
+ * sessions that start far out. */
+void sur_cpu_stack_randomize(struct sur_cpu_stack *stack, int64_t end);
+
 /* Runs all layers over n columns at positions first .. first + n - 1, h [n, dim] in place (final norm not included). */
 void sur_cpu_stack_run(struct sur_cpu_stack *stack, float *h, int n, int64_t first);
 

@@ -1,0 +1,24 @@
+/* What the machine can do, measured in the same process as what is compared with it. */
+#ifndef BENCH_PROBE_H
+#define BENCH_PROBE_H
+
+#include <stddef.h>
+
+struct sur_pool;
+
+struct probe { /* a buffer of 2 GiB of random data, and workers to read it with */
+    struct sur_pool *pool;
+    char *data;
+    size_t n_bytes;
+};
+
+/* Fills data once with random 32-bit patterns. 0, or -1 without memory. */
+int probe_init(struct probe *probe, struct sur_pool *pool);
+void probe_finish(struct probe *probe);
+/* Bytes a second that all workers read together: the fastest of three loops (one stream a worker, four streams a
+ * worker, one stream with prefetch), each run once over the whole buffer. */
+double probe_read(struct probe *probe);
+/* Fused multiply-adds in fp32 a second, two operations each, all workers together, from registers. */
+double probe_fma(struct probe *probe);
+
+#endif

@@ -1,0 +1,190 @@
+/* The CPU backend through its table, on a tiny random model (argument: its folder): columns, jobs, rewinds and rows
+ * that come from elsewhere change no bit; the rings' edges; positions far out. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model/backend.h"
+#include "model/schedule.h"
+
+enum { PROMPT = 39, STEPS = 100 };
+static const char *folder;
+static struct sur_checkpoint *checkpoint;
+static const struct sur_backend *b = &sur_backend_cpu;
+static void *state_;
+static float *mel; /* [STEPS + PROMPT tokens] */
+
+static void *session(int max_tokens, int64_t start)
+{
+    void *s = NULL;
+    struct sur_backend_session_options o = {.delay = 6, .n_prompt = PROMPT, .max_tokens = max_tokens, .start = start};
+    if (b->session_create(&s, state_, &o)) fail_msg("%s", sur_error_text());
+    return s;
+}
+
+static const float *mel_at(int token) { return mel + (size_t)token * SUR_TOKEN_FRAMES * (size_t)checkpoint->params.n_mels; }
+
+static void encode(void *s, int first, int n)
+{
+    struct sur_encode_job job = {s, n, mel_at(first)};
+    assert_int_equal(b->encode(&job, 1), SUR_OK);
+}
+
+static int step(void *s, int n, const int32_t *tokens, int n_out, struct sur_step_out *out)
+{
+    struct sur_step_job job = {s, n, tokens, n_out, out};
+    return b->step(&job, 1);
+}
+
+/* Encodes and steps STEPS positions after the prompt, one by one. */
+static void reference(struct sur_step_out *out, int32_t *tokens)
+{
+    void *s = session(1, 0);
+    for (int i = 0; i < PROMPT + STEPS; i++) {
+        tokens[i] = 1 + i * 37 % (checkpoint->params.vocab_size - 1);
+        encode(s, i, 1);
+        assert_int_equal(step(s, 1, tokens + i, 1, out + i), SUR_OK);
+    }
+    b->session_destroy(s);
+}
+
+static struct sur_step_out one[PROMPT + STEPS], many[PROMPT + STEPS];
+static int32_t tokens[PROMPT + STEPS];
+
+static void test_columns(void **state)
+{
+    (void)state;
+    reference(one, tokens);
+    void *s = session(64, 0);
+    for (int i = 0; i < PROMPT + STEPS; i += 64) encode(s, i, PROMPT + STEPS - i < 64 ? PROMPT + STEPS - i : 64);
+    assert_int_equal(step(s, PROMPT, tokens, 1, many + PROMPT - 1), SUR_OK);
+    for (int i = PROMPT, n = 1; i < PROMPT + STEPS; i += n, n = n % SUR_STEP_MAX + 1) {
+        if (n > PROMPT + STEPS - i) n = PROMPT + STEPS - i;
+        assert_int_equal(step(s, n, tokens + i, n, many + i), SUR_OK);
+    }
+    assert_memory_equal(one + PROMPT - 1, many + PROMPT - 1, (STEPS + 1) * sizeof *one);
+    b->session_destroy(s);
+}
+
+static void test_rewind(void **state)
+{
+    (void)state;
+    reference(one, tokens);
+    void *s = session(1, 0);
+    for (int i = 0; i < PROMPT + STEPS; i++) encode(s, i, 1);
+    assert_int_equal(step(s, PROMPT, tokens, 1, many + PROMPT - 1), SUR_OK);
+    int32_t wrong[SUR_STEP_MAX] = {7, 7, 7, 7, 7, 7, 7, 7};
+    struct sur_step_out ignored[SUR_STEP_MAX];
+    for (int i = PROMPT; i + SUR_STEP_MAX <= PROMPT + STEPS; i += 5) { /* guesses that fail leave no trace */
+        assert_int_equal(step(s, SUR_STEP_MAX, wrong, SUR_STEP_MAX, ignored), SUR_OK);
+        assert_int_equal(b->rewind(s, i), SUR_OK);
+        assert_int_equal(step(s, 5, tokens + i, 5, many + i), SUR_OK);
+    }
+    assert_memory_equal(one + PROMPT, many + PROMPT, 90 * sizeof *one);
+    assert_int_equal(b->rewind(s, 0), SUR_ERR_ARGUMENT);
+    assert_int_equal(b->rewind(s, 1 << 20), SUR_ERR_ARGUMENT);
+    b->session_destroy(s);
+}
+
+static void test_jobs_and_rows(void **state)
+{
+    (void)state;
+    reference(one, tokens);
+    size_t dim = (size_t)checkpoint->params.decoder.dim;
+    float *rows = malloc(SUR_ROW_RING * dim * sizeof *rows);
+    void *s[2] = {session(1, 0), session(1, 0)};
+    for (int i = 0; i < PROMPT + STEPS; i++) { /* the second session takes the first one's rows */
+        encode(s[0], i, 1);
+        assert_int_equal(b->rows(s[0], 0, i, 1, rows), SUR_OK);
+        assert_int_equal(b->rows(s[1], 1, i, 1, rows), SUR_OK);
+        struct sur_step_out out[2];
+        struct sur_step_job jobs[2] = {{s[0], 1, tokens + i, 1, out}, {s[1], 1, tokens + i, 1, out + 1}};
+        assert_int_equal(b->step(jobs, 2), SUR_OK);
+        assert_memory_equal(&out[0], &one[i], sizeof *one);
+        assert_memory_equal(&out[1], &one[i], sizeof *one);
+    }
+    assert_int_equal(b->rows(s[1], 1, 5, 1, rows), SUR_ERR_ARGUMENT); /* rows come in order */
+    assert_int_equal(b->rows(s[0], 0, PROMPT + STEPS, 1, rows), SUR_ERR_ARGUMENT);
+    for (int i = 0; i < 2; i++) { /* a reset session starts anew */
+        assert_int_equal(b->reset(s[0]), SUR_OK);
+        encode(s[0], 0, 1);
+        assert_int_equal(step(s[0], 1, tokens, 1, many), SUR_OK);
+        assert_memory_equal(many, one, sizeof *one);
+    }
+    b->session_destroy(s[0]);
+    b->session_destroy(s[1]);
+    free(rows);
+}
+
+static void test_edges(void **state)
+{
+    (void)state;
+    void *s = session(64, 0);
+    struct sur_step_out out;
+    int32_t token = 1, bad = checkpoint->params.vocab_size;
+    assert_int_equal(step(s, 1, &token, 1, &out), SUR_AGAIN); /* no rows yet */
+    for (int i = 0; i < 4; i++) encode(s, 0, 64);
+    struct sur_encode_job job = {s, 1, mel};
+    assert_int_equal(b->encode(&job, 1), SUR_AGAIN); /* 256 rows wait */
+    job.n_tokens = 65;
+    assert_int_equal(b->encode(&job, 1), SUR_ERR_ARGUMENT);
+    assert_int_equal(step(s, 1, &bad, 1, &out), SUR_ERR_ARGUMENT);
+    assert_int_equal(step(s, PROMPT + 1, tokens, 1, &out), SUR_ERR_ARGUMENT);
+    assert_int_equal(step(s, PROMPT, tokens, 0, NULL), SUR_OK);
+    assert_int_equal(step(s, 9, tokens, 1, &out), SUR_ERR_ARGUMENT); /* only the prompt is wide */
+    assert_int_equal(step(s, 1, &token, 1, &out), SUR_OK);
+    assert_int_equal(step(s, 1, NULL, 1, &out), SUR_OK); /* its own last token */
+    assert_true(out.margin >= 0 && out.top[0] >= out.top[1] && out.top[2] >= out.top[3]);
+    float x[4];
+    assert_true(b->stage(s, "nonsense", 0, x, 4) < 0);
+    b->session_destroy(s);
+    b->session_destroy(NULL);
+}
+
+/* Positions past 131,072 and 2^31: columns still change no bit, and nothing overflows. */
+static void test_far(void **state)
+{
+    (void)state;
+    static const int64_t starts[] = {131000, ((int64_t)1 << 31) - 10, (int64_t)1 << 36};
+    for (int f = 0; f < 3; f++) {
+        void *s = session(1, starts[f]), *t = session(64, starts[f]);
+        encode(t, 0, 64);
+        for (int i = 0; i < 64; i++) {
+            encode(s, i, 1);
+            assert_int_equal(step(s, 1, tokens + i, 1, one + i), SUR_OK);
+            assert_true(isfinite(one[i].margin));
+        }
+        assert_int_equal(step(t, 8, tokens, 8, many), SUR_OK);
+        for (int i = 8; i < 64; i += 4) assert_int_equal(step(t, 4, tokens + i, 4, many + i), SUR_OK);
+        assert_memory_equal(one, many, 64 * sizeof *one);
+        b->session_destroy(s);
+        b->session_destroy(t);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) return fprintf(stderr, "usage: test_backend MODEL\n"), 2;
+    folder = argv[1];
+    struct sur_backend_options o = {.threads = 2};
+    if (sur_checkpoint_open(&checkpoint, folder) || b->open(&state_, checkpoint, &o)) return fprintf(stderr, "%s\n", sur_error_text()), 1;
+    size_t n = (size_t)(PROMPT + STEPS) * SUR_TOKEN_FRAMES * (size_t)checkpoint->params.n_mels;
+    mel = malloc(n * sizeof *mel);
+    uint32_t x = 5;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        mel[i] = (float)(int32_t)x * 0x1p-31f;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns), cmocka_unit_test(test_rewind), cmocka_unit_test(test_jobs_and_rows),
+                                       cmocka_unit_test(test_edges), cmocka_unit_test(test_far)};
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    b->close(state_);
+    sur_checkpoint_close(&checkpoint);
+    free(mel);
+    return failed;
+}
