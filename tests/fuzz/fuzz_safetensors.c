@@ -11,12 +11,12 @@ static _Alignas(16) const unsigned char data[4096];
 static void check(const struct sur_safetensors *file, const char *name)
 {
     const struct sur_tensor *t = sur_safetensors_find(file, name);
-    volatile unsigned sum = 0;
     if (!t) return;
     uint64_t n_elements = 1;
     for (int i = 0; i < t->n_dims; i++) n_elements *= (uint64_t)t->shape[i];
     if (t->n_bytes < n_elements || t->n_bytes > sizeof data) abort();
-    for (uint64_t i = 0; i < t->n_bytes; i++) sum += ((const unsigned char *)t->data)[i];
+    for (uint64_t i = 0; i < t->n_bytes; i++)
+        if (((const unsigned char *)t->data)[i] != 0) abort(); /* read, for the sanitizer */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)

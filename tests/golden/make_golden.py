@@ -12,7 +12,7 @@ import tempfile
 import cases
 import reference  # tools/, on the path by cases
 
-MEL_FRAMES, ROWS, LOGIT_STEPS, LOGIT_STRIDE = 3, 4, 3, 11
+MEL_FRAMES, ROWS, LOGIT_STEPS, LOGIT_STRIDE = 3, 4, 3, 13
 
 
 def spread(n, count):
@@ -23,7 +23,7 @@ def spread(n, count):
 def sample(stage, count, stride=1):
     index = spread(len(stage), count)
     return {"index": index, "stride": stride,
-            "values": [[float(f"{value:.7g}") for value in stage[i][::stride]] for i in index]}
+            "values": [[float(f"{value:.9g}") for value in stage[i][::stride]] for i in index]}
 
 
 def golden(case, folder):
