@@ -90,7 +90,8 @@ def params(c):
                                        "vocab_size", "sliding_window")}
     return {**decoder, "use_biases": False, "causal": True, "rope_theta": 1000000.0, "norm_eps": 1e-05,
             "model_parallel": 1, "tied_embeddings": True, "model_max_length": 131072,
-            "multimodal": {"whisper_model_args": {"encoder_args": encoder, "downsample_args": {"downsample_factor": 4}}},
+            "multimodal": {"whisper_model_args": {"encoder_args": encoder,
+                                                  "downsample_args": {"downsample_factor": 4}}},
             "ada_rms_norm_t_cond": True, "ada_rms_norm_t_cond_dim": c["ada_dim"]}
 
 
@@ -177,11 +178,11 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=N", help="sizes by name; enc.KEY for the encoder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sparse", action="store_true", help="header and length only: weights are zeros that take no disk")
+    parser.add_argument("--sparse", action="store_true", help="header and length only: the weights are a hole")
     parser.add_argument("--gain", type=float, default=1.0, metavar="X",
                         help="scale of the weights: 1.5 makes the tokens follow the sound, 1 hardly does")
     parser.add_argument("--eos-bias", type=float, default=1.0, metavar="X", dest="eos_scale",
-                        help="scale of EOS's embedding row: 2 to 3 makes it win about a tenth of the steps with --gain 1.5")
+                        help="scale of EOS's embedding row: with --gain 1.5, 2 to 3 makes it win a tenth of the steps")
     a = parser.parse_args()
     c = sizes(a.size, a.set)
     n_bytes = write(a.folder, c, a.seed, a.sparse, a.gain, a.eos_scale)

@@ -186,7 +186,8 @@ class Decoder:
             layer = f"layers.{i}."
             y = rms_norm(x, w[layer + "attention_norm.weight"], p["norm_eps"])
             q, self.keys[i, first:end], self.values[i, first:end] = m.qkv(y, layer + "attention.", p, positions)
-            y = attend(q, self.keys[i, oldest:end], self.values[i, oldest:end], positions, np.arange(oldest, end), window)
+            keys, values = self.keys[i, oldest:end], self.values[i, oldest:end]
+            y = attend(q, keys, values, positions, np.arange(oldest, end), window)
             x = x + m.linear(y, layer + "attention.wo")
             y = rms_norm(x, w[layer + "ffn_norm.weight"], p["norm_eps"]) * self.factors[i]
             x = x + m.swiglu(y, layer + "feed_forward.")

@@ -27,8 +27,8 @@ MODELS = {
                          "enc.n_layers=2", "enc.n_heads=3", "enc.n_kv_heads=3", "enc.head_dim=40",
                          "enc.hidden_dim=150", "enc.sliding_window=29"], "seed": 22},
     # The end-of-sequence token wins about a tenth of the steps; grouped heads in the encoder too.
-    "eos": {"settings": ["dim=128", "n_heads=4", "n_kv_heads=4", "head_dim=36", "sliding_window=100", "enc.n_kv_heads=2",
-                         "enc.sliding_window=130"], "seed": 35, "eos_scale": 3.2},
+    "eos": {"settings": ["dim=128", "n_heads=4", "n_kv_heads=4", "head_dim=36", "sliding_window=100",
+                         "enc.n_kv_heads=2", "enc.sliding_window=130"], "seed": 35, "eos_scale": 3.2},
 }
 
 # name: model, clip, delay in ms, how keys and values are kept

@@ -113,7 +113,7 @@ def main():
         for case in names:
             difference, figures = check(case, a, folder, made)
             failed += difference is not None
-            print(f"{'ok  ' if difference is None else 'FAIL'} {case}: {figures if difference is None else difference}", flush=True)
+            print(f"{'FAIL' if difference else 'ok  '} {case}: {difference or figures}", flush=True)
     print(f"{len(names) - failed} passed, {failed} failed, 0 skipped")
     return 1 if failed else 0
 

@@ -45,8 +45,9 @@ def main():
                 json.dump(g, f, separators=(",", ":"))
                 f.write("\n")
             tokens, margins = g["tokens"], g["margins"]
-            print(f"{case}: {len(tokens)} steps, {len(set(tokens))} different tokens, {tokens.count(2) / len(tokens):.0%} EOS, "
-                  f"smallest margin {min(margins):.2g}, {sum(m < 2 * cases.BOUNDS[g['kv']] for m in margins)} near-ties")
+            near = sum(margin < 2 * cases.BOUNDS[g["kv"]] for margin in margins)
+            print(f"{case}: {len(tokens)} steps, {len(set(tokens))} different tokens, "
+                  f"{tokens.count(2) / len(tokens):.0%} EOS, smallest margin {min(margins):.2g}, {near} near-ties")
 
 
 if __name__ == "__main__":
