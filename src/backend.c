@@ -25,7 +25,8 @@ int sur_backend_choose(const struct sur_backend **backend, enum sur_backend_kind
         *backend = table[i].backend;
         if (table[i].backend && table[i].backend->probe(why, sizeof why) == SUR_OK) return SUR_OK;
         if (!table[i].backend) snprintf(why, sizeof why, "%s", table[i].absent);
-        if (kind != SUR_BACKEND_AUTO) return sur_fail(SUR_ERR_BACKEND, "backend %s cannot be used: %s", table[i].name, why);
+        if (kind != SUR_BACKEND_AUTO)
+            return sur_fail(SUR_ERR_BACKEND, "backend %s cannot be used: %s", table[i].name, why);
         sur_log(SUR_LOG_INFO, "backend %s cannot be used: %s", table[i].name, why);
     }
     return sur_fail(SUR_ERR_BACKEND, "no usable backend: %s", why);

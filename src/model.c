@@ -7,9 +7,15 @@
 #include "util/error.h"
 #include "util/log.h"
 
-const char *sur_version(void) { return SUR_VERSION; }
+const char *sur_version(void)
+{
+    return SUR_VERSION;
+}
 
-void sur_model_options_init(struct sur_model_options *o) { *o = (struct sur_model_options){.dir = NULL}; }
+void sur_model_options_init(struct sur_model_options *o)
+{
+    *o = (struct sur_model_options){.dir = NULL};
+}
 
 /* Cores of the affinity mask, at most 16: more does not help, since the model is bound by memory. */
 static int default_threads(void)
@@ -43,7 +49,8 @@ void sur_model_close(struct sur_model **model)
     struct sur_model *m = *model;
     if (!m) return;
     if (atomic_load(&m->n_sessions)) {
-        sur_log(SUR_LOG_ERROR, "a model was closed while %d sessions use it; it stays open", atomic_load(&m->n_sessions));
+        sur_log(SUR_LOG_ERROR, "a model was closed while %d sessions use it; it stays open",
+                atomic_load(&m->n_sessions));
         return;
     }
     if (m->state) m->backend->close(m->state);
@@ -52,8 +59,14 @@ void sur_model_close(struct sur_model **model)
     *model = NULL;
 }
 
-const char *sur_model_backend(const struct sur_model *m) { return m->backend->name; }
-int sur_model_delay_ms(const struct sur_model *m) { return m->tekken->delay_ms; }
+const char *sur_model_backend(const struct sur_model *m)
+{
+    return m->backend->name;
+}
+int sur_model_delay_ms(const struct sur_model *m)
+{
+    return m->tekken->delay_ms;
+}
 
 int sur_delay_check(int ms)
 {

@@ -24,7 +24,10 @@
 enum { PROMPT_MAX = SUR_ROW_RING - SUR_WHOLE_TOKENS };
 enum { N_EVENTS = 256, N_SKIPS = 64, ALTERNATIVE_BYTES = 64, EVENTS_A_STEP = N_SKIPS + 4, CHUNK = SUR_TOKEN_SAMPLES };
 
-struct skip { int64_t at_frame, n_samples; enum sur_skip_reason why; };
+struct skip {
+    int64_t at_frame, n_samples;
+    enum sur_skip_reason why;
+};
 
 struct queued_event {
     struct sur_event event;
@@ -42,32 +45,33 @@ struct sur_session {
     int event_fd;
 
     /* feed thread */
-    struct sur_ring *ring;              /* mono, at the source's rate; encode reads */
+    struct sur_ring *ring; /* mono, at the source's rate; encode reads */
     struct skip skips[N_SKIPS];
-    _Atomic uint64_t n_skips_written;   /* feed releases, decode acquires */
-    _Atomic uint64_t n_skips_read;      /* decode releases, feed acquires */
-    atomic_bool finished;               /* feed releases after the last commit, encode acquires */
+    _Atomic uint64_t n_skips_written; /* feed releases, decode acquires */
+    _Atomic uint64_t n_skips_read;    /* decode releases, feed acquires */
+    atomic_bool finished;             /* feed releases after the last commit, encode acquires */
 
     /* encode thread */
     struct sur_resampler *resampler;
     struct sur_mel *mel;
-    float *mel_frames;                  /* [pass_tokens * 8, n_mels] */
+    float *mel_frames; /* [pass_tokens * 8, n_mels] */
     size_t n_mel_frames;
-    int64_t left_pad;                   /* zeros still to come */
-    float chunk[CHUNK];                 /* resampled, from chunk_at to chunk_end not yet taken */
+    int64_t left_pad;   /* zeros still to come */
+    float chunk[CHUNK]; /* resampled, from chunk_at to chunk_end not yet taken */
     size_t chunk_at, chunk_end;
-    bool drained;                       /* all real samples have been drawn */
-    _Atomic int64_t n_samples;          /* real samples at 16 kHz drawn so far; encode writes, any reads */
-    _Atomic int64_t n_encoded;          /* tokens */
-    _Atomic int64_t n_total;            /* tokens in all, -1 until the end is known; encode releases, decode acquires */
+    bool drained;              /* all real samples have been drawn */
+    _Atomic int64_t n_samples; /* real samples at 16 kHz drawn so far; encode writes, any reads */
+    _Atomic int64_t n_encoded; /* tokens */
+    _Atomic int64_t n_total;   /* tokens in all, -1 until the end is known; encode releases, decode acquires */
 
     /* decode thread */
     bool prompted, ended;
-    int64_t n_steps;                    /* step k is taken at position n_prompt - 1 + k */
+    int64_t n_steps; /* step k is taken at position n_prompt - 1 + k */
     int32_t last_token;
     struct sur_assembler assembler;
-    int64_t skip_at, skipped_before, skipped; /* the last skip passed, in samples of the stream; sums before and after it */
-    struct queued_event *events;        /* [N_EVENTS] */
+    int64_t skip_at;                 /* where in the stream the last skip passed lies, in samples */
+    int64_t skipped_before, skipped; /* sums of skips before and after it */
+    struct queued_event *events;     /* [N_EVENTS] */
     uint64_t n_events_in, n_events_out;
 
     /* any thread */
@@ -86,14 +90,18 @@ static int check_options(const struct sur_session_options *o, int delay_ms, cons
 {
     int r = sur_delay_check(delay_ms);
     if (r) return r;
-    if (o->rate < 1000 || o->rate > 768000) return sur_fail(SUR_ERR_ARGUMENT, "a rate of %d Hz: 1000 to 768000", o->rate);
+    if (o->rate < 1000 || o->rate > 768000)
+        return sur_fail(SUR_ERR_ARGUMENT, "a rate of %d Hz: 1000 to 768000", o->rate);
     if (o->channels < 1 || o->channels > 64) return sur_fail(SUR_ERR_ARGUMENT, "%d channels: 1 to 64", o->channels);
-    if (o->buffer_ms < 0 || o->buffer_ms > 600000) return sur_fail(SUR_ERR_ARGUMENT, "a buffer of %d ms: 0 to 600000", o->buffer_ms);
+    if (o->buffer_ms < 0 || o->buffer_ms > 600000)
+        return sur_fail(SUR_ERR_ARGUMENT, "a buffer of %d ms: 0 to 600000", o->buffer_ms);
     if (sur_schedule_prompt(m->tekken->n_left_pad, delay_ms / 80) > PROMPT_MAX)
-        return sur_fail(SUR_ERR_MODEL, "tekken.json: streaming_n_left_pad_tokens is %d; the longest prompt is %d", m->tekken->n_left_pad, PROMPT_MAX);
+        return sur_fail(SUR_ERR_MODEL, "tekken.json: streaming_n_left_pad_tokens is %d; the longest prompt is %d",
+                        m->tekken->n_left_pad, PROMPT_MAX);
     for (size_t i = 0; i < o->n_force; i++)
         if (o->force[i] < 0 || o->force[i] >= m->checkpoint->params.vocab_size)
-            return sur_fail(SUR_ERR_ARGUMENT, "forced token %zu is %d; the model has ids 0 to %d", i, o->force[i], m->checkpoint->params.vocab_size - 1);
+            return sur_fail(SUR_ERR_ARGUMENT, "forced token %zu is %d; the model has ids 0 to %d", i, o->force[i],
+                            m->checkpoint->params.vocab_size - 1);
     return SUR_OK;
 }
 
@@ -202,8 +210,14 @@ int sur_session_skip(struct sur_session *s, int64_t n_samples, enum sur_skip_rea
     return SUR_OK;
 }
 
-void sur_session_finish(struct sur_session *s) { atomic_store_explicit(&s->finished, true, memory_order_release); }
-void sur_session_stop(struct sur_session *s) { atomic_store(&s->stopped, true); }
+void sur_session_finish(struct sur_session *s)
+{
+    atomic_store_explicit(&s->finished, true, memory_order_release);
+}
+void sur_session_stop(struct sur_session *s)
+{
+    atomic_store(&s->stopped, true);
+}
 
 /* ---- encode ---- */
 
@@ -222,7 +236,8 @@ static bool draw(struct sur_session *s)
     }
     if (s->chunk_end) atomic_fetch_add_explicit(&s->n_samples, (int64_t)s->chunk_end, memory_order_relaxed);
     if (s->drained)
-        atomic_store_explicit(&s->n_total, sur_schedule_tokens(s->model->tekken->n_left_pad, s->delay, atomic_load(&s->n_samples)),
+        atomic_store_explicit(&s->n_total,
+                              sur_schedule_tokens(s->model->tekken->n_left_pad, s->delay, atomic_load(&s->n_samples)),
                               memory_order_release);
     return s->chunk_end > 0;
 }
@@ -235,14 +250,19 @@ static bool fill(struct sur_session *s, size_t want)
     while (s->n_mel_frames < want) {
         const float *from = zeros;
         size_t n = CHUNK, used;
-        if (s->left_pad > 0) n = s->left_pad < CHUNK ? (size_t)s->left_pad : CHUNK;
+        if (s->left_pad > 0)
+            n = s->left_pad < CHUNK ? (size_t)s->left_pad : CHUNK;
         else if (s->chunk_at < s->chunk_end || draw(s)) {
             from = s->chunk + s->chunk_at;
             n = s->chunk_end - s->chunk_at;
-        } else if (!s->drained) return false;
-        s->n_mel_frames += sur_mel_process(s->mel, from, n, &used, s->mel_frames + s->n_mel_frames * n_mels, want - s->n_mel_frames);
-        if (s->left_pad > 0) s->left_pad -= (int64_t)used;
-        else if (from != zeros) s->chunk_at += used;
+        } else if (!s->drained)
+            return false;
+        s->n_mel_frames +=
+            sur_mel_process(s->mel, from, n, &used, s->mel_frames + s->n_mel_frames * n_mels, want - s->n_mel_frames);
+        if (s->left_pad > 0)
+            s->left_pad -= (int64_t)used;
+        else if (from != zeros)
+            s->chunk_at += used;
     }
     return true;
 }
@@ -277,7 +297,10 @@ int sur_session_encode(struct sur_session *s, int max_tokens)
 /* ---- decode ---- */
 
 /* The clock at a time of the stream: skips that lie before it have advanced it. */
-static int64_t clock_at(const struct sur_session *s, int64_t t) { return t + (t > s->skip_at ? s->skipped : s->skipped_before); }
+static int64_t clock_at(const struct sur_session *s, int64_t t)
+{
+    return t + (t > s->skip_at ? s->skipped : s->skipped_before);
+}
 
 static struct queued_event *push(struct sur_session *s, enum sur_event_type type)
 {
@@ -286,7 +309,8 @@ static struct queued_event *push(struct sur_session *s, enum sur_event_type type
     q->text[0] = 0;
     if (s->n_events_in - s->n_events_out == 1) {
         uint64_t one = 1;
-        if (write(s->event_fd, &one, sizeof one) < 0) { /* the counter is full: it is readable then too */ }
+        if (write(s->event_fd, &one, sizeof one) < 0) { /* the counter is full: it is readable then too */
+        }
     }
     return q;
 }
@@ -323,7 +347,10 @@ static void pass_skips(struct sur_session *s, int64_t now)
 static enum sur_token_class classify(const struct sur_tekken_info *t, int32_t id, int special)
 {
     if (!special) return SUR_TOKEN_TEXT;
-    return id == t->pad ? SUR_TOKEN_PAD : id == t->word ? SUR_TOKEN_WORD : id == t->eos ? SUR_TOKEN_EOS : SUR_TOKEN_OTHER;
+    return id == t->pad    ? SUR_TOKEN_PAD
+           : id == t->word ? SUR_TOKEN_WORD
+           : id == t->eos  ? SUR_TOKEN_EOS
+                           : SUR_TOKEN_OTHER;
 }
 
 static void push_step(struct sur_session *s, const struct sur_step_out *o)
@@ -408,13 +435,20 @@ int sur_session_decode(struct sur_session *s, int max_steps)
     int done = 0, r = SUR_OK;
     while (r == SUR_OK && done < max_steps) {
         int64_t position = s->n_prompt - 1 + s->n_steps;
-        if (atomic_load(&s->stopped)) r = SUR_STOPPED;
-        else if (s->ended) r = SUR_END;
-        else if (s->n_events_in - s->n_events_out + EVENTS_A_STEP > N_EVENTS) r = SUR_AGAIN;
-        else if (!s->prompted) r = prefill(s);
-        else if (position == atomic_load_explicit(&s->n_total, memory_order_acquire)) push_end(s);
-        else if (position >= atomic_load_explicit(&s->n_encoded, memory_order_acquire)) r = SUR_AGAIN;
-        else r = one_step(s);
+        if (atomic_load(&s->stopped))
+            r = SUR_STOPPED;
+        else if (s->ended)
+            r = SUR_END;
+        else if (s->n_events_in - s->n_events_out + EVENTS_A_STEP > N_EVENTS)
+            r = SUR_AGAIN;
+        else if (!s->prompted)
+            r = prefill(s);
+        else if (position == atomic_load_explicit(&s->n_total, memory_order_acquire))
+            push_end(s);
+        else if (position >= atomic_load_explicit(&s->n_encoded, memory_order_acquire))
+            r = SUR_AGAIN;
+        else
+            r = one_step(s);
         if (r == SUR_OK) done++;
     }
     return done && (r == SUR_AGAIN || r == SUR_END) ? SUR_OK : r;
@@ -436,20 +470,28 @@ int sur_session_poll(struct sur_session *s, struct sur_event *event)
     *event = q->event;
     if (s->n_events_in == s->n_events_out) {
         uint64_t n;
-        if (read(s->event_fd, &n, sizeof n) < 0) { /* was empty already */ }
+        if (read(s->event_fd, &n, sizeof n) < 0) { /* was empty already */
+        }
     }
     return SUR_OK;
 }
 
-int sur_session_fd(const struct sur_session *s) { return s->event_fd; }
+int sur_session_fd(const struct sur_session *s)
+{
+    return s->event_fd;
+}
 
 /* ---- looking inside ---- */
 
 void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats *stats)
 {
     *stats = (struct sur_session_stats){
-        .fed_samples = atomic_load(&s->n_samples), .tokens_encoded = atomic_load(&s->n_encoded), .steps = atomic_load(&s->steps_done),
-        .encode_ns = atomic_load(&s->encode_ns), .decode_ns = atomic_load(&s->decode_ns), .prefill_ns = atomic_load(&s->prefill_ns),
+        .fed_samples = atomic_load(&s->n_samples),
+        .tokens_encoded = atomic_load(&s->n_encoded),
+        .steps = atomic_load(&s->steps_done),
+        .encode_ns = atomic_load(&s->encode_ns),
+        .decode_ns = atomic_load(&s->decode_ns),
+        .prefill_ns = atomic_load(&s->prefill_ns),
         .skipped_samples = atomic_load(&s->skipped_total),
     };
 }

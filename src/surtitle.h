@@ -134,8 +134,8 @@ SUR_API void sur_session_destroy(struct sur_session **session);
 /* Copies up to n_frames frames (one sample of each channel) and returns how many it took: fewer when the buffer is
  * full. Never blocks, allocates or fails. After sur_session_finish it takes none. */
 SUR_API size_t sur_session_feed(struct sur_session *session, const void *frames, size_t n_frames);
-/* Says that n_samples (at 16 kHz) were lost here, for the reason `why` (a SUR_SKIP_*): what comes next is joined without a seam, and the
- * clock advances. SUR_AGAIN when too many skips wait. */
+/* Says that n_samples (at 16 kHz) were lost here: what comes next is joined without a seam, and the clock advances.
+ * SUR_AGAIN when too many skips wait. */
 enum sur_skip_reason { SUR_SKIP_LAG, SUR_SKIP_GAP, SUR_SKIP_DEVICE };
 SUR_API int sur_session_skip(struct sur_session *session, int64_t n_samples, enum sur_skip_reason why);
 /* No more samples: the tail is padded so that every word said comes out. */
@@ -198,7 +198,8 @@ SUR_API void sur_session_get_stats(const struct sur_session *session, struct sur
 /* For tests and for finding faults: copies an inner stage of what has been computed last. "rows": adapter rows
  * [n, dim] not yet overwritten (at most 256), from row `first`; "logits": [vocab] of the last step.
  * Returns how many floats were written, or a negative status. */
-SUR_API int64_t sur_session_stage(struct sur_session *session, const char *which, int64_t first, float *out, size_t max);
+SUR_API int64_t sur_session_stage(struct sur_session *session, const char *which, int64_t first, float *out,
+                                  size_t max);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,11 +42,15 @@ static double quantile(double *v, int n, double q)
     return v[(int)(q * (n - 1) + 0.5)];
 }
 
-static uint64_t bytes(const struct sur_view *v) { return v->data ? (uint64_t)v->rows * v->row_bytes : 0; }
+static uint64_t bytes(const struct sur_view *v)
+{
+    return v->data ? (uint64_t)v->rows * v->row_bytes : 0;
+}
 
 static uint64_t layer_bytes(const struct sur_layer *w)
 {
-    return bytes(&w->wq) + bytes(&w->wk) + bytes(&w->wv) + bytes(&w->wo) + bytes(&w->w1) + bytes(&w->w2) + bytes(&w->w3);
+    return bytes(&w->wq) + bytes(&w->wk) + bytes(&w->wv) + bytes(&w->wo) + bytes(&w->w1) + bytes(&w->w2) +
+           bytes(&w->w3);
 }
 
 static uint64_t tower_bytes(const struct sur_layer *w, int n)
@@ -58,18 +63,19 @@ static uint64_t tower_bytes(const struct sur_layer *w, int n)
 static uint64_t kv_bytes(const struct sur_tower *s, int64_t context, enum sur_kv_type kv)
 {
     int64_t seen = context < s->window ? context : s->window;
-    return (uint64_t)seen * (uint64_t)s->n_layers * (uint64_t)s->n_kv_heads * (uint64_t)s->head_dim * 2 * (kv == SUR_KV_FP16 ? 2 : 4);
+    return (uint64_t)seen * (uint64_t)s->n_layers * (uint64_t)s->n_kv_heads * (uint64_t)s->head_dim * 2 *
+           (kv == SUR_KV_FP16 ? 2 : 4);
 }
 
 /* One phase: run() is timed. */
 struct phase {
     const char *name;
-    uint64_t n_bytes;   /* read once a run; 0: not bound by memory */
-    double flops;       /* operations a run in products; 0: not bound by arithmetic */
+    uint64_t n_bytes; /* read once a run; 0: not bound by memory */
+    double flops;     /* operations a run in products; 0: not bound by arithmetic */
     void *session;
-    int n;              /* columns or tokens */
+    int n; /* columns or tokens */
     int64_t start;
-    float *data;        /* mel or rows */
+    float *data; /* mel or rows */
     int (*run)(struct bench *, struct phase *);
     int (*undo)(struct bench *, struct phase *); /* not timed */
 };
@@ -83,7 +89,10 @@ static int run_step(struct bench *b, struct phase *p)
     return b->backend->step(&job, 1);
 }
 
-static int undo_step(struct bench *b, struct phase *p) { return b->backend->rewind(p->session, p->start); }
+static int undo_step(struct bench *b, struct phase *p)
+{
+    return b->backend->rewind(p->session, p->start);
+}
 
 static int undo_prefill(struct bench *b, struct phase *p)
 {
@@ -97,7 +106,10 @@ static int run_encode(struct bench *b, struct phase *p)
     return b->backend->encode(&job, 1);
 }
 
-static int undo_encode(struct bench *b, struct phase *p) { return b->backend->reset(p->session); }
+static int undo_encode(struct bench *b, struct phase *p)
+{
+    return b->backend->reset(p->session);
+}
 
 static float *random_floats(size_t n)
 {
@@ -112,29 +124,41 @@ static float *random_floats(size_t n)
 
 static void report(struct bench *b, const struct phase *p, double *ms, double *read, double *fma, int n)
 {
-    double t = quantile(ms, n, 0.5), low = quantile(ms, n, 0.05), high = quantile(ms, n, 0.95), bw = quantile(read, n, 0.5), f = quantile(fma, n, 0.5);
+    double t = quantile(ms, n, 0.5), low = quantile(ms, n, 0.05), high = quantile(ms, n, 0.95),
+           bw = quantile(read, n, 0.5), f = quantile(fma, n, 0.5);
     double gbs = (double)p->n_bytes / t * 1e-6, gflops = p->flops / t * 1e-6;
     printf("%-18s %9.3f %9.3f %9.3f  ", p->name, t, low, high);
-    if (p->n_bytes) printf("%8.1f MB %7.1f GB/s %5.1f%% of %.1f\n", (double)p->n_bytes * 1e-6, gbs, gbs / (bw * 1e-9) * 100, bw * 1e-9);
-    else printf("%8.2f GF %7.1f GF/s %5.1f%% of %.1f\n", p->flops * 1e-9, gflops, gflops / (f * 1e-9) * 100, f * 1e-9);
+    if (p->n_bytes)
+        printf("%8.1f MB %7.1f GB/s %5.1f%% of %.1f\n", (double)p->n_bytes * 1e-6, gbs, gbs / (bw * 1e-9) * 100,
+               bw * 1e-9);
+    else
+        printf("%8.2f GF %7.1f GF/s %5.1f%% of %.1f\n", p->flops * 1e-9, gflops, gflops / (f * 1e-9) * 100, f * 1e-9);
     fflush(stdout);
     json_array_append_new(json_object_get(b->json, "phases"),
-        json_pack("{s:s,s:f,s:f,s:f,s:I,s:f,s:f,s:f,s:f,s:f,s:i}", "name", p->name, "ms", t, "ms_p5", low, "ms_p95", high, "bytes",
-                  (json_int_t)p->n_bytes, "flops", p->flops, "read_probe_GBps", bw * 1e-9, "fma_probe_GFps", f * 1e-9,
-                  "share_of_read", p->n_bytes ? gbs / (bw * 1e-9) : 0.0, "share_of_fma", p->flops > 0 ? gflops / (f * 1e-9) : 0.0, "reps", n));
+                          json_pack("{s:s,s:f,s:f,s:f,s:I,s:f,s:f,s:f,s:f,s:f,s:i}", "name", p->name, "ms", t, "ms_p5",
+                                    low, "ms_p95", high, "bytes", (json_int_t)p->n_bytes, "flops", p->flops,
+                                    "read_probe_GBps", bw * 1e-9, "fma_probe_GFps", f * 1e-9, "share_of_read",
+                                    p->n_bytes ? gbs / (bw * 1e-9) : 0.0, "share_of_fma",
+                                    p->flops > 0 ? gflops / (f * 1e-9) : 0.0, "reps", n));
 }
 
 static int measure(struct bench *b, struct phase *p, int max_tokens)
 {
     static double ms[MAX_REPS], read[MAX_REPS], fma[MAX_REPS];
-    struct sur_backend_session_options o = {.delay = 6, .n_prompt = PROMPT, .max_tokens = max_tokens, .start = p->start};
-    int reps = p->n_bytes ? b->reps : b->reps < 5 ? b->reps : 5, r = b->backend->session_create(&p->session, b->state, &o);
+    struct sur_backend_session_options o = {
+        .delay = 6, .n_prompt = PROMPT, .max_tokens = max_tokens, .start = p->start};
+    int reps = p->n_bytes    ? b->reps
+               : b->reps < 5 ? b->reps
+                             : 5,
+        r = b->backend->session_create(&p->session, b->state, &o);
     if (!r && p->run == run_step) r = b->backend->rows(p->session, 1, p->start, p->n, p->data);
     if (!r) r = p->run(b, p); /* warm */
     for (int i = 0; !r && i < reps; i++) {
         r = p->undo(b, p);
-        if (p->n_bytes) read[i] = probe_read(&b->probe);
-        else fma[i] = probe_fma(&b->probe);
+        if (p->n_bytes)
+            read[i] = probe_read(&b->probe);
+        else
+            fma[i] = probe_fma(&b->probe);
         int64_t t = sur_clock_ns();
         if (!r) r = p->run(b, p);
         ms[i] = (double)(sur_clock_ns() - t) * 1e-6;
@@ -152,75 +176,104 @@ static int all_phases(struct bench *b, const char *only)
     uint64_t decoder = tower_bytes(w->decoder, p->decoder.n_layers), head = bytes(&w->embedding);
     uint64_t encoder = tower_bytes(w->encoder, p->encoder.n_layers) + bytes(&w->conv0) + bytes(&w->conv1);
     uint64_t adapter = bytes(&w->adapter0) + bytes(&w->adapter2);
-    size_t mel = (size_t)SUR_WHOLE_TOKENS * SUR_TOKEN_FRAMES * (size_t)p->n_mels, rows = (size_t)PROMPT * (size_t)p->decoder.dim;
+    size_t mel = (size_t)SUR_WHOLE_TOKENS * SUR_TOKEN_FRAMES * (size_t)p->n_mels,
+           rows = (size_t)PROMPT * (size_t)p->decoder.dim;
     float *data = random_floats(mel > rows ? mel : rows);
     int r = data ? 0 : -1, far = p->encoder.window / SUR_TOKEN_ROWS + 1;
     /* a weight used on n columns makes n operations a byte (two an element of two bytes); the stem's conv1 runs at the
      * encoder's rate, conv0 at twice that, the adapter once a token */
-    double encode_flops = (double)SUR_WHOLE_TOKENS * (SUR_TOKEN_ROWS * (double)(encoder + bytes(&w->conv0)) + (double)adapter);
+    double encode_flops =
+        (double)SUR_WHOLE_TOKENS * (SUR_TOKEN_ROWS * (double)(encoder + bytes(&w->conv0)) + (double)adapter);
     struct phase phases[] = {
-        {"step@100", decoder + head + kv_bytes(&p->decoder, 100, b->options.kv), 0, NULL, 1, 100, data, run_step, undo_step},
-        {"step@1000", decoder + head + kv_bytes(&p->decoder, 1000, b->options.kv), 0, NULL, 1, 1000, data, run_step, undo_step},
-        {"step@8000", decoder + head + kv_bytes(&p->decoder, 8000, b->options.kv), 0, NULL, 1, 8000, data, run_step, undo_step},
-        {"encode 1 token", encoder + adapter + kv_bytes(&p->encoder, p->encoder.window, b->options.kv), 0, NULL, 1, far, data, run_encode, undo_encode},
+        {"step@100", decoder + head + kv_bytes(&p->decoder, 100, b->options.kv), 0, NULL, 1, 100, data, run_step,
+         undo_step},
+        {"step@1000", decoder + head + kv_bytes(&p->decoder, 1000, b->options.kv), 0, NULL, 1, 1000, data, run_step,
+         undo_step},
+        {"step@8000", decoder + head + kv_bytes(&p->decoder, 8000, b->options.kv), 0, NULL, 1, 8000, data, run_step,
+         undo_step},
+        {"encode 1 token", encoder + adapter + kv_bytes(&p->encoder, p->encoder.window, b->options.kv), 0, NULL, 1, far,
+         data, run_encode, undo_encode},
         {"prefill 38", 0, (double)decoder * (PROMPT - 1), NULL, PROMPT - 1, 0, data, run_step, undo_prefill},
         {"encode 64 tokens", 0, encode_flops, NULL, SUR_WHOLE_TOKENS, far, data, run_encode, undo_encode},
     };
     printf("%-18s %9s %9s %9s  %11s %12s %s\n", "phase", "ms", "5%", "95%", "work", "rate", "share of the probe");
     for (size_t i = 0; !r && i < sizeof phases / sizeof *phases; i++)
-        if (!only || strstr(phases[i].name, only)) r = measure(b, &phases[i], phases[i].run == run_encode ? phases[i].n : 1);
+        if (!only || strstr(phases[i].name, only))
+            r = measure(b, &phases[i], phases[i].run == run_encode ? phases[i].n : 1);
     free(data);
     return r;
 }
 
 static const char usage[] =
-    "usage: surtitle-bench --model DIR | --synthetic full|tiny [--backend auto|cuda|cpu] [--cpu auto|plain|avx2|avx512]\n"
+    "usage: surtitle-bench --model DIR | --synthetic full|tiny [--backend auto|cuda|cpu] [--cpu "
+    "auto|plain|avx2|avx512]\n"
     "                      [--kv fp16|fp32] [--threads N] [--reps N] [--phase TEXT] [--json FILE]\n";
 
 static int choose(const char *text, const char *const *names)
 {
-    for (int i = 0; names[i]; i++) if (!strcmp(text, names[i])) return i;
+    for (int i = 0; names[i]; i++)
+        if (!strcmp(text, names[i])) return i;
     fputs(usage, stderr);
     exit(2);
 }
 
+struct arguments {
+    const char *dir, *synthetic, *only, *json;
+    int backend, reps;
+    struct sur_backend_options options;
+};
+
+static void parse(struct arguments *a, int argc, char **argv)
+{
+    static const struct option options[] = {{"model", 1, 0, 'm'},   {"synthetic", 1, 0, 's'}, {"backend", 1, 0, 'b'},
+                                            {"cpu", 1, 0, 'c'},     {"kv", 1, 0, 'k'},        {"threads", 1, 0, 't'},
+                                            {"reps", 1, 0, 'r'},    {"phase", 1, 0, 'p'},     {"json", 1, 0, 'j'},
+                                            {0}};
+    static const char *const backends[] = {"auto", "cuda", "cpu", NULL}, *const kvs[] = {"fp16", "fp32", NULL};
+    static const char *const levels[] = {"auto", "plain", "avx2", "avx512", NULL};
+    bool bad = false;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
+        case 'm': a->dir = optarg; break;
+        case 's': a->synthetic = optarg; break;
+        case 'b': a->backend = choose(optarg, backends); break;
+        case 'c': a->options.cpu = (enum sur_cpu_level)choose(optarg, levels); break;
+        case 'k': a->options.kv = (enum sur_kv_type)choose(optarg, kvs); break;
+        case 't': a->options.threads = atoi(optarg); break;
+        case 'r': a->reps = atoi(optarg); break;
+        case 'p': a->only = optarg; break;
+        case 'j': a->json = optarg; break;
+        default: bad = true;
+        }
+    if (bad || !a->dir == !a->synthetic || optind != argc || a->options.threads < 1 || a->reps < 1 ||
+        a->reps > MAX_REPS) {
+        fputs(usage, stderr);
+        exit(2);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"model", 1, 0, 'm'}, {"synthetic", 1, 0, 's'}, {"backend", 1, 0, 'b'}, {"cpu", 1, 0, 'c'}, {"kv", 1, 0, 'k'},
-        {"threads", 1, 0, 't'}, {"reps", 1, 0, 'r'}, {"phase", 1, 0, 'p'}, {"json", 1, 0, 'j'}, {0}};
-    static const char *const backends[] = {"auto", "cuda", "cpu", NULL}, *const levels[] = {"auto", "plain", "avx2", "avx512", NULL}, *const kvs[] = {"fp16", "fp32", NULL};
-    struct bench b = {.reps = 15, .options = {.threads = 2}, .json = json_pack("{s:s,s:[]}", "version", SUR_VERSION, "phases")};
-    const char *dir = NULL, *synthetic = NULL, *only = NULL, *json = NULL;
-    int kind = SUR_BACKEND_AUTO;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'm') dir = optarg;
-        else if (c == 's') synthetic = optarg;
-        else if (c == 'b') kind = choose(optarg, backends);
-        else if (c == 'c') b.options.cpu = (enum sur_cpu_level)choose(optarg, levels);
-        else if (c == 'k') b.options.kv = (enum sur_kv_type)choose(optarg, kvs);
-        else if (c == 't') b.options.threads = atoi(optarg);
-        else if (c == 'r') b.reps = atoi(optarg);
-        else if (c == 'p') only = optarg;
-        else if (c == 'j') json = optarg;
-        else return fputs(usage, stderr), 2;
-    }
-    if (!dir == !synthetic || optind != argc || b.options.threads < 1 || b.reps < 1 || b.reps > MAX_REPS) return fputs(usage, stderr), 2;
-
+    struct arguments a = {.reps = 15, .options = {.threads = 2}};
+    parse(&a, argc, argv);
+    struct bench b = {.reps = a.reps, .options = a.options};
+    b.json = json_pack("{s:s,s:[]}", "version", SUR_VERSION, "phases");
     struct sur_pool *pool = NULL;
     struct sur_checkpoint made = {0}, *opened = NULL;
-    int r = sur_pool_create(&pool, b.options.threads);
+    int r = sur_pool_create(&pool, a.options.threads);
     if (!r) r = probe_init(&b.probe, pool);
-    if (!r && synthetic) r = synthetic_create(&made, synthetic, pool);
-    if (!r && dir) r = sur_checkpoint_open(&opened, dir);
+    if (!r && a.synthetic) r = synthetic_create(&made, a.synthetic, pool);
+    if (!r && a.dir) r = sur_checkpoint_open(&opened, a.dir);
     b.checkpoint = opened ? opened : &made;
-    if (!r) r = sur_backend_choose(&b.backend, (enum sur_backend_kind)kind);
+    if (!r) r = sur_backend_choose(&b.backend, (enum sur_backend_kind)a.backend);
     if (!r) r = b.backend->open(&b.state, b.checkpoint, &b.options);
-    if (r) fprintf(stderr, "surtitle-bench: %s\n", sur_error_text());
+    if (r) fprintf(stderr, "surtitle-bench: %s\n", *sur_error_text() ? sur_error_text() : "not enough memory");
     if (!r) {
-        printf("%s backend, %d threads, read %.1f GB/s, multiply-add %.1f GF/s\n", b.backend->name, b.options.threads, probe_read(&b.probe) * 1e-9, probe_fma(&b.probe) * 1e-9);
-        r = all_phases(&b, only);
+        printf("%s backend, %d threads, read %.1f GB/s, multiply-add %.1f GF/s\n", b.backend->name, a.options.threads,
+               probe_read(&b.probe) * 1e-9, probe_fma(&b.probe) * 1e-9);
+        r = all_phases(&b, a.only);
     }
-    if (!r && json && json_dump_file(b.json, json, JSON_INDENT(2))) r = fprintf(stderr, "surtitle-bench: cannot write %s\n", json);
+    if (!r && a.json && json_dump_file(b.json, a.json, JSON_INDENT(2)))
+        r = fprintf(stderr, "surtitle-bench: cannot write %s\n", a.json);
     if (b.state) b.backend->close(b.state);
     sur_checkpoint_close(&opened);
     synthetic_destroy(&made);

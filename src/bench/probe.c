@@ -52,7 +52,10 @@ CLONES static void read_ahead(const v16u *p, size_t n)
 
 static void (*const loops[])(const v16u *, size_t) = {read_one, read_four, read_ahead};
 
-struct job { struct probe *probe; int loop; };
+struct job {
+    struct probe *probe;
+    int loop;
+};
 
 static void read_part(void *arg, int part, int n_parts)
 {
@@ -126,4 +129,7 @@ int probe_init(struct probe *probe, struct sur_pool *pool)
     return 0;
 }
 
-void probe_finish(struct probe *probe) { free(probe->data); }
+void probe_finish(struct probe *probe)
+{
+    free(probe->data);
+}

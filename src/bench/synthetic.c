@@ -6,20 +6,32 @@
 
 #include "cpu/pool.h"
 
-static const struct sur_params full = {
-    .encoder = {1280, 32, 64, 5120, 32, 32, 750, 1e6, 1e-5}, .decoder = {3072, 26, 128, 9216, 32, 8, 8192, 1e6, 1e-5},
-    .vocab_size = 131072, .ada_dim = 32, .n_mels = 128, .downsample = 4, .log_mel_max = 1.5};
-static const struct sur_params tiny = {
-    .encoder = {128, 3, 32, 512, 4, 4, 48, 1e6, 1e-5}, .decoder = {192, 3, 32, 384, 8, 2, 64, 1e6, 1e-5},
-    .vocab_size = 1512, .ada_dim = 32, .n_mels = 128, .downsample = 4, .log_mel_max = 1.5};
+static const struct sur_params full = {.encoder = {1280, 32, 64, 5120, 32, 32, 750, 1e6, 1e-5},
+                                       .decoder = {3072, 26, 128, 9216, 32, 8, 8192, 1e6, 1e-5},
+                                       .vocab_size = 131072,
+                                       .ada_dim = 32,
+                                       .n_mels = 128,
+                                       .downsample = 4,
+                                       .log_mel_max = 1.5};
+static const struct sur_params tiny = {.encoder = {128, 3, 32, 512, 4, 4, 48, 1e6, 1e-5},
+                                       .decoder = {192, 3, 32, 384, 8, 2, 64, 1e6, 1e-5},
+                                       .vocab_size = 1512,
+                                       .ada_dim = 32,
+                                       .n_mels = 128,
+                                       .downsample = 4,
+                                       .log_mel_max = 1.5};
 
 /* Tensors are laid out in two walks: the first adds up their sizes, the second, with memory, gives them their place. */
-struct layout { char *base; size_t at; };
+struct layout {
+    char *base;
+    size_t at;
+};
 
 static void place(struct layout *l, struct sur_view *v, int rows, int cols)
 {
     l->at = (l->at + 63) / 64 * 64 + 8;
-    *v = (struct sur_view){.rows = rows, .cols = cols, .row_bytes = (size_t)cols * 2, .data = l->base ? l->base + l->at : NULL};
+    *v = (struct sur_view){
+        .rows = rows, .cols = cols, .row_bytes = (size_t)cols * 2, .data = l->base ? l->base + l->at : NULL};
     l->at += (size_t)rows * (size_t)cols * 2;
 }
 
@@ -66,7 +78,10 @@ static size_t place_all(struct sur_checkpoint *c, char *base)
     return l.at + 64;
 }
 
-struct fill { uint16_t *p; size_t n; };
+struct fill {
+    uint16_t *p;
+    size_t n;
+};
 
 /* Uniform in +-0.03: like 1 / sqrt(k) at these sizes, so that activations stay in range. */
 static void fill_part(void *arg, int part, int n_parts)

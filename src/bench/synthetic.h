@@ -6,8 +6,8 @@
 
 struct sur_pool;
 
-/* name: "full" (the published model's sizes) or "tiny". Weights are seeded, normal in scale, bf16; one piece of memory,
- * tensors at addresses of 8 mod 64 as they happen to lie in files. No vocabulary. 0, or -1 (unknown name, no memory). */
+/* name: "full" (the published model's sizes) or "tiny". Weights are seeded, uniform, bf16; one piece of memory, tensors
+ * at addresses of 8 mod 64 as they happen to lie in files. No vocabulary. 0, or -1 (unknown name, no memory). */
 int synthetic_create(struct sur_checkpoint *checkpoint, const char *name, struct sur_pool *pool);
 void synthetic_destroy(struct sur_checkpoint *checkpoint);
 

@@ -28,16 +28,16 @@ struct session {
     struct sur_backend_session_options options;
     /* encode thread */
     struct sur_cpu_stack encoder;
-    float *mel;       /* [2 + max frames, n_mels]; the first two are carried */
-    float *conv0;     /* [1 + max frames, e]; the first is carried */
-    float *columns;   /* the stem's gathered inputs: [max frames, 3 * n_mels] or [max frames / 2, 3 * e] */
-    float *h;         /* [max frames / 2, e] */
-    float *adapter;   /* [max tokens, dim] */
+    float *mel;     /* [2 + max frames, n_mels]; the first two are carried */
+    float *conv0;   /* [1 + max frames, e]; the first is carried */
+    float *columns; /* the stem's gathered inputs: [max frames, 3 * n_mels] or [max frames / 2, 3 * e] */
+    float *h;       /* [max frames / 2, e] */
+    float *adapter; /* [max tokens, dim] */
     /* decode thread */
     struct sur_cpu_stack decoder;
-    float *x;         /* [n_prompt, dim] */
-    float *out;       /* [SUR_STEP_MAX, dim] */
-    float *logits;    /* [SUR_STEP_MAX, vocab]; the last step's row is the last of n_out */
+    float *x;      /* [n_prompt, dim] */
+    float *out;    /* [SUR_STEP_MAX, dim] */
+    float *logits; /* [SUR_STEP_MAX, vocab]; the last step's row is the last of n_out */
     int n_logits;
     int32_t last_token;
     /* between the two: rows [SUR_ROW_RING, dim] */
@@ -83,10 +83,13 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
         s->conv1_bias = sur_cpu_widen(&c->weights.conv1_bias);
         s->encoder_norm = sur_cpu_widen(&c->weights.encoder_norm);
         s->norm = sur_cpu_widen(&c->weights.norm);
-        if (!s->conv0_bias || !s->conv1_bias || !s->encoder_norm || !s->norm) r = sur_fail(SUR_ERR_MEMORY, "not enough memory");
+        if (!s->conv0_bias || !s->conv1_bias || !s->encoder_norm || !s->norm)
+            r = sur_fail(SUR_ERR_MEMORY, "not enough memory");
     }
-    if (r) state_close(s);
-    else *state = s;
+    if (r)
+        state_close(s);
+    else
+        *state = s;
     return r;
 }
 
@@ -160,8 +163,10 @@ static int session_create(void **session, void *state, const struct sur_backend_
 {
     struct state *st = state;
     const struct sur_params *p = &st->checkpoint->params;
-    size_t frames = (size_t)o->max_tokens * SUR_TOKEN_FRAMES, mels = (size_t)p->n_mels, e = (size_t)p->encoder.dim, dim = (size_t)p->decoder.dim;
-    size_t gathered = 3 * (mels * frames > e * frames / 2 ? mels * frames : e * frames / 2), rows_size = (size_t)o->max_tokens * dim;
+    size_t frames = (size_t)o->max_tokens * SUR_TOKEN_FRAMES, mels = (size_t)p->n_mels, e = (size_t)p->encoder.dim,
+           dim = (size_t)p->decoder.dim;
+    size_t gathered = 3 * (mels * frames > e * frames / 2 ? mels * frames : e * frames / 2),
+           rows_size = (size_t)o->max_tokens * dim;
     *session = NULL;
     int r = check_memory(st, o);
     if (r) return r;
@@ -180,12 +185,15 @@ static int session_create(void **session, void *state, const struct sur_backend_
     s->out = calloc(SUR_STEP_MAX * dim, sizeof(float));
     s->logits = calloc(SUR_STEP_MAX * (size_t)p->vocab_size, sizeof(float));
     s->rows = calloc(SUR_ROW_RING * dim, sizeof(float));
-    if (!r && (!s->mel || !s->conv0 || !s->columns || !s->h || !s->adapter || !s->x || !s->out || !s->logits || !s->rows))
+    if (!r &&
+        (!s->mel || !s->conv0 || !s->columns || !s->h || !s->adapter || !s->x || !s->out || !s->logits || !s->rows))
         r = sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
     if (!r) r = fold_delay(s);
     if (!r) r = session_reset(s);
-    if (r) session_destroy(s);
-    else *session = s;
+    if (r)
+        session_destroy(s);
+    else
+        *session = s;
     return r;
 }
 
@@ -256,7 +264,8 @@ static int encode(struct sur_encode_job *jobs, int n_jobs)
     for (int i = 0; i < n_jobs; i++) {
         struct session *s = jobs[i].session;
         if (jobs[i].n_tokens < 1 || jobs[i].n_tokens > s->options.max_tokens)
-            return sur_fail(SUR_ERR_ARGUMENT, "encode: %d tokens in a pass of at most %d", jobs[i].n_tokens, s->options.max_tokens);
+            return sur_fail(SUR_ERR_ARGUMENT, "encode: %d tokens in a pass of at most %d", jobs[i].n_tokens,
+                            s->options.max_tokens);
         if (!rows_fit(s, jobs[i].n_tokens)) return SUR_AGAIN;
     }
     for (int i = 0; i < n_jobs; i++) encode_one(jobs[i].session, jobs[i].mel, jobs[i].n_tokens);
@@ -300,8 +309,8 @@ static int step_one(struct session *s, const struct sur_step_job *job)
     }
     sur_cpu_stack_run(&s->decoder, s->x, job->n, first);
     for (int i = 0; i < job->n_out; i++)
-        st->ops->rmsnorm(s->out + (size_t)i * (size_t)dim, s->x + (size_t)(job->n - job->n_out + i) * (size_t)dim, st->norm, dim,
-                         (float)c->params.decoder.norm_eps);
+        st->ops->rmsnorm(s->out + (size_t)i * (size_t)dim, s->x + (size_t)(job->n - job->n_out + i) * (size_t)dim,
+                         st->norm, dim, (float)c->params.decoder.norm_eps);
     if (job->n_out) sur_cpu_linear(&st->decoder, embedding, NULL, s->out, job->n_out, s->logits);
     s->n_logits = job->n_out;
     for (int i = 0; i < job->n_out; i++) best_four(s->logits + (size_t)i * (size_t)vocab, vocab, &job->out[i]);
@@ -315,7 +324,8 @@ static int check_step(const struct sur_step_job *job)
     struct session *s = job->session;
     int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
     int most = first > s->options.start ? SUR_STEP_MAX : s->options.n_prompt;
-    if (job->n < 1 || job->n > most || job->n_out < 0 || job->n_out > job->n || job->n_out > SUR_STEP_MAX || (!job->tokens && job->n != 1))
+    if (job->n < 1 || job->n > most || job->n_out < 0 || job->n_out > job->n || job->n_out > SUR_STEP_MAX ||
+        (!job->tokens && job->n != 1))
         return sur_fail(SUR_ERR_ARGUMENT, "step: %d positions, %d results", job->n, job->n_out);
     for (int i = 0; job->tokens && i < job->n; i++)
         if (job->tokens[i] < 0 || job->tokens[i] >= s->state->checkpoint->params.vocab_size)
@@ -347,12 +357,14 @@ static int rows(void *session, int put, int64_t first, int n, float *buffer)
     size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
     int64_t have = atomic_load_explicit(&s->n_rows, memory_order_acquire);
     if (put) {
-        if (first != have) return sur_fail(SUR_ERR_ARGUMENT, "rows: %lld put after %lld", (long long)first, (long long)have);
+        if (first != have)
+            return sur_fail(SUR_ERR_ARGUMENT, "rows: %lld put after %lld", (long long)first, (long long)have);
         if (n > SUR_ROW_RING || !rows_fit(s, n)) return SUR_AGAIN;
         put_rows(s, first, n, buffer);
         return SUR_OK;
     }
-    if (first < 0 || n < 0 || first < have - SUR_ROW_RING || first + n > have) return sur_fail(SUR_ERR_ARGUMENT, "rows: not there");
+    if (first < 0 || n < 0 || first < have - SUR_ROW_RING || first + n > have)
+        return sur_fail(SUR_ERR_ARGUMENT, "rows: not there");
     for (int i = 0; i < n; i++)
         memcpy(buffer + (size_t)i * dim, s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, dim * sizeof *buffer);
     return SUR_OK;
@@ -376,7 +388,16 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
 }
 
 const struct sur_backend sur_backend_cpu = {
-    .name = "cpu", .probe = probe, .open = state_open, .close = state_close,
-    .session_create = session_create, .session_destroy = session_destroy, .reset = session_reset,
-    .encode = encode, .step = step, .rewind = rewind_to, .rows = rows, .stage = stage,
+    .name = "cpu",
+    .probe = probe,
+    .open = state_open,
+    .close = state_close,
+    .session_create = session_create,
+    .session_destroy = session_destroy,
+    .reset = session_reset,
+    .encode = encode,
+    .step = step,
+    .rewind = rewind_to,
+    .rows = rows,
+    .stage = stage,
 };

@@ -183,7 +183,8 @@ INLINE vf load_kv(const void *p, size_t i, const bool half)
 
 /* score[row][key] = q[row] . k[key]: d ascending, one lane a key. KEY_STEP keys at a time, so that the sums stay in
  * registers. */
-INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, const void *k, int head_dim, const bool half)
+INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, const void *k, int head_dim,
+                   const bool half)
 {
     enum { STEP = TILE_ROWS * TILE_COLS * PARTS / 4 < KEY_VECTORS ? TILE_ROWS * TILE_COLS * PARTS / 4 : KEY_VECTORS };
     for (int key = 0; key < KEY_VECTORS; key += STEP) {
@@ -258,15 +259,16 @@ INLINE void merge(struct gathered *g, float max, float sum, const float *o, int 
     }
 }
 
-/* rows (up to 4) consecutive rows of (query, head) against one block of which each sees at least one key. */
-INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int64_t block, const void *k, const void *v,
-                        const bool half)
+/* rows (up to 4) consecutive rows of (query, head) against one block, of which each sees at least one key. */
+INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int64_t block, const void *k,
+                        const void *v, const bool half)
 {
     float score[4][KEYS];
     const float *q[4];
-    float *partial[4], *state = a->scratch, *spare = a->scratch + (size_t)a->n_queries * (size_t)a->group * ((size_t)a->v_stride + 2);
+    const size_t state_size = (size_t)a->v_stride + 2;
+    float *partial[4], *state = a->scratch, *spare = state + (size_t)(a->n_queries * a->group) * state_size;
     UNROLL for (int r = 0; r < rows; r++) {
-        q[r] = a->q + (size_t)((row + r) / a->group) * a->q_stride + (size_t)((row + r) % a->group) * (size_t)a->head_dim;
+        q[r] = a->q + (size_t)((row + r) / a->group) * a->q_stride + (size_t)((row + r) % a->group * a->head_dim);
         partial[r] = spare + r * a->v_stride;
     }
     scores(score, q, rows, k, a->head_dim, half);
@@ -279,7 +281,7 @@ INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int
     }
     weigh(partial, score, rows, v, a->v_stride, half);
     UNROLL for (int r = 0; r < rows; r++) {
-        float *s = state + (size_t)(row + r) * ((size_t)a->v_stride + 2);
+        float *s = state + (size_t)(row + r) * state_size;
         struct gathered g = {s[0], s[1], s + 2};
         merge(&g, max[r], sum[r], partial[r], a->v_stride);
         s[0] = g.max;

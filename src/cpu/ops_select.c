@@ -2,7 +2,10 @@
 #include "util/error.h"
 
 #if defined(__x86_64__)
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -10,16 +13,26 @@ static bool has_avx512(void)
 }
 static const struct sur_cpu_ops *avx2 = &sur_ops_avx2, *avx512 = &sur_ops_avx512;
 #else
-static bool has_avx2(void) { return false; }
-static bool has_avx512(void) { return false; }
+static bool has_avx2(void)
+{
+    return false;
+}
+static bool has_avx512(void)
+{
+    return false;
+}
 static const struct sur_cpu_ops *avx2, *avx512;
 #endif
 
 int sur_ops_select(const struct sur_cpu_ops **ops, enum sur_cpu_level level)
 {
     switch (level) {
-    case SUR_CPU_AUTO: *ops = has_avx512() ? avx512 : has_avx2() ? avx2 : &sur_ops_plain; return SUR_OK;
-    case SUR_CPU_PLAIN: *ops = &sur_ops_plain; return SUR_OK;
+    case SUR_CPU_AUTO:
+        *ops = has_avx512() ? avx512 : has_avx2() ? avx2 : &sur_ops_plain;
+        return SUR_OK;
+    case SUR_CPU_PLAIN:
+        *ops = &sur_ops_plain;
+        return SUR_OK;
     case SUR_CPU_AVX2:
         *ops = avx2;
         return has_avx2() ? SUR_OK : sur_fail(SUR_ERR_ARGUMENT, "this processor has no AVX2 with FMA and F16C");

@@ -44,7 +44,8 @@ static inline void relax(void)
 #endif
 }
 
-/* Waits until the generation is not `seen`; spins first, because the next region usually follows within microseconds. */
+/* Waits until the generation is not `seen`; spins first, because the next region usually follows within microseconds.
+ */
 static unsigned wait_generation(struct sur_pool *p, unsigned seen)
 {
     int64_t until = sur_clock_ns() + SPIN_NS;
@@ -127,7 +128,10 @@ void sur_pool_destroy(struct sur_pool **pool)
     *pool = NULL;
 }
 
-int sur_pool_size(const struct sur_pool *p) { return p->n_parts; }
+int sur_pool_size(const struct sur_pool *p)
+{
+    return p->n_parts;
+}
 
 void sur_pool_run(struct sur_pool *p, sur_pool_fn fn, void *arg)
 {
@@ -146,8 +150,10 @@ void sur_pool_run(struct sur_pool *p, sur_pool_fn fn, void *arg)
     fn(arg, 0, p->n_parts);
     /* A part that was descheduled may take long: give the core away instead of spinning against it. */
     for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire) > 0; i++) {
-        if (i < 4096) relax();
-        else sched_yield();
+        if (i < 4096)
+            relax();
+        else
+            sched_yield();
     }
 
     pthread_mutex_lock(&p->ticket_mutex);

@@ -10,7 +10,8 @@ void sur_ref_matmul(const struct sur_matmul *m, int row0, int row1)
         for (int r = row0; r < row1; r++) {
             double sum = m->bias ? (double)m->bias[r] : 0;
             for (int k = 0; k < m->k; k++)
-                sum += (double)sur_bf16_to_f32(m->w[(size_t)r * m->w_stride + (size_t)k]) * (double)m->x[(size_t)c * m->x_stride + (size_t)k];
+                sum += (double)sur_bf16_to_f32(m->w[(size_t)r * m->w_stride + (size_t)k]) *
+                       (double)m->x[(size_t)c * m->x_stride + (size_t)k];
             float *y = m->y + (size_t)c * m->y_stride + r;
             *y = (float)(m->accumulate ? (double)*y + sum : sum);
         }
@@ -52,7 +53,8 @@ void sur_ref_attend(const struct sur_attend *a)
             for (int64_t j = from; j <= at; j++) {
                 size_t block = (size_t)(j / SUR_KEY_BLOCK % a->n_blocks), slot = (size_t)(j % SUR_KEY_BLOCK);
                 double s = 0;
-                for (size_t e = 0; e < d; e++) s += (double)q[e] * element(a->k, a->type, (block * d + e) * SUR_KEY_BLOCK + slot);
+                for (size_t e = 0; e < d; e++)
+                    s += (double)q[e] * element(a->k, a->type, (block * d + e) * SUR_KEY_BLOCK + slot);
                 p[j - from] = s * (double)a->scale;
                 max = fmax(max, p[j - from]);
             }
@@ -60,7 +62,8 @@ void sur_ref_attend(const struct sur_attend *a)
             for (size_t e = 0; e < d; e++) {
                 double o = 0;
                 for (int64_t j = from; j <= at; j++) {
-                    size_t row = (size_t)(j / SUR_KEY_BLOCK % a->n_blocks) * SUR_KEY_BLOCK + (size_t)(j % SUR_KEY_BLOCK);
+                    size_t row =
+                        (size_t)(j / SUR_KEY_BLOCK % a->n_blocks) * SUR_KEY_BLOCK + (size_t)(j % SUR_KEY_BLOCK);
                     o += p[j - from] * element(a->v, a->type, row * stride + e);
                 }
                 out[e] = (float)(o / sum);

@@ -12,8 +12,10 @@ enum { SMALL_WORK = 1 << 16 };
 
 static void run(const struct sur_cpu_tower *t, int64_t work, sur_pool_fn fn, void *arg)
 {
-    if (work < SMALL_WORK) fn(arg, 0, 1);
-    else sur_pool_run(t->pool, fn, arg);
+    if (work < SMALL_WORK)
+        fn(arg, 0, 1);
+    else
+        sur_pool_run(t->pool, fn, arg);
 }
 
 float *sur_cpu_widen(const struct sur_view *view)
@@ -37,8 +39,7 @@ int sur_cpu_tower_open(struct sur_cpu_tower *t, const struct sur_tower *shape, c
     t->layers = calloc((size_t)shape->n_layers, sizeof *t->layers);
     t->inv = calloc((size_t)shape->head_dim / 2, sizeof *t->inv);
     if (!t->layers || !t->inv) goto memory;
-    for (int j = 0; j < shape->head_dim / 2; j++)
-        t->inv[j] = (float)pow(shape->rope_theta, -2.0 * j / shape->head_dim);
+    for (int j = 0; j < shape->head_dim / 2; j++) t->inv[j] = (float)pow(shape->rope_theta, -2.0 * j / shape->head_dim);
     for (int i = 0; i < shape->n_layers; i++) {
         struct sur_cpu_layer *l = &t->layers[i];
         const struct sur_layer *w = l->w = &layers[i];
@@ -72,11 +73,15 @@ void sur_cpu_tower_close(struct sur_cpu_tower *t)
     free(t->inv);
 }
 
-struct sizes { uint64_t k, v, columns, scratch; int n_blocks, v_stride; };
+struct sizes {
+    uint64_t k, v, columns, scratch;
+    int n_blocks, v_stride;
+};
 
 /* All sizes are below 2^20 (checked when params.json was read), so these products fit in 64 bits but for the rings',
  * which are bounded here. */
-static bool stack_sizes(struct sizes *z, const struct sur_tower *s, enum sur_kv_type kv, int max_n, int slack, int threads)
+static bool stack_sizes(struct sizes *z, const struct sur_tower *s, enum sur_kv_type kv, int max_n, int slack,
+                        int threads)
 {
     uint64_t positions = (uint64_t)s->window + (uint64_t)max_n + (uint64_t)slack;
     z->n_blocks = (int)((positions + SUR_KEY_BLOCK - 1) / SUR_KEY_BLOCK);
@@ -84,8 +89,10 @@ static bool stack_sizes(struct sizes *z, const struct sur_tower *s, enum sur_kv_
     uint64_t heads = (uint64_t)s->n_layers * (uint64_t)s->n_kv_heads * (kv == SUR_KV_FP16 ? 2 : 4);
     z->k = heads * (uint64_t)z->n_blocks * SUR_KEY_BLOCK * (uint64_t)s->head_dim;
     z->v = heads * (uint64_t)z->n_blocks * SUR_KEY_BLOCK * (uint64_t)z->v_stride;
-    uint64_t wide = (uint64_t)s->n_heads * (uint64_t)s->head_dim, narrow = (uint64_t)s->n_kv_heads * (uint64_t)s->head_dim;
-    z->columns = (uint64_t)max_n * ((uint64_t)s->dim + 2 * wide + 2 * narrow + 2 * (uint64_t)s->hidden_dim + (uint64_t)s->head_dim);
+    uint64_t wide = (uint64_t)s->n_heads * (uint64_t)s->head_dim,
+             narrow = (uint64_t)s->n_kv_heads * (uint64_t)s->head_dim;
+    z->columns = (uint64_t)max_n *
+                 ((uint64_t)s->dim + 2 * wide + 2 * narrow + 2 * (uint64_t)s->hidden_dim + (uint64_t)s->head_dim);
     z->scratch = (uint64_t)threads * sur_attend_scratch(max_n * (s->n_heads / s->n_kv_heads), z->v_stride);
     return z->k < UINT64_C(1) << 46 && z->v < UINT64_C(1) << 46;
 }
@@ -97,13 +104,16 @@ uint64_t sur_cpu_stack_bytes(const struct sur_tower *s, enum sur_kv_type kv, int
     return z.k + z.v + 4 * (z.columns + z.scratch + (uint64_t)s->n_layers * (uint64_t)s->dim);
 }
 
-int sur_cpu_stack_init(struct sur_cpu_stack *k, const struct sur_cpu_tower *tower, enum sur_kv_type kv, int max_n, int slack)
+int sur_cpu_stack_init(struct sur_cpu_stack *k, const struct sur_cpu_tower *tower, enum sur_kv_type kv, int max_n,
+                       int slack)
 {
     const struct sur_tower *s = tower->shape;
     struct sizes z;
     int threads = sur_pool_size(tower->pool);
-    if (!stack_sizes(&z, s, kv, max_n, slack, threads)) return sur_fail(SUR_ERR_MEMORY, "the model's windows are too large");
-    size_t n = (size_t)max_n, wide = (size_t)s->n_heads * (size_t)s->head_dim, narrow = (size_t)s->n_kv_heads * (size_t)s->head_dim;
+    if (!stack_sizes(&z, s, kv, max_n, slack, threads))
+        return sur_fail(SUR_ERR_MEMORY, "the model's windows are too large");
+    size_t n = (size_t)max_n, wide = (size_t)s->n_heads * (size_t)s->head_dim,
+           narrow = (size_t)s->n_kv_heads * (size_t)s->head_dim;
     k->tower = tower;
     k->kv = kv;
     k->max_n = max_n;
@@ -120,8 +130,8 @@ int sur_cpu_stack_init(struct sur_cpu_stack *k, const struct sur_cpu_tower *towe
     k->up = calloc(n * (size_t)s->hidden_dim, sizeof(float));
     k->rotation = calloc(n * (size_t)s->head_dim, sizeof(float));
     k->scratch = calloc(z.scratch, sizeof(float));
-    if (!k->k || !k->v || !k->ffn_norms || !k->x || !k->q || !k->attended || !k->kv_new || !k->gate || !k->up || !k->rotation ||
-        !k->scratch)
+    if (!k->k || !k->v || !k->ffn_norms || !k->x || !k->q || !k->attended || !k->kv_new || !k->gate || !k->up ||
+        !k->rotation || !k->scratch)
         return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session's keys and values");
     for (int i = 0; i < s->n_layers; i++)
         memcpy(k->ffn_norms + (size_t)i * (size_t)s->dim, tower->layers[i].ffn_norm, (size_t)s->dim * sizeof(float));
@@ -130,14 +140,17 @@ int sur_cpu_stack_init(struct sur_cpu_stack *k, const struct sur_cpu_tower *towe
 
 void sur_cpu_stack_finish(struct sur_cpu_stack *k)
 {
-    void *all[] = {k->k, k->v, k->ffn_norms, k->x, k->q, k->attended, k->kv_new, k->gate, k->up, k->rotation, k->scratch};
+    void *all[] = {k->k,      k->v,    k->ffn_norms, k->x,        k->q,      k->attended,
+                   k->kv_new, k->gate, k->up,        k->rotation, k->scratch};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
 static inline void put(char *ring, size_t at, float f, enum sur_kv_type kv)
 {
-    if (kv == SUR_KV_FP16) ((uint16_t *)(void *)ring)[at] = sur_f32_to_fp16(f);
-    else ((float *)(void *)ring)[at] = f;
+    if (kv == SUR_KV_FP16)
+        ((uint16_t *)(void *)ring)[at] = sur_f32_to_fp16(f);
+    else
+        ((float *)(void *)ring)[at] = f;
 }
 
 /* ---- one pass ---- */
@@ -145,8 +158,16 @@ static inline void put(char *ring, size_t at, float f, enum sur_kv_type kv)
 static void product(const struct sur_cpu_ops *ops, const struct sur_view *w, const float *bias, const float *x, int n,
                     float *y, size_t y_stride, bool accumulate, int row0, int row1)
 {
-    struct sur_matmul m = {.w = w->data, .w_stride = w->row_bytes / 2, .k = w->cols, .x = x, .x_stride = (size_t)w->cols,
-                           .n = n, .y = y, .y_stride = y_stride, .bias = bias, .accumulate = accumulate};
+    struct sur_matmul m = {.w = w->data,
+                           .w_stride = w->row_bytes / 2,
+                           .k = w->cols,
+                           .x = x,
+                           .x_stride = (size_t)w->cols,
+                           .n = n,
+                           .y = y,
+                           .y_stride = y_stride,
+                           .bias = bias,
+                           .accumulate = accumulate};
     ops->matmul(&m, row0, row1);
 }
 
@@ -167,14 +188,15 @@ static void linear_part(void *arg, int part, int n_parts)
     product(l->ops, l->w, l->bias, l->x, l->n, l->y, (size_t)l->w->rows, l->accumulate, r0, r1);
 }
 
-static void linear(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n, float *y,
-                   bool accumulate)
+static void linear(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n,
+                   float *y, bool accumulate)
 {
     struct linear l = {t->ops, w, bias, x, y, n, accumulate};
     run(t, (int64_t)w->rows * w->cols * n, linear_part, &l);
 }
 
-void sur_cpu_linear(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n, float *y)
+void sur_cpu_linear(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n,
+                    float *y)
 {
     linear(t, w, bias, x, n, y, false);
 }
@@ -203,14 +225,16 @@ static void append(const struct pass *p, char *ring, const float *x, bool keys, 
 {
     const struct sur_cpu_stack *k = p->k;
     const struct sur_tower *s = k->tower->shape;
-    size_t d = (size_t)s->head_dim, width = keys ? d : (size_t)k->v_stride, head_size = (size_t)k->n_blocks * SUR_KEY_BLOCK * width;
+    size_t d = (size_t)s->head_dim, width = keys ? d : (size_t)k->v_stride,
+           head_size = (size_t)k->n_blocks * SUR_KEY_BLOCK * width;
     for (int c = 0; c < p->n; c++) {
         int64_t at = p->first + c;
         size_t block = (size_t)(at / SUR_KEY_BLOCK % k->n_blocks), slot = (size_t)(at % SUR_KEY_BLOCK);
         for (int r = r0; r < r1; r++) {
             size_t head = (size_t)p->layer * (size_t)s->n_kv_heads + (size_t)r / d, e = (size_t)r % d;
             size_t in_block = keys ? e * SUR_KEY_BLOCK + slot : slot * width + e;
-            put(ring, head * head_size + block * SUR_KEY_BLOCK * width + in_block, x[(size_t)c * 2 * (size_t)s->n_kv_heads * d + (size_t)r], k->kv);
+            put(ring, head * head_size + block * SUR_KEY_BLOCK * width + in_block,
+                x[(size_t)c * 2 * (size_t)s->n_kv_heads * d + (size_t)r], k->kv);
         }
     }
 }
@@ -259,16 +283,27 @@ static void attend_part(void *arg, int part, int n_parts)
     struct sur_cpu_stack *k = p->k;
     const struct sur_tower *s = k->tower->shape;
     int group = s->n_heads / s->n_kv_heads, h0, h1;
-    size_t bytes = k->kv == SUR_KV_FP16 ? 2 : 4, positions = (size_t)k->n_blocks * SUR_KEY_BLOCK, wide = (size_t)s->n_heads * (size_t)s->head_dim;
+    size_t bytes = k->kv == SUR_KV_FP16 ? 2 : 4, positions = (size_t)k->n_blocks * SUR_KEY_BLOCK,
+           wide = (size_t)s->n_heads * (size_t)s->head_dim;
     sur_pool_share(s->n_kv_heads, 1, part, n_parts, &h0, &h1);
     for (int h = h0; h < h1; h++) {
-        size_t head = (size_t)p->layer * (size_t)s->n_kv_heads + (size_t)h, at = (size_t)h * (size_t)group * (size_t)s->head_dim;
+        size_t head = (size_t)p->layer * (size_t)s->n_kv_heads + (size_t)h,
+               at = (size_t)h * (size_t)group * (size_t)s->head_dim;
         struct sur_attend a = {
             .k = k->k + head * positions * (size_t)s->head_dim * bytes,
             .v = k->v + head * positions * (size_t)k->v_stride * bytes,
-            .type = k->kv, .n_blocks = k->n_blocks, .head_dim = s->head_dim, .v_stride = k->v_stride,
-            .q = k->q + at, .q_stride = wide, .out = k->attended + at, .out_stride = wide,
-            .group = group, .n_queries = p->n, .window = s->window, .first = p->first,
+            .type = k->kv,
+            .n_blocks = k->n_blocks,
+            .head_dim = s->head_dim,
+            .v_stride = k->v_stride,
+            .q = k->q + at,
+            .q_stride = wide,
+            .out = k->attended + at,
+            .out_stride = wide,
+            .group = group,
+            .n_queries = p->n,
+            .window = s->window,
+            .first = p->first,
             .scale = (float)(1.0 / sqrt(s->head_dim)),
             .scratch = k->scratch + (size_t)part * sur_attend_scratch(k->max_n * group, k->v_stride),
         };
@@ -295,7 +330,8 @@ static void norm(const struct sur_cpu_stack *k, const float *h, const float *w, 
 {
     const struct sur_tower *s = k->tower->shape;
     for (int c = 0; c < n; c++)
-        k->tower->ops->rmsnorm(k->x + (size_t)c * (size_t)s->dim, h + (size_t)c * (size_t)s->dim, w, s->dim, (float)s->norm_eps);
+        k->tower->ops->rmsnorm(k->x + (size_t)c * (size_t)s->dim, h + (size_t)c * (size_t)s->dim, w, s->dim,
+                               (float)s->norm_eps);
 }
 
 void sur_cpu_stack_run(struct sur_cpu_stack *k, float *h, int n, int64_t first)

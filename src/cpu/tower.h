@@ -34,7 +34,7 @@ struct sur_cpu_stack {
     const struct sur_cpu_tower *tower;
     enum sur_kv_type kv;
     int max_n, n_blocks, v_stride;    /* columns a pass; blocks of 64 positions in a ring */
-    char *k, *v;                      /* [n_layers][n_kv_heads][n_blocks]{[head_dim][64], [64][v_stride]} fp16 or fp32 */
+    char *k, *v;                      /* [n_layers][n_kv_heads][n_blocks]: [head_dim][64], [64][v_stride]; fp16, fp32 */
     float *ffn_norms;                 /* [n_layers, dim]; folded for the delay in a decoder */
     float *x;                         /* [max_n, dim] normed */
     float *q, *attended;              /* [max_n, n_heads * head_dim] */
@@ -46,7 +46,8 @@ struct sur_cpu_stack {
 
 /* window + slack + max_n positions must stay readable. Bytes that init will allocate, or 0 on overflow: */
 uint64_t sur_cpu_stack_bytes(const struct sur_tower *shape, enum sur_kv_type kv, int max_n, int slack, int threads);
-int sur_cpu_stack_init(struct sur_cpu_stack *stack, const struct sur_cpu_tower *tower, enum sur_kv_type kv, int max_n, int slack);
+int sur_cpu_stack_init(struct sur_cpu_stack *stack, const struct sur_cpu_tower *tower, enum sur_kv_type kv, int max_n,
+                       int slack);
 void sur_cpu_stack_finish(struct sur_cpu_stack *stack);
 
 /* Fills the rings for the window before position `end` with numbers in +-1 that depend on the position alone: for
@@ -57,7 +58,8 @@ void sur_cpu_stack_randomize(struct sur_cpu_stack *stack, int64_t end);
 void sur_cpu_stack_run(struct sur_cpu_stack *stack, float *h, int n, int64_t first);
 
 /* y [n, w.rows] = w x (+ bias); all workers when it is worth it. x [n, w.cols]. */
-void sur_cpu_linear(const struct sur_cpu_tower *tower, const struct sur_view *w, const float *bias, const float *x, int n, float *y);
+void sur_cpu_linear(const struct sur_cpu_tower *tower, const struct sur_view *w, const float *bias, const float *x,
+                    int n, float *y);
 /* A vector view as fp32, allocated; NULL without data or memory. */
 float *sur_cpu_widen(const struct sur_view *view);
 

@@ -60,9 +60,12 @@ struct sur_backend {
     int (*session_create)(void **session, void *state, const struct sur_backend_session_options *options);
     void (*session_destroy)(void *session);
     int (*reset)(void *session);                      /* back to the first sample */
-    int (*encode)(struct sur_encode_job *jobs, int n_jobs); /* SUR_AGAIN when a row ring is too full; then nothing was done */
-    int (*step)(struct sur_step_job *jobs, int n_jobs);     /* SUR_AGAIN when rows are missing; then nothing was done */
-    int (*rewind)(void *session, int64_t position);   /* the next step takes this position again: at most SUR_STEP_MAX back */
+    /* SUR_AGAIN when a row ring is too full; then nothing was done. */
+    int (*encode)(struct sur_encode_job *jobs, int n_jobs);
+    /* SUR_AGAIN when rows are missing; then nothing was done. */
+    int (*step)(struct sur_step_job *jobs, int n_jobs);
+    /* The next step takes this position again: at most SUR_STEP_MAX back. */
+    int (*rewind)(void *session, int64_t position);
     /* Copies adapter rows [n, dim] out of (put 0) or into (put 1) the ring; put publishes them like encode. */
     int (*rows)(void *session, int put, int64_t first, int n, float *buffer);
     int64_t (*stage)(void *session, const char *which, int64_t first, float *out, size_t max); /* surtitle.h */

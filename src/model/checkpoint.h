@@ -10,7 +10,7 @@
 
 enum sur_weight_type { SUR_WEIGHT_BF16 }; /* int8 and int4 will follow: scales and group are for them */
 
-/* A matrix where it lies: [rows, cols], row r at data + r * row_bytes. A vector has cols 1 row... rows = 1. */
+/* A matrix where it lies: [rows, cols], row r at data + r * row_bytes. A vector is one row. */
 struct sur_view {
     enum sur_weight_type type;
     int rows, cols;
@@ -21,7 +21,7 @@ struct sur_view {
 };
 
 struct sur_layer {
-    struct sur_view wq, wk, wv, wo;       /* [heads * head_dim, dim], [kv_heads * head_dim, dim] x 2, [dim, heads * head_dim] */
+    struct sur_view wq, wk, wv, wo;       /* [heads * d, dim], [kv_heads * d, dim] x 2, [dim, heads * d]; d: head_dim */
     struct sur_view bq, bv, bo;           /* [1, rows of wq, wv, wo]; encoder only, else data NULL */
     struct sur_view attention_norm, ffn_norm; /* [1, dim] */
     struct sur_view w1, w2, w3;           /* gate [hidden, dim], down [dim, hidden], up [hidden, dim] */

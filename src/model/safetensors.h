@@ -25,6 +25,7 @@ void sur_safetensors_close(struct sur_safetensors **file);
 const struct sur_tensor *sur_safetensors_find(const struct sur_safetensors *file, const char *name); /* NULL: none */
 size_t sur_safetensors_count(const struct sur_safetensors *file);
 /* The header alone, for the fuzzer: checks json against a data part of data_bytes at data. Same errors. */
-int sur_safetensors_parse(struct sur_safetensors **file, const char *json, size_t json_bytes, const void *data, uint64_t data_bytes);
+int sur_safetensors_parse(struct sur_safetensors **file, const char *json, size_t json_bytes, const void *data,
+                          uint64_t data_bytes);
 
 #endif

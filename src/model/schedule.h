@@ -16,7 +16,8 @@ enum {
 /* Tokens of the prompt, BOS included: positions 0 .. n - 1. */
 static inline int sur_schedule_prompt(int n_left_pad, int delay) { return 1 + n_left_pad + delay; }
 
-/* Tokens (= adapter rows) of a stream that ended after n real samples: left pad, samples aligned to a token, right pad. */
+/* Tokens (= adapter rows) of a stream that ended after n real samples: left pad, samples aligned to a token, right
+ * pad. */
 static inline int64_t sur_schedule_tokens(int n_left_pad, int delay, int64_t n_samples)
 {
     return n_left_pad + (n_samples + SUR_TOKEN_SAMPLES - 1) / SUR_TOKEN_SAMPLES + delay + 1 + SUR_RIGHT_PAD_EXTRA;

@@ -27,7 +27,10 @@ static void *session(int max_tokens, int64_t start)
     return s;
 }
 
-static const float *mel_at(int token) { return mel + (size_t)token * SUR_TOKEN_FRAMES * (size_t)checkpoint->params.n_mels; }
+static const float *mel_at(int token)
+{
+    return mel + (size_t)token * SUR_TOKEN_FRAMES * (size_t)checkpoint->params.n_mels;
+}
 
 static void encode(void *s, int first, int n)
 {
@@ -172,7 +175,8 @@ int main(int argc, char **argv)
     if (argc != 2) return fprintf(stderr, "usage: test_backend MODEL\n"), 2;
     folder = argv[1];
     struct sur_backend_options o = {.threads = 2};
-    if (sur_checkpoint_open(&checkpoint, folder) || b->open(&state_, checkpoint, &o)) return fprintf(stderr, "%s\n", sur_error_text()), 1;
+    if (sur_checkpoint_open(&checkpoint, folder) || b->open(&state_, checkpoint, &o))
+        return fprintf(stderr, "%s\n", sur_error_text()), 1;
     size_t n = (size_t)(PROMPT + STEPS) * SUR_TOKEN_FRAMES * (size_t)checkpoint->params.n_mels;
     mel = malloc(n * sizeof *mel);
     uint32_t x = 5;
@@ -180,8 +184,9 @@ int main(int argc, char **argv)
         x = x * 1664525u + 1013904223u;
         mel[i] = (float)(int32_t)x * 0x1p-31f;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns), cmocka_unit_test(test_rewind), cmocka_unit_test(test_jobs_and_rows),
-                                       cmocka_unit_test(test_edges), cmocka_unit_test(test_far)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns), cmocka_unit_test(test_rewind),
+                                       cmocka_unit_test(test_jobs_and_rows), cmocka_unit_test(test_edges),
+                                       cmocka_unit_test(test_far)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     b->close(state_);
     sur_checkpoint_close(&checkpoint);

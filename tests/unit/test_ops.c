@@ -1,8 +1,9 @@
 /* Fast ops against their plain references: model shapes, odd shapes, window wraps, nasty data; canaries round outputs;
  * and the property everything rests on: the bits of one result do not depend on how many are computed beside it.
  *
- * Bounds. A sum of n products in fp32, in any order, is off by at most n * u * sum |a b| (u = 2^-24); 16 lanes of n / 16
- * terms and a tree of 4 make that (n / 16 + 5) * u. Each bound below is that, with sums of magnitudes from the data. */
+ * Bounds. A sum of n products in fp32, in any order, is off by at most n * u * sum |a b| (u = 2^-24); 16 lanes of n /
+ * 16 terms and a tree of 4 make that (n / 16 + 5) * u. Each bound below is that, with sums of magnitudes from the data.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +28,10 @@ static double uniform(void)
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return (double)(seed >> 11) * 0x1p-53;
 }
-static float normal(void) { return (float)(sqrt(-2 * log(uniform() + 1e-300)) * cos(6.283185307179586 * uniform())); }
+static float normal(void)
+{
+    return (float)(sqrt(-2 * log(uniform() + 1e-300)) * cos(6.283185307179586 * uniform()));
+}
 static uint16_t bf16(float f)
 {
     uint32_t u;
@@ -60,9 +64,13 @@ static void matmul_case(const struct sur_cpu_ops *ops, int rows, int k, int n, i
     float *y = guarded(ny), *ref = malloc(ny * sizeof *ref);
     for (size_t i = 0; i < w_stride * (size_t)rows; i++) w[i] = bf16(normal());
     for (size_t i = 0; i < x_stride * (size_t)n; i++)
-        x[i] = kind == 0 ? normal() : kind == 1 ? (i % 97 == 0 ? 1e4f : normal()) : kind == 2 ? 1e-38f : (i & 1 ? 1.0f : -1.0f);
+        x[i] = kind == 0   ? normal()
+               : kind == 1 ? (i % 97 == 0 ? 1e4f : normal())
+               : kind == 2 ? 1e-38f
+                           : (i & 1 ? 1.0f : -1.0f);
     for (int i = 0; i < rows; i++) b[i] = normal();
-    if (accumulate) for (size_t i = 0; i < ny; i++) y[i] = normal();
+    if (accumulate)
+        for (size_t i = 0; i < ny; i++) y[i] = normal();
     memcpy(ref, y, ny * sizeof *y);
     struct sur_matmul m = {w, w_stride, k, x, x_stride, n, y, y_stride, bias ? b : NULL, accumulate};
     ops->matmul(&m, 0, rows);
@@ -72,11 +80,14 @@ static void matmul_case(const struct sur_cpu_ops *ops, int rows, int k, int n, i
     for (int c = 0; c < n; c++)
         for (int r = 0; r < rows; r++) {
             double magnitude = 0;
-            for (int i = 0; i < k; i++) magnitude += fabs((double)sur_bf16_to_f32(w[(size_t)r * w_stride + (size_t)i]) * (double)x[(size_t)c * x_stride + (size_t)i]);
+            for (int i = 0; i < k; i++)
+                magnitude += fabs((double)sur_bf16_to_f32(w[(size_t)r * w_stride + (size_t)i]) *
+                                  (double)x[(size_t)c * x_stride + (size_t)i]);
             size_t at = (size_t)c * y_stride + (size_t)r;
             double bound = (k / 16 + 1 + 5) * U * magnitude + 3 * U * (fabs((double)ref[at]) + 10) + 1e-42 * k;
             if (!(fabs((double)y[at] - (double)ref[at]) <= bound))
-                fail_msg("%s rows %d k %d n %d kind %d: row %d column %d is %g, not %g", ops->name, rows, k, n, kind, r, c, (double)y[at], (double)ref[at]);
+                fail_msg("%s rows %d k %d n %d kind %d: row %d column %d is %g, not %g", ops->name, rows, k, n, kind, r,
+                         c, (double)y[at], (double)ref[at]);
         }
     /* one column at a time, and rows in two halves, give the same bits */
     if (!accumulate) {
@@ -103,8 +114,9 @@ static void matmul_case(const struct sur_cpu_ops *ops, int rows, int k, int n, i
 static void test_matmul(void **state)
 {
     (void)state;
-    static const int shapes[][3] = {{1, 1, 1}, {4, 16, 4}, {3, 15, 2}, {5, 17, 5}, {64, 384, 8}, {33, 100, 7}, {128, 3072, 1},
-                                    {40, 1280, 4}, {7, 5120, 9}, {12, 96, 70}, {18, 250, 33}, {256, 256, 39}};
+    static const int shapes[][3] = {{1, 1, 1},    {4, 16, 4},   {3, 15, 2},     {5, 17, 5},
+                                    {64, 384, 8}, {33, 100, 7}, {128, 3072, 1}, {40, 1280, 4},
+                                    {7, 5120, 9}, {12, 96, 70}, {18, 250, 33},  {256, 256, 39}};
     for (int t = 0; t < n_tables; t++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             for (int kind = 0; kind < 4; kind++)
@@ -120,7 +132,8 @@ static void test_rmsnorm(void **state)
     for (int t = 0; t < n_tables; t++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             int n = sizes[i];
-            float *x = malloc((size_t)n * sizeof *x), *w = malloc((size_t)n * sizeof *w), *ref = malloc((size_t)n * sizeof *ref), *y = guarded((size_t)n);
+            float *x = malloc((size_t)n * sizeof *x), *w = malloc((size_t)n * sizeof *w),
+                  *ref = malloc((size_t)n * sizeof *ref), *y = guarded((size_t)n);
             for (int k = 0; k < n; k++) {
                 x[k] = normal() * (k % 50 == 3 ? 1000.0f : 1.0f);
                 w[k] = normal();
@@ -128,7 +141,8 @@ static void test_rmsnorm(void **state)
             tables[t]->rmsnorm(y, x, w, n, 1e-5f);
             sur_ref_rmsnorm(ref, x, w, n, 1e-5f);
             for (int k = 0; k < n; k++) /* half the relative error of the sum, then four roundings */
-                assert_true(fabs((double)y[k] - (double)ref[k]) <= ((n / 16 + 6) / 2.0 + 5) * U * fabs((double)ref[k]) + 1e-30);
+                assert_true(fabs((double)y[k] - (double)ref[k]) <=
+                            ((n / 16 + 6) / 2.0 + 5) * U * fabs((double)ref[k]) + 1e-30);
             tables[t]->rmsnorm(x, x, w, n, 1e-5f); /* in place */
             assert_memory_equal(x, y, (size_t)n * sizeof *y);
             release(y, (size_t)n);
@@ -145,7 +159,9 @@ static void test_activations(void **state)
     for (int t = 0; t < n_tables; t++) {
         float *g = guarded(N), *up = malloc(N * sizeof *up), *ref = malloc(N * sizeof *ref);
         for (int i = 0; i < N; i++) {
-            g[i] = i < 16 ? (float[]){0, -0.0f, 1e-30f, -1e-30f, 87, -87, -87.2f, 88, -88, 100, -100, 1e30f, -1e30f, 3e38f, -3e38f, 1}[i] : 8 * normal();
+            g[i] = i < 16 ? (float[]){0,   -0.0f, 1e-30f, -1e-30f, 87,     -87,   -87.2f, 88,
+                                      -88, 100,   -100,   1e30f,   -1e30f, 3e38f, -3e38f, 1}[i]
+                          : 8 * normal();
             up[i] = normal();
         }
         memcpy(ref, g, N * sizeof *g);
@@ -175,7 +191,7 @@ static void test_half(void **state)
     assert_int_equal(sur_f32_to_fp16(1e9f), 0x7bff);
     assert_int_equal(sur_f32_to_fp16(-INFINITY), 0xfbff);
     assert_int_equal(sur_f32_to_fp16(65519.0f), 0x7bff);
-    assert_int_equal(sur_f32_to_fp16(1.0f + 0x1p-11f), 0x3c00);             /* a tie goes to even */
+    assert_int_equal(sur_f32_to_fp16(1.0f + 0x1p-11f), 0x3c00); /* a tie goes to even */
     assert_int_equal(sur_f32_to_fp16(1.0f + 3 * 0x1p-11f), 0x3c02);
     assert_int_equal(sur_f32_to_fp16(0x1p-25f), 0);
     assert_int_equal(sur_f32_to_fp16(0x1.8p-25f), 1);
@@ -185,24 +201,34 @@ static void test_half(void **state)
 
 /* ---- attention ---- */
 
-static void attend_case(const struct sur_cpu_ops *ops, int head_dim, int group, int n, int window, int64_t first, enum sur_kv_type type)
+static void attend_case(const struct sur_cpu_ops *ops, int head_dim, int group, int n, int window, int64_t first,
+                        enum sur_kv_type type)
 {
     size_t d = (size_t)head_dim, stride = (d + 15) / 16 * 16, q_stride = d * (size_t)group + 5;
     int n_blocks = (window + n + SUR_KEY_BLOCK - 1) / SUR_KEY_BLOCK;
     size_t positions = (size_t)n_blocks * SUR_KEY_BLOCK, bytes = type == SUR_KV_FP16 ? 2 : 4;
     char *k = calloc(positions * d, bytes), *v = calloc(positions * stride, bytes);
-    float *q = malloc(q_stride * (size_t)n * sizeof *q), *out = guarded(q_stride * (size_t)n), *ref = malloc(q_stride * (size_t)n * sizeof *ref);
+    float *q = malloc(q_stride * (size_t)n * sizeof *q), *out = guarded(q_stride * (size_t)n),
+          *ref = malloc(q_stride * (size_t)n * sizeof *ref);
     float *scratch = malloc(sur_attend_scratch(n * group, (int)stride) * sizeof *scratch);
     for (size_t i = 0; i < positions * d; i++) { /* the ring is full of keys, also where these queries may not look */
         float x = normal() * 2;
-        if (type == SUR_KV_FP16) ((uint16_t *)(void *)k)[i] = sur_f32_to_fp16(x); else ((float *)(void *)k)[i] = x;
+        if (type == SUR_KV_FP16)
+            ((uint16_t *)(void *)k)[i] = sur_f32_to_fp16(x);
+        else
+            ((float *)(void *)k)[i] = x;
         size_t at = i / d * stride + i % d;
         x = normal();
-        if (type == SUR_KV_FP16) ((uint16_t *)(void *)v)[at] = sur_f32_to_fp16(x); else ((float *)(void *)v)[at] = x;
+        if (type == SUR_KV_FP16)
+            ((uint16_t *)(void *)v)[at] = sur_f32_to_fp16(x);
+        else
+            ((float *)(void *)v)[at] = x;
     }
     for (size_t i = 0; i < q_stride * (size_t)n; i++) q[i] = normal() * 2;
-    struct sur_attend a = {k, v, type, n_blocks, head_dim, (int)stride, q, q_stride, out, q_stride, group, n, window, first,
-                           (float)(1 / sqrt(head_dim)), scratch};
+    struct sur_attend a = {k,           v, type,     n_blocks, head_dim,
+                           (int)stride, q, q_stride, out,      q_stride,
+                           group,       n, window,   first,    (float)(1 / sqrt(head_dim)),
+                           scratch};
     ops->attend(&a);
     struct sur_attend r = a;
     r.out = ref;
@@ -214,8 +240,9 @@ static void attend_case(const struct sur_cpu_ops *ops, int head_dim, int group, 
         for (size_t e = 0; e < d * (size_t)group; e++) {
             size_t at = (size_t)i * q_stride + e;
             if (!(fabs((double)out[at] - (double)ref[at]) <= bound))
-                fail_msg("%s head_dim %d group %d n %d window %d first %lld: query %d element %zu is %g, not %g", ops->name, head_dim, group, n,
-                         window, (long long)first, i, e, (double)out[at], (double)ref[at]);
+                fail_msg("%s head_dim %d group %d n %d window %d first %lld: query %d element %zu is %g, not %g",
+                         ops->name, head_dim, group, n, window, (long long)first, i, e, (double)out[at],
+                         (double)ref[at]);
         }
     float *alone = guarded(q_stride); /* one query at a time: the same bits */
     for (int i = 0; i < n; i++) {
@@ -239,12 +266,14 @@ static void attend_case(const struct sur_cpu_ops *ops, int head_dim, int group, 
 static void test_attend(void **state)
 {
     (void)state;
-    static const int shapes[][4] = {{64, 1, 4, 750}, {128, 4, 1, 1000}, {32, 4, 39, 64}, {20, 2, 3, 48}, {36, 3, 8, 1}, {2, 1, 5, 7}, {40, 1, 256, 150}};
+    static const int shapes[][4] = {{64, 1, 4, 750}, {128, 4, 1, 1000}, {32, 4, 39, 64},  {20, 2, 3, 48},
+                                    {36, 3, 8, 1},   {2, 1, 5, 7},      {40, 1, 256, 150}};
     static const int64_t firsts[] = {0, 1, 63, 64, 65, 700, 131072 + 5, ((int64_t)1 << 40) + 3};
     for (int t = 0; t < n_tables; t++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++)
-                attend_case(tables[t], shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], firsts[f], (i + f) % 2 ? SUR_KV_FP16 : SUR_KV_FP32);
+                attend_case(tables[t], shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], firsts[f],
+                            (i + f) % 2 ? SUR_KV_FP16 : SUR_KV_FP32);
 }
 
 /* ---- pool ---- */
@@ -275,7 +304,7 @@ int main(void)
     for (int i = 0; i < 3; i++) n_tables += sur_ops_select(&tables[n_tables], levels[i]) == SUR_OK;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul), cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_half), cmocka_unit_test(test_attend), cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_half),   cmocka_unit_test(test_attend),  cmocka_unit_test(test_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,8 +20,16 @@ enum { CLIP = 50001, MAX_STEPS = 400 };
 static const char *folder;
 static int16_t clip[CLIP];
 
-struct token { int64_t step, t0, t1; int32_t id; float margin; };
-struct heard { int n, n_groups, n_skips; struct token tokens[MAX_STEPS]; struct sur_event end, skips[8]; };
+struct token {
+    int64_t step, t0, t1;
+    int32_t id;
+    float margin;
+};
+struct heard {
+    int n, n_groups, n_skips;
+    struct token tokens[MAX_STEPS];
+    struct sur_event end, skips[8];
+};
 
 /* A chirp that comes and goes, over noise: no two frames alike. */
 static void make_clip(void)
@@ -30,7 +38,8 @@ static void make_clip(void)
     for (int i = 0; i < CLIP; i++) {
         double t = i / 16000.0;
         x = x * 1664525u + 1013904223u;
-        clip[i] = (int16_t)(6000 * sin(6.2831853 * (200 + 900 * t) * t) * (sin(3 * t) > 0) + (double)((int32_t)x >> 22));
+        clip[i] =
+            (int16_t)(6000 * sin(6.2831853 * (200 + 900 * t) * t) * (sin(3 * t) > 0) + (double)((int32_t)x >> 22));
     }
 }
 
@@ -69,8 +78,10 @@ static void collect(struct sur_session *s, struct heard *h)
         } else if (e.type == SUR_EVENT_GROUP) {
             assert_true(e.t0 <= e.t1 && e.text[0]);
             h->n_groups++;
-        } else if (e.type == SUR_EVENT_SKIP) h->skips[h->n_skips++] = e;
-        else h->end = e;
+        } else if (e.type == SUR_EVENT_SKIP)
+            h->skips[h->n_skips++] = e;
+        else
+            h->end = e;
     }
 }
 
@@ -163,7 +174,8 @@ static void *encode_thread(void *arg)
 {
     (void)arg;
     int r;
-    while ((r = sur_session_encode(shared, 1)) != SUR_END) if (r == SUR_AGAIN) sched_yield();
+    while ((r = sur_session_encode(shared, 1)) != SUR_END)
+        if (r == SUR_AGAIN) sched_yield();
     return NULL;
 }
 
@@ -188,7 +200,8 @@ static void test_three_threads(void **state)
     pthread_t encoder, decoder;
     assert_int_equal(pthread_create(&encoder, NULL, encode_thread, NULL), 0);
     assert_int_equal(pthread_create(&decoder, NULL, decode_thread, &got), 0);
-    for (size_t i = 0; i < CLIP; i += sur_session_feed(shared, clip + i, CLIP - i < 333 ? CLIP - i : 333)) sched_yield();
+    for (size_t i = 0; i < CLIP; i += sur_session_feed(shared, clip + i, CLIP - i < 333 ? CLIP - i : 333))
+        sched_yield();
     sur_session_finish(shared);
     pthread_join(encoder, NULL);
     pthread_join(decoder, NULL);
@@ -282,7 +295,8 @@ static void test_edges(void **state)
     sur_session_finish(s);
     while (sur_session_run(s) == SUR_OK) {}
     assert_true(readable(s));
-    while (sur_session_poll(s, &e) == SUR_OK) assert_true(e.type == SUR_EVENT_END || e.n_alternatives == SUR_TOP - 1 || e.type == SUR_EVENT_GROUP);
+    while (sur_session_poll(s, &e) == SUR_OK)
+        assert_true(e.type == SUR_EVENT_END || e.n_alternatives == SUR_TOP - 1 || e.type == SUR_EVENT_GROUP);
     assert_false(readable(s));
     struct sur_session_stats stats;
     sur_session_get_stats(s, &stats);
@@ -295,7 +309,9 @@ static void test_edges(void **state)
     sur_session_destroy(&s);
     sur_session_destroy(&s); /* NULL is fine */
 
-    static const struct { int delay, rate, channels; } bad[] = {{81, 16000, 1}, {1280, 16000, 1}, {480, 999, 1}, {480, 16000, 0}, {480, 16000, 65}};
+    static const struct {
+        int delay, rate, channels;
+    } bad[] = {{81, 16000, 1}, {1280, 16000, 1}, {480, 999, 1}, {480, 16000, 0}, {480, 16000, 65}};
     for (int i = 0; i < 5; i++) {
         sur_session_options_init(&o);
         o.delay_ms = bad[i].delay;
@@ -329,8 +345,9 @@ static void test_force(void **state)
         assert_int_equal(sur_session_create(&s, m, &o), SUR_OK);
         memset(&got, 0, sizeof got);
         feed_all(s, &got, 20000, 0);
-        if (!round) same(&want, &got); /* its own tokens, forced, change nothing */
-        else { /* the first step has seen none of them, the second one has */
+        if (!round)
+            same(&want, &got); /* its own tokens, forced, change nothing */
+        else {                 /* the first step has seen none of them, the second one has */
             assert_true(got.tokens[0].margin == want.tokens[0].margin);
             assert_true(got.tokens[1].margin != want.tokens[1].margin);
         }
@@ -371,8 +388,10 @@ int main(int argc, char **argv)
     folder = argv[1];
     make_clip();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_lengths), cmocka_unit_test(test_three_threads), cmocka_unit_test(test_two_sessions),
-        cmocka_unit_test(test_skip), cmocka_unit_test(test_edges), cmocka_unit_test(test_force), cmocka_unit_test(test_float_and_channels),
+        cmocka_unit_test(test_same_bits),     cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_three_threads), cmocka_unit_test(test_two_sessions),
+        cmocka_unit_test(test_skip),          cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_force),         cmocka_unit_test(test_float_and_channels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
