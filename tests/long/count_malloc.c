@@ -29,6 +29,8 @@ __attribute__((constructor)) static void begin(void)
     atomic_fetch_add(count, 1); /* the reader sees that the preload worked */
 }
 
+#pragma GCC visibility push(default) /* the project hides what it does not export */
+
 void *malloc(size_t size)
 {
     atomic_fetch_add(count, 1);

@@ -1,15 +1,17 @@
 """After open, the hot path allocates nothing: the program's allocations, of all its threads, libraries and formats,
 counted by a preloaded shim (count_malloc.c) while it captions a stream.
 
-Two runs that differ only in how much audio they get must end with the same number of allocations: whatever a step
-allocated would show in the difference. Both are long past the point where every ring has wrapped.
+Two runs that differ only in how much audio they get must end with the same number of allocations: whatever steps
+allocated, each or one in a hundred, would show in the difference of 500 steps. Both are long past the point where every
+ring has wrapped. A worker's first use of a thread-local variable may fall either side of the end, hence SLACK.
 Arguments: program, tools/make_checkpoint.py, the shim."""
 import os, struct, subprocess, sys, tempfile
 
 import numpy as np
 
 PROGRAM, MAKE, SHIM = sys.argv[1:4]
-SHORT_S, LONG_S = 60, 180  # 750 and 2,250 steps
+SHORT_S, LONG_S = 20, 60  # 250 and 750 steps; the rings wrap after 64
+SLACK = 2
 
 
 def allocations(box, seconds, rate, channels, options):
@@ -37,9 +39,9 @@ def main():
                 (16000, 1, ["--format", "srt"]), (16000, 1, ["--format", "vtt"])]:
             short, long = (allocations(box, s, rate, channels, options) for s in (SHORT_S, LONG_S))
             print(f"{rate} Hz x {channels} {' '.join(options)}: {short} allocations in {SHORT_S} s, {long} in {LONG_S} s")
-            assert short > 1, "the shim was not loaded"
+            assert short > 100, "the shim does not count"
             worst = max(worst, abs(long - short))
-    assert worst == 0, "steps allocate"
+    assert worst <= SLACK, "steps allocate"
 
 
 main()
