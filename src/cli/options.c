@@ -19,10 +19,10 @@ const struct option_spec options_table[] = {
     {NULL, "backend", "auto|cuda|cpu", "where it runs (auto: the first that can)", OPTION_CHOICE, AT(backend),
      SUR_BACKEND_AUTO, 0},
     {NULL, "kv", "fp16|fp32", "how keys and values are kept (fp16)", OPTION_CHOICE, AT(kv), SUR_KV_FP16, 0},
-    {NULL, "threads", "N", "CPU workers (the cores it may use, at most 16)", OPTION_INTEGER, AT(threads), 1, 256},
+    {NULL, "threads", "N", "CPU workers (its cores, at most 16)", OPTION_INTEGER, AT(threads), 1, 256},
     {NULL, "cpu", "plain|avx2|avx512", "instruction set (the best there is)", OPTION_CHOICE, AT(cpu), SUR_CPU_PLAIN, 0},
-    {NULL, "delay", "MS", "80 to 1200 in steps of 80, or 2400 (the model's: 480)", OPTION_DELAY, AT(delay_ms), 0, 0},
-    {NULL, "force", "FILE", "feed back these token ids, one a line, not its own", OPTION_TEXT, AT(force), 0, 0},
+    {NULL, "delay", "MS", "80 to 1200 by 80, or 2400 (the model's)", OPTION_DELAY, AT(delay_ms), 0, 0},
+    {NULL, "force", "FILE", "feed back these token ids, one a line", OPTION_TEXT, AT(force), 0, 0},
 
     {"Input", "pcm", "s16le|f32le", "raw samples, whatever they look like", OPTION_CHOICE, AT(pcm), 1, 0},
     {NULL, "rate", "HZ", "of raw samples, 1000 to 768000 (16000)", OPTION_INTEGER, AT(rate), 1000, 768000},
@@ -32,11 +32,10 @@ const struct option_spec options_table[] = {
     {"Output", "format", "text|jsonl|srt|vtt|tokens", "of the captions (text)", OPTION_CHOICE, AT(format), 0, 0},
     {NULL, "output", "FILE", "write captions there (standard output)", OPTION_TEXT, AT(output), 0, 0},
     {NULL, "caption-file", "FILE", "always holds the caption on screen, too", OPTION_TEXT, AT(caption_file), 0, 0},
-    {NULL, "width", "N", "columns of text, 10 to 1000 (80; into a pipe: no limit)", OPTION_INTEGER, AT(width), 10,
-     1000},
+    {NULL, "width", "N", "columns, 10 to 1000 (80; piped: no limit)", OPTION_INTEGER, AT(width), 10, 1000},
     {NULL, "timestamps", NULL, "a time before each line of text", OPTION_FLAG, AT(timestamps), 0, 0},
-    {NULL, "alternatives", "CUTOFF", "runners-up at least (1 - CUTOFF) as likely, 0 to 1", OPTION_FRACTION,
-     AT(alternatives), 0, 1},
+    {NULL, "alternatives", "CUTOFF", "0 to 1: also likely words, [best|second]", OPTION_FRACTION, AT(alternatives), 0,
+     1},
 
     {"Other", "stats", NULL, "figures on standard error at the end", OPTION_FLAG, AT(stats), 0, 0},
     {NULL, "log-level", "error|warn|info|debug", "what to say on standard error (warn)", OPTION_CHOICE, AT(log_level),
@@ -211,10 +210,10 @@ char *options_help(void)
         char left[64];
         if (spec->group) fprintf(f, "\n%s\n", spec->group);
         snprintf(left, sizeof left, "--%s%s%s", spec->name, spec->value ? " " : "", spec->value ? spec->value : "");
-        fprintf(f, "  %-34s %s\n", left, spec->help);
+        fprintf(f, "  %-35s%s\n", left, spec->help);
     }
     fprintf(f, "\nWithout --model: $XDG_DATA_HOME/surtitle/model (~/.local/share), then $XDG_DATA_DIRS,\n"
-               "then the demo model. Standard input is a WAV or raw s16le; other formats are read from files.\n"
+               "then the demo model. Standard input is a WAV or raw s16le.\n"
                "Exit: 0 done, 1 failed, 2 usage, 3 no microphone, 4 no model, 5 no backend.\n");
     if (fclose(f) == 0) return text;
     free(text);

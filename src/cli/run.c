@@ -23,7 +23,7 @@ enum { MAX_SAMPLES = 65536, PACE_MS = 80, TICK_MS = 500, TEXT_WIDTH = 80 };
 
 static int from_source(const struct run *run, int status)
 {
-    if (status == SOURCE_INTERRUPTED) return EXIT_DONE; /* before anything was heard */
+    if (status == SOURCE_INTERRUPTED) return EXIT_DONE; /* the end was asked for before anything was heard */
     message("%s", run->source.error);
     return status == SOURCE_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
@@ -40,7 +40,7 @@ static int read_frames(struct run *run)
     do {
         n = run->source.read(&run->source, run->frames, most);
     } while (n == SOURCE_INTERRUPTED && !os_signal_stop());
-    if (n < 0 && n != SOURCE_INTERRUPTED) return from_source(run, (int)n);
+    if (n < 0 && !os_signal_stop()) return from_source(run, (int)n);
     run->n_frames = n > 0 ? (size_t)n : 0;
     run->ended = n <= 0;
     return EXIT_DONE;

@@ -107,7 +107,9 @@ int output_flush(struct output *o)
     if (o->closed) return OUTPUT_CLOSED;
     if (o->no_memory) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a line of output");
     if (output_write_all(o->fd, o->data, n) == 0) return SUR_OK;
-    if (errno != EPIPE) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
+    /* the program was started with it closed, or whoever read it has gone */
+    bool gone = errno == EPIPE || (errno == EBADF && !o->owned);
+    if (!gone) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
     o->closed = true;
     return OUTPUT_CLOSED;
 }

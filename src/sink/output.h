@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What flush returns when the reader has gone (EPIPE): no failure, and nothing more is written. */
+/* What flush returns when the reader has gone (EPIPE), or standard output was closed from the start: no failure, and
+ * nothing more is written. */
 enum { OUTPUT_CLOSED = 1 };
 
 struct output {
