@@ -1,139 +1,15 @@
-/* Every format against what it should be, from scripts of steps. jsonl is parsed back, srt and vtt taken apart. */
+/* text, jsonl, tokens and the caption file against what they should be, and outputs that fail. jsonl is parsed back. */
+#include "sink_play.h"
+
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "sink/lines.h"
-#include "sink/sink.h"
-#include "text/assemble.h"
 #include "util/clock.h"
-#include "util/utf8.h"
-
-#define FFFD "\xef\xbf\xbd"
-
-struct play {
-    struct sink *sink;
-    struct output out;
-    struct sur_assembler assembler;
-    int64_t step, skipped;
-    char written[65536];
-};
-
-static const struct sink_options plain; /* no wrapping, no times, no alternatives */
-static const struct sink_start start = {"/models/\"x\"\n", "cpu", "2026-11-22T15:00:00Z", 480, 16000};
-
-static void open_play(struct play *p, const char *format, struct sink_options options)
-{
-    memset(p, 0, sizeof *p);
-    p->out.fd = memfd_create("sink", 0);
-    p->out.name = "memory";
-    assert_true(p->out.fd >= 0);
-    sur_assembler_init(&p->assembler);
-    assert_int_equal(sink_create(&p->sink, format, &p->out, &options), SUR_OK);
-    assert_int_equal(sink_start(p->sink, &start), SUR_OK);
-}
-
-static void send(struct play *p, const struct sur_event *event)
-{
-    assert_int_equal(sink_event(p->sink, event), SUR_OK);
-}
-
-static void send_group(struct play *p, const struct sur_group *g)
-{
-    send(p, &(struct sur_event){
-                .type = SUR_EVENT_GROUP, .t0 = g->t0 + p->skipped, .t1 = g->t1 + p->skipped, .text = g->text});
-}
-
-/* A step, with runners-up "text" of ratio 0.5 if given. */
-static void step(struct play *p, enum sur_token_class class, const char *piece, const char *second)
-{
-    char text[SUR_STEP_TEXT_BYTES];
-    struct sur_group closed;
-    bool closes =
-        sur_assembler_step(&p->assembler, p->step, class, (const uint8_t *)piece, strlen(piece), text, &closed);
-    struct sur_event e = {.type = SUR_EVENT_TOKEN, .step = p->step, .id = class == SUR_TOKEN_TEXT ? 1000 : 32};
-    e.special = class != SUR_TOKEN_TEXT;
-    e.t0 = p->assembler.group.t0 + p->skipped;
-    e.t1 = p->assembler.group.t1 + p->skipped;
-    e.margin = 1.25f;
-    e.piece = piece;
-    e.piece_bytes = strlen(piece);
-    e.text = text;
-    if (second) {
-        e.alternatives[e.n_alternatives++] = (struct sur_alternative){2000, 0.5f, second};
-        e.alternatives[e.n_alternatives++] = (struct sur_alternative){2001, 0.25f, " never"};
-        e.alternatives[e.n_alternatives++] = (struct sur_alternative){32, 0.25f, ""};
-    }
-    send(p, &e);
-    if (closes) send_group(p, &closed);
-    p->step++;
-}
-
-static void pads(struct play *p, int n)
-{
-    for (int i = 0; i < n; i++) step(p, SUR_TOKEN_PAD, "[STREAMING_PAD]", NULL);
-}
-
-/* A marker, the words of text as a piece each with its blank, a pad. */
-static void say(struct play *p, const char *text)
-{
-    char piece[256];
-    step(p, SUR_TOKEN_WORD, "[STREAMING_WORD]", NULL);
-    while (*text) {
-        size_t n = strspn(text, " ");
-        n += strcspn(text + n, " ");
-        memcpy(piece, text, n);
-        piece[n] = 0;
-        step(p, SUR_TOKEN_TEXT, piece, NULL);
-        text += n;
-    }
-    pads(p, 1);
-}
-
-static void lose(struct play *p, int64_t samples, enum sur_skip_reason why)
-{
-    int64_t now = p->step * SUR_TOKEN_SAMPLES + p->skipped;
-    send(p, &(struct sur_event){.type = SUR_EVENT_SKIP, .t0 = now, .t1 = now + samples, .why = why});
-    p->skipped += samples;
-}
-
-static void end(struct play *p)
-{
-    struct sur_group closed;
-    char text[SUR_STEP_TEXT_BYTES];
-    if (sur_assembler_finish(&p->assembler, text, &closed)) send_group(p, &closed);
-    int64_t now = p->step * SUR_TOKEN_SAMPLES + p->skipped;
-    send(p, &(struct sur_event){
-                .type = SUR_EVENT_END, .t0 = now, .t1 = now, .step = p->step, .skipped = p->skipped, .text = text});
-}
-
-static const char *written(struct play *p)
-{
-    ssize_t n = pread(p->out.fd, p->written, sizeof p->written - 1, 0);
-    assert_true(n >= 0);
-    p->written[n] = 0;
-    return p->written;
-}
-
-static void close_play(struct play *p)
-{
-    sink_destroy(&p->sink);
-    close(p->out.fd);
-    assert_int_equal(output_close(&p->out), SUR_OK);
-}
 
 /* ---- text ---- */
 
@@ -347,145 +223,6 @@ static void test_jsonl_alternatives(void **state)
     close_play(&p);
 }
 
-/* ---- srt, vtt ---- */
-
-static void test_srt_golden(void **state)
-{
-    struct play p;
-    open_play(&p, "srt", plain);
-    pads(&p, 9);
-    say(&p, " Hello");  /* t1 0.80 */
-    say(&p, " there."); /* marker at 12: t1 1.04 */
-    assert_string_equal(written(&p), "");
-    pads(&p, 7); /* with say's pad eight: the line is over, its end is not yet known */
-    assert_string_equal(written(&p), "");
-    say(&p, " Next"); /* marker at 22: t1 1.84, t0 1.60, which ends the first cue */
-    assert_string_equal(written(&p), "1\n00:00:00,560 --> 00:00:01,600\nHello there.\n\n");
-    pads(&p, 24); /* 2 s without text */
-    assert_string_equal(written(&p), "1\n00:00:00,560 --> 00:00:01,600\nHello there.\n\n"
-                                     "2\n00:00:01,600 --> 00:00:03,340\nNext\n\n");
-    lose(&p, 51200, SUR_SKIP_LAG); /* at step 49 */
-    say(&p, " End");
-    end(&p);
-    assert_string_equal(written(&p), "1\n00:00:00,560 --> 00:00:01,600\nHello there.\n\n"
-                                     "2\n00:00:01,600 --> 00:00:03,340\nNext\n\n"
-                                     "3\n00:00:03,920 --> 00:00:07,120\n[skipped 3.2 s]\n\n"
-                                     "4\n00:00:07,120 --> 00:00:08,700\nEnd\n\n");
-    close_play(&p);
-}
-
-static void test_vtt_golden(void **state)
-{
-    struct play p;
-    open_play(&p, "vtt", plain);
-    assert_string_equal(written(&p), "WEBVTT\n\n");
-    pads(&p, 9);
-    say(&p, " <b> & --> x");
-    end(&p);
-    assert_string_equal(written(&p), "WEBVTT\n\n00:00:00.160 --> 00:00:02.300\n&lt;b&gt; &amp; --&gt; x\n\n");
-    close_play(&p);
-    open_play(&p, "srt", plain);
-    say(&p, " --> --->");
-    end(&p);
-    assert_string_equal(written(&p), "1\n00:00:00,000 --> 00:00:01,580\n--\xe2\x80\xba ---\xe2\x80\xba\n\n");
-    close_play(&p);
-}
-
-static int64_t ms_of(const char *clock)
-{
-    int h, m, s, ms;
-    assert_int_equal(sscanf(clock, "%d:%d:%d%*c%d", &h, &m, &s, &ms), 4);
-    return ((h * 60 + m) * 60 + s) * (int64_t)1000 + ms;
-}
-
-/* Checks cues one by one and gathers their words, each with a blank before it. */
-static int check_cues(char *text, bool srt, char *words)
-{
-    int n = 0;
-    int64_t last_end = 0;
-    while (*text) {
-        char *cue_end = strstr(text, "\n\n");
-        assert_non_null(cue_end);
-        cue_end[1] = 0;
-        char *line = strtok(text, "\n"), number[16];
-        if (srt) {
-            snprintf(number, sizeof number, "%d", n + 1);
-            assert_string_equal(line, number);
-            line = strtok(NULL, "\n");
-        }
-        assert_int_equal(strlen(line), 29);
-        assert_memory_equal(line + 12, " --> ", 5);
-        assert_true(ms_of(line) >= last_end && ms_of(line + 17) > ms_of(line));
-        last_end = ms_of(line + 17);
-        int rows = 0;
-        while ((line = strtok(NULL, "\n"))) {
-            assert_true(sur_utf8_width(line) >= 1 && sur_utf8_width(line) <= 42);
-            assert_true(line[0] != ' ' && line[strlen(line) - 1] != ' ');
-            strcat(strcat(words, " "), line);
-            rows++;
-        }
-        assert_true(rows >= 1 && rows <= 2);
-        text = cue_end + 2;
-        n++;
-    }
-    return n;
-}
-
-static void talk(struct play *p, char *said, bool one_group)
-{
-    uint32_t seed = 7;
-    *said = 0;
-    for (int i = 0; i < 300; i++) {
-        char word[64] = " ";
-        seed = seed * 1664525u + 1013904223u;
-        for (uint32_t k = 0; k <= (seed >> 20) % 9; k++) strcat(word, k % 4 == 3 ? "\xc3\xa9" : "o");
-        if ((seed >> 8) % 11 == 0) strcat(word, ".");
-        strcat(said, word);
-        if (one_group) {
-            step(p, SUR_TOKEN_TEXT, word, NULL);
-        } else {
-            say(p, word);
-            pads(p, (int)(seed >> 16) % 6 == 0 ? (int)(seed >> 12) % 31 : 0);
-        }
-    }
-    end(p);
-}
-
-static void check_talk(const char *format, bool one_group)
-{
-    struct play p;
-    char said[16384], heard[16384] = "";
-    open_play(&p, format, plain);
-    talk(&p, said, one_group);
-    bool srt = strcmp(format, "srt") == 0;
-    written(&p);
-    if (!srt) assert_memory_equal(p.written, "WEBVTT\n\n", 8);
-    int cues = check_cues(p.written + (srt ? 0 : 8), srt, heard);
-    assert_string_equal(heard, said);
-    assert_true(cues >= (int)strlen(said) / 84);
-    close_play(&p);
-}
-
-static void test_cues_hold_what_was_said(void **state)
-{
-    check_talk("srt", false);
-    check_talk("vtt", false);
-    check_talk("srt", true); /* groups of 960 bytes, each over several cues */
-}
-
-static void test_cues_never_overlap(void **state)
-{
-    struct play p;
-    open_play(&p, "srt", plain);
-    say(&p, " One");
-    pads(&p, 25);                                /* the cue is written: it ends at 0.08 + 1.5 s */
-    say(&p, " a b c d e f g h i j k l m n o p"); /* sixteen pieces reach 2.56 s back */
-    end(&p);
-    assert_string_equal(written(&p), "1\n00:00:00,000 --> 00:00:01,580\nOne\n\n"
-                                     "2\n00:00:01,580 --> 00:00:03,820\na b c d e f g h i j k l m n o p\n\n");
-    close_play(&p);
-}
-
 /* ---- tokens ---- */
 
 static void test_tokens_golden(void **state)
@@ -622,10 +359,6 @@ int main(void)
         cmocka_unit_test(test_jsonl_golden),
         cmocka_unit_test(test_jsonl_any_bytes),
         cmocka_unit_test(test_jsonl_alternatives),
-        cmocka_unit_test(test_srt_golden),
-        cmocka_unit_test(test_vtt_golden),
-        cmocka_unit_test(test_cues_hold_what_was_said),
-        cmocka_unit_test(test_cues_never_overlap),
         cmocka_unit_test(test_tokens_golden),
         cmocka_unit_test(test_caption_file),
         cmocka_unit_test(test_reader_gone),
