@@ -11,6 +11,7 @@ struct text_sink {
     struct sink base;
     struct lines_words words; /* what is not written: the beginning of a word, when lines are wrapped */
     int64_t word_t0;          /* of its group, as known when it began */
+    int64_t line_t0;          /* of the last line that has a time */
     struct lines_pause pause;
     bool open; /* there is text on the line */
     int column;
@@ -22,9 +23,12 @@ static int width_of(const struct text_sink *s)
     return s->base.options.width > 0 && s->base.options.width < least ? least : s->base.options.width;
 }
 
+/* A group reaches further back as it grows; the times of lines never do. */
 static void put_time(struct text_sink *s, int64_t t0)
 {
     if (!s->base.options.timestamps) return;
+    if (t0 < s->line_t0) t0 = s->line_t0;
+    s->line_t0 = t0;
     output_put(s->base.out, "[", 1);
     sink_put_clock(s->base.out, t0, '.');
     output_put(s->base.out, "] ", 2);

@@ -102,6 +102,18 @@ static void test_text_times_and_skips(void **state)
     close_play(&p);
 }
 
+static void test_text_times_never_go_back(void **state)
+{
+    struct play p;
+    open_play(&p, "text", (struct sink_options){.timestamps = true, .width = 25});
+    pads(&p, 49);
+    say(&p, " aaaaaaaa bbbbbbbb cccccccc dddddddd"); /* t1 = 4.00, and 0.16 s further back with each piece */
+    end(&p);
+    assert_string_equal(written(&p), "[00:00:03.760] aaaaaaaa\n[00:00:03.760] bbbbbbbb\n"
+                                     "[00:00:03.760] cccccccc\n[00:00:03.760] dddddddd\n");
+    close_play(&p);
+}
+
 static void test_text_alternatives(void **state)
 {
     struct play p;
@@ -354,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_text_width),
         cmocka_unit_test(test_text_word_in_pieces_is_not_torn),
         cmocka_unit_test(test_text_times_and_skips),
+        cmocka_unit_test(test_text_times_never_go_back),
         cmocka_unit_test(test_text_alternatives),
         cmocka_unit_test(test_text_nothing),
         cmocka_unit_test(test_jsonl_golden),
