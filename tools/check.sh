@@ -37,7 +37,7 @@ build() {
     local dir=$root/build-$1
     shift
     if [ -f "$dir/build.ninja" ]; then
-        meson configure "$dir" "$@" || rm -rf "$dir"
+        [ $# -eq 0 ] || meson configure "$dir" "$@" || rm -rf "$dir"
     fi
     if ! [ -f "$dir/build.ninja" ]; then
         rm -rf "$dir"
