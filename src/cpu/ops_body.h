@@ -15,6 +15,9 @@ typedef uint16_t vh __attribute__((vector_size(VW * 2), aligned(2), may_alias));
 enum { PARTS = 16 / VW };
 struct v16 { vf p[PARTS]; };
 
+#ifndef FETCH
+#define FETCH 2
+#endif
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -53,7 +56,23 @@ INLINE float fold(struct v16 v)
 
 /* ---- products ---- */
 
-INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, const int cols)
+/* One step of 16 along k. */
+INLINE void tile_step(struct v16 (*acc)[4], const uint16_t *const *w, const float *const *x, int k, const int rows,
+                      const int cols)
+{
+    UNROLL for (int i = 0; i < PARTS; i++) {
+        vf b[4];
+        UNROLL for (int c = 0; c < cols; c++) b[c] = *(const vf *)(x[c] + k + i * VW);
+        UNROLL for (int r = 0; r < rows; r++) {
+            vf a = load_bf16(w[r] + k + i * VW);
+            UNROLL for (int c = 0; c < cols; c++) acc[r][c].p[i] = FMA(a, b[c], acc[r][c].p[i]);
+        }
+    }
+}
+
+/* fetch: the first pass over these rows also asks for the next rows, because a row is so short that the processor's own
+ * prefetching would start anew at each. */
+INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, const int cols, const bool fetch)
 {
     struct v16 acc[4][4];
     const uint16_t *w[4];
@@ -64,15 +83,13 @@ INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, c
         UNROLL for (int c = 0; c < cols; c++)
             UNROLL for (int i = 0; i < PARTS; i++) acc[r][c].p[i] = (vf){0};
     int k = 0;
-    for (; k + 16 <= m->k; k += 16)
-        UNROLL for (int i = 0; i < PARTS; i++) {
-            vf b[4];
-            UNROLL for (int c = 0; c < cols; c++) b[c] = *(const vf *)(x[c] + k + i * VW);
-            UNROLL for (int r = 0; r < rows; r++) {
-                vf a = load_bf16(w[r] + k + i * VW);
-                UNROLL for (int c = 0; c < cols; c++) acc[r][c].p[i] = FMA(a, b[c], acc[r][c].p[i]);
-            }
-        }
+    for (; k + 32 <= m->k; k += 32) {
+        if (fetch)
+            UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(w[r] + (size_t)rows * m->w_stride + k, 0, FETCH);
+        tile_step(acc, w, x, k, rows, cols);
+        tile_step(acc, w, x, k + 16, rows, cols);
+    }
+    for (; k + 16 <= m->k; k += 16) tile_step(acc, w, x, k, rows, cols);
     if (k < m->k)
         UNROLL for (int r = 0; r < rows; r++) {
             struct v16 a = tail_bf16(w[r] + k, m->k - k);
@@ -93,8 +110,10 @@ INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, c
 INLINE void strip(const struct sur_matmul *m, int row, const int rows, int col0, int col1)
 {
     int c = col0;
-    for (; c + TILE_COLS <= col1; c += TILE_COLS) tile(m, row, c, rows, TILE_COLS);
-    for (; c < col1; c++) tile(m, row, c, rows, 1);
+    if (c + TILE_COLS <= col1) tile(m, row, c, rows, TILE_COLS, true), c += TILE_COLS;
+    else tile(m, row, c++, rows, 1, true);
+    for (; c + TILE_COLS <= col1; c += TILE_COLS) tile(m, row, c, rows, TILE_COLS, false);
+    for (; c < col1; c++) tile(m, row, c, rows, 1, false);
 }
 
 static void matmul(const struct sur_matmul *m, int row0, int row1)
