@@ -17,27 +17,28 @@ pc=$(find "$work" -name surtitle.pc)
     exit 1
 }
 export PKG_CONFIG_PATH="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$work"
-libdir=$work$(pkg-config --variable=libdir surtitle)
-datadir=$work$(pkg-config --variable=prefix surtitle)/share/surtitle/demo
+# found rather than asked for: not every pkg-config puts the sysroot before a variable
+libdir=$(dirname "$(find "$work" -name libsurtitle.so)")
+demo=$(find "$work" -type d -path '*/surtitle/demo')
 # compiled in a folder of its own: nothing of the source tree is in reach
 cp "$source/examples/caption_file.c" "$work/"
 # shellcheck disable=SC2046,SC2086 # compilers and flags are words
 (cd "$work" && $cc -std=c11 -Wall -Wextra -Werror caption_file.c $(pkg-config --cflags --libs surtitle) -o caption_file)
 
-if ! [ -f "$datadir/consolidated.safetensors" ]; then
+if ! [ -f "$demo/consolidated.safetensors" ]; then
     echo 'compiled; no demo model to run it on'
     exit 77
 fi
 export LD_LIBRARY_PATH="$libdir"
-if "$work/caption_file" "$work/missing" "$datadir/clip.wav" 2>"$work/error"; then
+if "$work/caption_file" "$work/missing" "$demo/clip.wav" 2>"$work/error"; then
     echo 'a missing model was no failure'
     exit 1
 fi
 [ "$(wc -l <"$work/error")" -eq 1 ]
-"$work/caption_file" "$datadir" "$datadir/clip.wav" >"$work/text"
+"$work/caption_file" "$demo" "$demo/clip.wav" >"$work/text"
 grep -q '[a-z]' "$work/text"
 cat "$work/text"
 # line breaks are the program's own
 words() { tr -s '[:space:]' '\n' <"$1" | grep .; }
-"$build/src/cli/surtitle" --model "$datadir" "$datadir/clip.wav" >"$work/program"
+"$build/src/cli/surtitle" --model "$demo" "$demo/clip.wav" >"$work/program"
 [ "$(words "$work/text")" = "$(words "$work/program")" ]
