@@ -28,7 +28,7 @@ const char *message_failure(void)
 }
 
 /* One write, so that lines of several programs do not mix. Names of files may hold anything. */
-static void put(const char *prefix, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void put(const char *prefix, const char *format, va_list args)
 {
     char raw[LINE_BYTES], line[3 * LINE_BYTES];
     int n = snprintf(raw, sizeof raw, "%s", prefix);

@@ -15,9 +15,6 @@ typedef uint16_t vh __attribute__((vector_size(VW * 2), aligned(2), may_alias));
 enum { PARTS = 16 / VW };
 struct v16 { vf p[PARTS]; };
 
-#ifndef FETCH
-#define FETCH 2
-#endif
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -85,7 +82,7 @@ INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, c
     int k = 0;
     for (; k + 32 <= m->k; k += 32) {
         if (fetch)
-            UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(w[r] + (size_t)rows * m->w_stride + k, 0, FETCH);
+            UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(w[r] + (size_t)rows * m->w_stride + k, 0, 2);
         tile_step(acc, w, x, k, rows, cols);
         tile_step(acc, w, x, k + 16, rows, cols);
     }
@@ -200,12 +197,13 @@ INLINE vf load_kv(const void *p, size_t i, const bool half)
     return half ? (vf)LOAD_FP16((const uint16_t *)p + i) : *(const vf *)((const float *)p + i);
 }
 
-/* score[row][key] = q[row] . k[key]: d ascending, one lane a key. KEY_STEP keys at a time, so that the sums stay in
- * registers. */
+/* Vectors that four rows of sums may take side by side and still stay in registers. */
+enum { STEP = TILE_ROWS * TILE_COLS * PARTS / 4 };
+
+/* score[row][key] = q[row] . k[key]: d ascending, one lane a key. */
 INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, const void *k, int head_dim,
                    const bool half)
 {
-    enum { STEP = TILE_ROWS * TILE_COLS * PARTS / 4 < KEY_VECTORS ? TILE_ROWS * TILE_COLS * PARTS / 4 : KEY_VECTORS };
     for (int key = 0; key < KEY_VECTORS; key += STEP) {
         vf acc[4][STEP];
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < STEP; s++) acc[r][s] = (vf){0};
@@ -219,41 +217,59 @@ INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, 
     }
 }
 
+INLINE vf greater(vf a, vf b)
+{
+    vi take = a > b;
+    return (vf)(((vi)a & take) | ((vi)b & ~take));
+}
+
 /* Softmax of one row over keys lo .. hi of the block, in place; the rest becomes 0. */
 INLINE void softmax_block(float *score, int lo, int hi, float scale, float *max, float *sum)
 {
-    float m = -INFINITY;
-    for (int j = lo; j <= hi; j++) {
-        score[j] *= scale;
-        if (score[j] > m) m = score[j];
-    }
     for (int j = 0; j < lo; j++) score[j] = -INFINITY;
     for (int j = hi + 1; j < KEYS; j++) score[j] = -INFINITY;
+    vf most = broadcast(-INFINITY);
+    UNROLL for (int j = 0; j < KEY_VECTORS; j++) most = greater(*(vf *)(score + j * VW), most);
+    float m = -INFINITY;
+    UNROLL for (int i = 0; i < VW; i++) m = most[i] > m ? most[i] : m;
     struct v16 s;
     UNROLL for (int i = 0; i < PARTS; i++) s.p[i] = (vf){0};
     for (int j = 0; j < KEYS; j += 16)
         UNROLL for (int i = 0; i < PARTS; i++) {
-            vf e = exp_v(*(vf *)(score + j + i * VW) - m);
+            vf e = exp_v((*(vf *)(score + j + i * VW) - m) * scale);
             *(vf *)(score + j + i * VW) = e;
             s.p[i] += e;
         }
-    *max = m;
+    *max = m * scale;
     *sum = fold(s);
+}
+
+INLINE void weigh_step(float *const *out, float (*p)[KEYS], const int rows, const void *v, int stride, int d,
+                       const int step, const bool half)
+{
+    vf acc[4][STEP];
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < step; s++) acc[r][s] = (vf){0};
+    for (int j = 0; j < KEYS; j++)
+        UNROLL for (int s = 0; s < step; s++) {
+            vf x = load_kv(v, (size_t)j * (size_t)stride + (size_t)(d + s * VW), half);
+            UNROLL for (int r = 0; r < rows; r++) acc[r][s] = FMA(broadcast(p[r][j]), x, acc[r][s]);
+        }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int s = 0; s < step; s++) *(vf *)(out[r] + d + s * VW) = acc[r][s];
 }
 
 /* out[row][d] = sum over keys of p[row][key] * v[key][d]: key ascending, one lane a d. */
 INLINE void weigh(float *const *out, float (*p)[KEYS], const int rows, const void *v, int stride, const bool half)
 {
-    for (int d = 0; d < stride; d += 16)
-        UNROLL for (int i = 0; i < PARTS; i++) {
-            vf acc[4];
-            UNROLL for (int r = 0; r < rows; r++) acc[r] = (vf){0};
-            for (int j = 0; j < KEYS; j++) {
-                vf x = load_kv(v, (size_t)j * (size_t)stride + (size_t)(d + i * VW), half);
-                UNROLL for (int r = 0; r < rows; r++) acc[r] = FMA(broadcast(p[r][j]), x, acc[r]);
-            }
-            UNROLL for (int r = 0; r < rows; r++) *(vf *)(out[r] + d + i * VW) = acc[r];
-        }
+    int d = 0;
+    for (; d + STEP * VW <= stride; d += STEP * VW) weigh_step(out, p, rows, v, stride, d, STEP, half);
+    for (; d < stride; d += VW) weigh_step(out, p, rows, v, stride, d, 1, half);
+}
+
+/* The next block, on its way into the second-level cache while this one is worked on. */
+INLINE void fetch_block(const void *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + i, 0, 2);
 }
 
 /* What a row has gathered from the blocks so far: weights are relative to max. */
@@ -311,13 +327,17 @@ INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int
 INLINE void attend_blocks(const struct sur_attend *a, const bool half)
 {
     const int n_rows = a->n_queries * a->group;
-    const size_t bytes = half ? 2 : 4, state = (size_t)a->v_stride + 2;
+    const size_t state = (size_t)a->v_stride + 2, block_bytes = KEYS * (half ? 2 : 4);
+    const size_t k_bytes = (size_t)a->head_dim * block_bytes, v_bytes = (size_t)a->v_stride * block_bytes;
     int64_t oldest = a->first - a->window + 1, last = (a->first + a->n_queries - 1) / KEYS;
     for (int r = 0; r < n_rows; r++) a->scratch[(size_t)r * state + 1] = 0;
     for (int64_t b = oldest > 0 ? oldest / KEYS : 0; b <= last; b++) {
-        size_t at = (size_t)(b % a->n_blocks) * KEYS;
-        const void *k = (const char *)a->k + at * (size_t)a->head_dim * bytes;
-        const void *v = (const char *)a->v + at * (size_t)a->v_stride * bytes;
+        size_t at = (size_t)(b % a->n_blocks), next = (size_t)((b + 1) % a->n_blocks);
+        const char *k = (const char *)a->k + at * k_bytes, *v = (const char *)a->v + at * v_bytes;
+        if (b < last) {
+            fetch_block((const char *)a->k + next * k_bytes, k_bytes);
+            fetch_block((const char *)a->v + next * v_bytes, v_bytes);
+        }
         /* queries that see any key of this block: positions from its first key to its last key + window - 1 */
         int64_t q0 = b * KEYS - a->first, q1 = b * KEYS + KEYS - 1 + a->window - a->first;
         int row = (int)(q0 > 0 ? q0 : 0) * a->group, end = (int)(q1 < a->n_queries ? q1 : a->n_queries) * a->group;

@@ -2,9 +2,13 @@
 #include "util/error.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c = 0, d; /* clang 14 does not know "f16c" by name */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) &&
+           (c & bit_F16C);
 }
 static bool has_avx512(void)
 {
