@@ -36,7 +36,7 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
     if (!r) r = sur_backend_choose(&m->backend, o->backend);
     if (!r) {
         m->tekken = sur_tekken_info(m->checkpoint->tekken);
-        struct sur_backend_options b = {o->kv, o->cpu, o->threads ? o->threads : default_threads()};
+        struct sur_backend_options b = {o->kv, o->cpu, o->gemm, o->threads ? o->threads : default_threads()};
         r = m->backend->open(&m->state, m->checkpoint, &b);
     }
     if (r) sur_model_close(&m);

@@ -207,7 +207,8 @@ static int all_phases(struct bench *b, const char *only)
 static const char usage[] =
     "usage: surtitle-bench --model DIR | --synthetic full|tiny [--backend auto|cuda|cpu] [--cpu "
     "auto|plain|avx2|avx512]\n"
-    "                      [--kv fp16|fp32] [--threads N] [--reps N] [--phase TEXT] [--json FILE]\n";
+    "                      [--kv fp16|fp32] [--gemm own|lt|blas] [--threads N] [--reps N] [--phase TEXT] [--json "
+    "FILE]\n";
 
 static int choose(const char *text, const char *const *names)
 {
@@ -225,24 +226,54 @@ struct arguments {
 
 static void parse(struct arguments *a, int argc, char **argv)
 {
-    static const struct option options[] = {{"model", 1, 0, 'm'},   {"synthetic", 1, 0, 's'}, {"backend", 1, 0, 'b'},
-                                            {"cpu", 1, 0, 'c'},     {"kv", 1, 0, 'k'},        {"threads", 1, 0, 't'},
-                                            {"reps", 1, 0, 'r'},    {"phase", 1, 0, 'p'},     {"json", 1, 0, 'j'},
+    static const struct option options[] = {{"model", 1, 0, 'm'},
+                                            {"synthetic", 1, 0, 's'},
+                                            {"backend", 1, 0, 'b'},
+                                            {"cpu", 1, 0, 'c'},
+                                            {"kv", 1, 0, 'k'},
+                                            {"gemm", 1, 0, 'g'},
+                                            {"threads", 1, 0, 't'},
+                                            {"reps", 1, 0, 'r'},
+                                            {"phase", 1, 0, 'p'},
+                                            {"json", 1, 0, 'j'},
                                             {0}};
     static const char *const backends[] = {"auto", "cuda", "cpu", NULL}, *const kvs[] = {"fp16", "fp32", NULL};
+    static const char *const gemms[] = {"own", "lt", "blas", NULL};
     static const char *const levels[] = {"auto", "plain", "avx2", "avx512", NULL};
     bool bad = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
-        case 'm': a->dir = optarg; break;
-        case 's': a->synthetic = optarg; break;
-        case 'b': a->backend = choose(optarg, backends); break;
-        case 'c': a->options.cpu = (enum sur_cpu_level)choose(optarg, levels); break;
-        case 'k': a->options.kv = (enum sur_kv_type)choose(optarg, kvs); break;
-        case 't': a->options.threads = atoi(optarg); break;
-        case 'r': a->reps = atoi(optarg); break;
-        case 'p': a->only = optarg; break;
-        case 'j': a->json = optarg; break;
-        default: bad = true;
+        case 'm':
+            a->dir = optarg;
+            break;
+        case 's':
+            a->synthetic = optarg;
+            break;
+        case 'b':
+            a->backend = choose(optarg, backends);
+            break;
+        case 'c':
+            a->options.cpu = (enum sur_cpu_level)choose(optarg, levels);
+            break;
+        case 'k':
+            a->options.kv = (enum sur_kv_type)choose(optarg, kvs);
+            break;
+        case 'g':
+            a->options.gemm = (enum sur_gemm)choose(optarg, gemms);
+            break;
+        case 't':
+            a->options.threads = atoi(optarg);
+            break;
+        case 'r':
+            a->reps = atoi(optarg);
+            break;
+        case 'p':
+            a->only = optarg;
+            break;
+        case 'j':
+            a->json = optarg;
+            break;
+        default:
+            bad = true;
         }
     if (bad || !a->dir == !a->synthetic || optind != argc || a->options.threads < 1 || a->reps < 1 ||
         a->reps > MAX_REPS) {

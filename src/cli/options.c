@@ -19,6 +19,7 @@ const struct option_spec options_table[] = {
     {NULL, "backend", "auto|cuda|cpu", "where it runs (auto: the first that can)", OPTION_CHOICE, AT(backend),
      SUR_BACKEND_AUTO, 0},
     {NULL, "kv", "fp16|fp32", "how keys and values are kept (fp16)", OPTION_CHOICE, AT(kv), SUR_KV_FP16, 0},
+    {NULL, "gemm", "own|lt|blas", "who multiplies matrices (own)", OPTION_CHOICE, AT(gemm), SUR_GEMM_OWN, 0},
     {NULL, "threads", "N", "CPU workers (its cores, at most 16)", OPTION_INTEGER, AT(threads), 1, 256},
     {NULL, "cpu", "plain|avx2|avx512", "instruction set (the best there is)", OPTION_CHOICE, AT(cpu), SUR_CPU_PLAIN, 0},
     {NULL, "delay", "MS", "80 to 1200 by 80, or 2400 (the model's)", OPTION_DELAY, AT(delay_ms), 0, 0},

@@ -186,6 +186,7 @@ int run_open_model(struct run *run, const char *dir)
     mo.dir = run->model_dir = dir;
     mo.backend = (enum sur_backend_kind)o->backend;
     mo.kv = (enum sur_kv_type)o->kv;
+    mo.gemm = (enum sur_gemm)o->gemm;
     mo.cpu = (enum sur_cpu_level)o->cpu;
     mo.threads = o->threads;
     int64_t began = sur_clock_ns();

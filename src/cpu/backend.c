@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cpu/gemm.h"
 #include "cpu/tower.h"
 #include "model/schedule.h"
 #include "text/tekken.h"
@@ -75,9 +76,12 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     s->checkpoint = c;
     s->kv = options->kv;
     int r = sur_ops_select(&s->ops, options->cpu);
+    if (!r && options->gemm == SUR_GEMM_LT)
+        r = sur_fail(SUR_ERR_ARGUMENT, "--gemm lt is for the CUDA backend: own, blas");
+    if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_blas_open();
     if (!r) r = sur_pool_create(&s->pool, options->threads);
-    if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, s->ops, s->pool);
-    if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, s->ops, s->pool);
+    if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, s->ops, options->gemm, s->pool);
+    if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, s->ops, options->gemm, s->pool);
     if (!r) {
         s->conv0_bias = sur_cpu_widen(&c->weights.conv0_bias);
         s->conv1_bias = sur_cpu_widen(&c->weights.conv1_bias);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/gemm.h"
 #include "util/error.h"
 #include "util/half.h"
 
@@ -31,10 +32,11 @@ float *sur_cpu_widen(const struct sur_view *view)
 /* ---- open, close ---- */
 
 int sur_cpu_tower_open(struct sur_cpu_tower *t, const struct sur_tower *shape, const struct sur_layer *layers,
-                       const struct sur_cpu_ops *ops, struct sur_pool *pool)
+                       const struct sur_cpu_ops *ops, enum sur_gemm gemm, struct sur_pool *pool)
 {
     t->shape = shape;
     t->ops = ops;
+    t->matmul = gemm == SUR_GEMM_BLAS ? sur_blas_matmul : ops->matmul;
     t->pool = pool;
     t->layers = calloc((size_t)shape->n_layers, sizeof *t->layers);
     t->inv = calloc((size_t)shape->head_dim / 2, sizeof *t->inv);
@@ -155,7 +157,7 @@ static inline void put(char *ring, size_t at, float f, enum sur_kv_type kv)
 
 /* ---- one pass ---- */
 
-static void product(const struct sur_cpu_ops *ops, const struct sur_view *w, const float *bias, const float *x, int n,
+static void product(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n,
                     float *y, size_t y_stride, bool accumulate, int row0, int row1)
 {
     struct sur_matmul m = {.w = w->data,
@@ -168,11 +170,11 @@ static void product(const struct sur_cpu_ops *ops, const struct sur_view *w, con
                            .y_stride = y_stride,
                            .bias = bias,
                            .accumulate = accumulate};
-    ops->matmul(&m, row0, row1);
+    t->matmul(&m, row0, row1);
 }
 
 struct linear {
-    const struct sur_cpu_ops *ops;
+    const struct sur_cpu_tower *tower;
     const struct sur_view *w;
     const float *bias, *x;
     float *y;
@@ -185,13 +187,13 @@ static void linear_part(void *arg, int part, int n_parts)
     struct linear *l = arg;
     int r0, r1;
     sur_pool_share(l->w->rows, 4, part, n_parts, &r0, &r1);
-    product(l->ops, l->w, l->bias, l->x, l->n, l->y, (size_t)l->w->rows, l->accumulate, r0, r1);
+    product(l->tower, l->w, l->bias, l->x, l->n, l->y, (size_t)l->w->rows, l->accumulate, r0, r1);
 }
 
 static void linear(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n,
                    float *y, bool accumulate)
 {
-    struct linear l = {t->ops, w, bias, x, y, n, accumulate};
+    struct linear l = {t, w, bias, x, y, n, accumulate};
     run(t, (int64_t)w->rows * w->cols * n, linear_part, &l);
 }
 
@@ -262,18 +264,17 @@ static void qkv_part(void *arg, int part, int n_parts)
     const struct pass *p = arg;
     struct sur_cpu_stack *k = p->k;
     const struct sur_cpu_layer *l = &k->tower->layers[p->layer];
-    const struct sur_cpu_ops *ops = k->tower->ops;
     int wide = l->w->wq.rows, narrow = l->w->wk.rows, r0, r1;
     sur_pool_share(wide, 4, part, n_parts, &r0, &r1);
-    product(ops, &l->w->wq, l->bq, k->x, p->n, k->q, (size_t)wide, false, r0, r1);
+    product(k->tower, &l->w->wq, l->bq, k->x, p->n, k->q, (size_t)wide, false, r0, r1);
     rotate(k, k->q, (size_t)wide, p->n, r0, r1);
     sur_pool_share(narrow, 4, part, n_parts, &r0, &r1);
     float *key = k->kv_new, *value = k->kv_new + narrow;
     size_t stride = 2 * (size_t)narrow;
-    product(ops, &l->w->wk, NULL, k->x, p->n, key, stride, false, r0, r1);
+    product(k->tower, &l->w->wk, NULL, k->x, p->n, key, stride, false, r0, r1);
     rotate(k, key, stride, p->n, r0, r1);
     append(p, k->k, key, true, r0, r1);
-    product(ops, &l->w->wv, l->bv, k->x, p->n, value, stride, false, r0, r1);
+    product(k->tower, &l->w->wv, l->bv, k->x, p->n, value, stride, false, r0, r1);
     append(p, k->v, value, false, r0, r1);
 }
 
@@ -320,8 +321,8 @@ static void gate_part(void *arg, int part, int n_parts)
     size_t hidden = (size_t)w->w1.rows;
     int r0, r1;
     sur_pool_share(w->w1.rows, 4, part, n_parts, &r0, &r1);
-    product(ops, &w->w1, NULL, k->x, p->n, k->gate, hidden, false, r0, r1);
-    product(ops, &w->w3, NULL, k->x, p->n, k->up, hidden, false, r0, r1);
+    product(k->tower, &w->w1, NULL, k->x, p->n, k->gate, hidden, false, r0, r1);
+    product(k->tower, &w->w3, NULL, k->x, p->n, k->up, hidden, false, r0, r1);
     for (int c = 0; c < p->n; c++)
         ops->silu_mul(k->gate + (size_t)c * hidden + r0, k->up + (size_t)c * hidden + r0, (size_t)(r1 - r0));
 }

@@ -22,11 +22,12 @@ struct sur_cpu_tower {
     struct sur_cpu_layer *layers; /* [n_layers] */
     float *inv;                   /* [head_dim / 2] rotary frequencies */
     const struct sur_cpu_ops *ops;
+    void (*matmul)(const struct sur_matmul *m, int row0, int row1); /* ops's, or the yardstick's */
     struct sur_pool *pool;
 };
 
 int sur_cpu_tower_open(struct sur_cpu_tower *tower, const struct sur_tower *shape, const struct sur_layer *layers,
-                       const struct sur_cpu_ops *ops, struct sur_pool *pool);
+                       const struct sur_cpu_ops *ops, enum sur_gemm gemm, struct sur_pool *pool);
 void sur_cpu_tower_close(struct sur_cpu_tower *tower);
 
 /* A session's side of a tower: K/V rings and room for a pass. One thread at a time. */

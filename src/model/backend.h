@@ -21,6 +21,7 @@ enum { SUR_ROW_RING = 256, SUR_STEP_MAX = 8 };
 struct sur_backend_options {
     enum sur_kv_type kv;
     enum sur_cpu_level cpu;
+    enum sur_gemm gemm;
     int threads;
 };
 

@@ -90,6 +90,7 @@ def test_usage_errors():
             (["--format"], ["--format", "text|jsonl|srt|vtt|tokens"]), (["--model=", "x"], ["--model"]),
             (["--format", "html", "x"], ["--format", "text|jsonl|srt|vtt|tokens", "html"]),
             (["--backend", "gpu", "x"], ["--backend", "auto|cuda|cpu"]), (["--kv", "bf16", "x"], ["--kv", "fp16|fp32"]),
+            (["--gemm", "mine", "x"], ["--gemm", "own|lt|blas"]),
             (["--cpu", "sse", "x"], ["--cpu", "plain|avx2|avx512"]), (["--pcm", "u8", "x"], ["--pcm", "s16le|f32le"]),
             (["--log-level", "loud", "x"], ["--log-level", "error|warn|info|debug"]),
             (["--log-level", "", "x"], ["--log-level"]), (["--format", "tex", "x"], ["--format"]),
@@ -110,7 +111,7 @@ def test_usage_errors():
 
 
 def test_options_that_do_not_exist():
-    for name in ["list-devices", "device", "max-lag", "overlay", "latency-report", "encode-on", "decode-on", "gemm",
+    for name in ["list-devices", "device", "max-lag", "overlay", "latency-report", "encode-on", "decode-on",
                  "window-attention", "vram-limit"]:
         check(run("--" + name, "x", model=False), 2, "no option --" + name)
 
@@ -119,7 +120,7 @@ def test_help_and_version():
     r = check(run("--help", model=False), 0)
     text = r.stdout.decode()
     assert text.count("\n") <= 45 and max(map(len, text.split("\n"))) <= 90 and not r.stderr
-    for name in ["model", "backend", "kv", "delay", "force", "pcm", "rate", "channels", "pace", "format", "output",
+    for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "pace", "format", "output",
                  "caption-file", "width", "timestamps", "alternatives", "stats", "threads", "cpu", "log-level", "version",
                  "help"]:
         assert f"--{name}" in text, name
