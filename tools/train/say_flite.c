@@ -1,20 +1,13 @@
 /* Synthesis with flite, with the end time of every word: a small shared library that synth.py calls.
  *
- * flite's callbacks report tokens when audio is streamed out, not when a word ends, so the times are read from the finished
- * utterance instead: a token's last word's last segment carries its `end` in seconds, pauses left out.
+ * flite's callbacks report tokens when audio is streamed out, not when a word ends, so the times are read from the
+ * finished utterance instead: a token's last word's last segment carries its `end` in seconds, pauses left out.
  */
-#include <string.h>
 #include "flite.h"
+#include <string.h>
 
 cst_voice *register_cmu_us_slt(const char *), *register_cmu_us_rms(const char *), *register_cmu_us_awb(const char *),
-          *register_cmu_us_kal(const char *);
-
-/* flite's sound output wants ALSA; nothing here plays sound, so these take its place. */
-void *audio_open_alsa(int rate, int channels, int format) { (void)rate; (void)channels; (void)format; return 0; }
-int audio_close_alsa(void *d) { (void)d; return 0; }
-int audio_write_alsa(void *d, void *s, int n) { (void)d; (void)s; (void)n; return 0; }
-int audio_flush_alsa(void *d) { (void)d; return 0; }
-int audio_drain_alsa(void *d) { (void)d; return 0; }
+    *register_cmu_us_kal(const char *);
 
 static cst_voice *voice[4];
 
@@ -29,10 +22,11 @@ int say_init(void)
     return !(voice[0] && voice[1] && voice[2] && voice[3]);
 }
 
-/* Speak `text`. `pitch` is the mean in Hz, `spread` its deviation (0: the voice's own). Writes at most `max` samples to `pcm`, the
- * words' end times in seconds to `ends`, their number to `words` and the sample rate to `rate`. Returns the samples there are. */
-int say(int v, const char *text, float stretch, float pitch, float spread, short *pcm, int max, float *ends, int maxwords,
-        int *words, int *rate)
+/* Speak `text`. `pitch` is the mean in Hz, `spread` its deviation (0: the voice's own). Writes at most `max` samples to
+ * `pcm`, the words' end times in seconds to `ends`, their number to `words` and the sample rate to `rate`. Returns the
+ * samples there are. */
+int say(int v, const char *text, float stretch, float pitch, float spread, short *pcm, int max, float *ends,
+        int maxwords, int *words, int *rate)
 {
     cst_voice *vox = voice[v];
     feat_set_float(vox->features, "duration_stretch", stretch);
