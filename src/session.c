@@ -485,15 +485,17 @@ int sur_session_fd(const struct sur_session *s)
 
 void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats *stats)
 {
+    int64_t steps = atomic_load(&s->steps_done); /* first, so that nothing is taken that is not encoded */
     *stats = (struct sur_session_stats){
         .fed_samples = atomic_load(&s->n_samples),
         .tokens_encoded = atomic_load(&s->n_encoded),
-        .steps = atomic_load(&s->steps_done),
+        .steps = steps,
         .encode_ns = atomic_load(&s->encode_ns),
         .decode_ns = atomic_load(&s->decode_ns),
         .prefill_ns = atomic_load(&s->prefill_ns),
         .skipped_samples = atomic_load(&s->skipped_total),
     };
+    stats->waiting_tokens = stats->tokens_encoded - (s->n_prompt - 1) - stats->steps;
 }
 
 int64_t sur_session_stage(struct sur_session *s, const char *which, int64_t first, float *out, size_t max)

@@ -194,6 +194,7 @@ struct sur_session_stats {
     int64_t tokens_encoded, steps;
     int64_t encode_ns, decode_ns, prefill_ns; /* wall time inside the backend */
     int64_t skipped_samples;
+    int64_t waiting_tokens; /* encoded, and no step has taken them yet; negative while the prompt is not complete */
 };
 SUR_API void sur_session_get_stats(const struct sur_session *session, struct sur_session_stats *stats);
 

@@ -43,6 +43,11 @@ void sur_ring_destroy(struct sur_ring **ring)
     *ring = NULL;
 }
 
+size_t sur_ring_capacity(const struct sur_ring *r)
+{
+    return r->capacity;
+}
+
 size_t sur_ring_reserve(struct sur_ring *r, float **data)
 {
     uint64_t written = atomic_load_explicit(&r->written, memory_order_relaxed);

@@ -12,13 +12,14 @@ struct sur_ring;
 
 int sur_ring_create(struct sur_ring **ring, size_t capacity); /* rounded up to a power of two; SUR_ERR_MEMORY */
 void sur_ring_destroy(struct sur_ring **ring);
+size_t sur_ring_capacity(const struct sur_ring *ring); /* either side: samples that it holds */
 /* Producer. Space for writing without copying: *data points at the first free part, which holds the returned number
  * of samples before the ring's end (ask again after the commit for the rest). */
 size_t sur_ring_reserve(struct sur_ring *ring, float **data);
 void sur_ring_commit(struct sur_ring *ring, size_t n); /* producer: publishes n of the reserved samples */
 /* Consumer. The oldest samples, contiguous; n is what may be read at data. */
 size_t sur_ring_peek(struct sur_ring *ring, const float **data);
-void sur_ring_drop(struct sur_ring *ring, size_t n);   /* consumer: gives back the oldest n */
+void sur_ring_drop(struct sur_ring *ring, size_t n);    /* consumer: gives back the oldest n */
 uint64_t sur_ring_written(const struct sur_ring *ring); /* either side: samples ever committed */
 uint64_t sur_ring_read(const struct sur_ring *ring);    /* either side: samples ever dropped */
 

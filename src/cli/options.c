@@ -28,17 +28,20 @@ const struct option_spec options_table[] = {
     {"Input", "pcm", "s16le|f32le", "raw samples, whatever they look like", OPTION_CHOICE, AT(pcm), 1, 0},
     {NULL, "rate", "HZ", "of raw samples, 1000 to 768000 (16000)", OPTION_INTEGER, AT(rate), 1000, 768000},
     {NULL, "channels", "N", "of raw samples, 1 to 64 (1)", OPTION_INTEGER, AT(channels), 1, 64},
-    {NULL, "pace", NULL, "read at the speed of speech", OPTION_FLAG, AT(pace), 0, 0},
+    {NULL, "pace", NULL, "read a file at the speed of speech", OPTION_FLAG, AT(pace), 0, 0},
+    {NULL, "max-lag", "SECONDS", "skip when further behind, 1 to 100 (5; a pipe: never)", OPTION_NUMBER, AT(max_lag), 1,
+     100},
 
     {"Output", "format", "text|jsonl|srt|vtt|tokens", "of the captions (text)", OPTION_CHOICE, AT(format), 0, 0},
     {NULL, "output", "FILE", "write captions there (standard output)", OPTION_TEXT, AT(output), 0, 0},
     {NULL, "caption-file", "FILE", "always holds the caption on screen, too", OPTION_TEXT, AT(caption_file), 0, 0},
     {NULL, "width", "N", "columns, 10 to 1000 (80; piped: no limit)", OPTION_INTEGER, AT(width), 10, 1000},
     {NULL, "timestamps", NULL, "a time before each line of text", OPTION_FLAG, AT(timestamps), 0, 0},
-    {NULL, "alternatives", "CUTOFF", "0 to 1: also likely words, [best|second]", OPTION_FRACTION, AT(alternatives), 0,
-     1},
+    {NULL, "alternatives", "CUTOFF", "0 to 1: also likely words, [best|second]", OPTION_NUMBER, AT(alternatives), 0, 1},
 
     {"Other", "stats", NULL, "figures on standard error at the end", OPTION_FLAG, AT(stats), 0, 0},
+    {NULL, "latency-report", "FILE", "JSON: how long after its sound text is out", OPTION_TEXT, AT(latency_report), 0,
+     0},
     {NULL, "log-level", "error|warn|info|debug", "what to say on standard error (warn)", OPTION_CHOICE, AT(log_level),
      SUR_LOG_ERROR, 0},
     {NULL, "version", NULL, "print the version", OPTION_FLAG, AT(version), 0, 0},
@@ -72,14 +75,14 @@ static bool parse_integer(const char *text, int *value)
     return true;
 }
 
-static bool parse_fraction(const char *text, float *value)
+static bool parse_number(const char *text, float *value, int min, int max)
 {
     size_t n = strlen(text);
     char *end;
     if (n == 0 || n > 32 || strspn(text, "0123456789.eE-") != n || text[0] == '-') return false;
     double d = strtod(text, &end);
     *value = (float)d;
-    return *end == 0 && isfinite(d) && d >= 0 && d <= 1;
+    return *end == 0 && isfinite(d) && d >= min && d <= max;
 }
 
 static int refuse(const struct option_spec *spec, const char *text)
@@ -92,8 +95,8 @@ static int refuse(const struct option_spec *spec, const char *text)
     case OPTION_DELAY:
         snprintf(range, sizeof range, "80 to 1200 in steps of 80, or 2400");
         break;
-    case OPTION_FRACTION:
-        snprintf(range, sizeof range, "a number from 0 to 1");
+    case OPTION_NUMBER:
+        snprintf(range, sizeof range, "a number from %d to %d", spec->min, spec->max);
         break;
     default:
         snprintf(range, sizeof range, "%s", spec->value);
@@ -127,8 +130,8 @@ static int set(struct options *options, const struct option_spec *spec, const ch
     case OPTION_DELAY:
         if (!parse_integer(text, &number) || sur_delay_check(number) != SUR_OK) return refuse(spec, text);
         break;
-    case OPTION_FRACTION:
-        if (!parse_fraction(text, &fraction)) return refuse(spec, text);
+    case OPTION_NUMBER:
+        if (!parse_number(text, &fraction, spec->min, spec->max)) return refuse(spec, text);
         *(float *)field = fraction;
         return SUR_OK;
     default:

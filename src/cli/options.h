@@ -8,21 +8,24 @@
 #include "surtitle.h"
 
 struct options {
-    const char *source;                                /* FILE, "-", or NULL for the microphone */
-    const char *model, *force, *output, *caption_file; /* NULL: not given */
-    int backend, kv, gemm, cpu;                              /* the library's enums */
-    int delay_ms, threads;                             /* 0: not given */
-    int pcm, rate, channels;                           /* pcm: enum source_pcm; 0: not given */
-    int format;                                        /* index into options_formats */
-    int width;                                         /* 0: not given */
+    const char *source;                                                 /* FILE, "-", or NULL for the microphone */
+    const char *model, *force, *output, *caption_file, *latency_report; /* NULL: not given */
+    int backend, kv, gemm, cpu;                                               /* the library's enums */
+    int delay_ms, threads;                                              /* 0: not given */
+    int pcm, rate, channels;                                            /* pcm: enum source_pcm; 0: not given */
+    int format;                                                         /* index into options_formats */
+    int width;                                                          /* 0: not given */
     int log_level;
     float alternatives; /* the cutoff; negative: not given */
+    float max_lag;      /* seconds; 0: not given */
     bool pace, timestamps, stats, version, help;
 };
 
 extern const char *const options_formats[]; /* "text", ... */
 
-enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_CHOICE, OPTION_INTEGER, OPTION_DELAY, OPTION_FRACTION };
+enum { OPTIONS_MAX_LAG = 5 }; /* seconds, where --max-lag is not given */
+
+enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_CHOICE, OPTION_INTEGER, OPTION_DELAY, OPTION_NUMBER };
 
 struct option_spec {
     const char *group; /* heading of the first option of a group, else NULL */
@@ -31,7 +34,7 @@ struct option_spec {
     const char *help;  /* one line, with the default in parentheses */
     enum option_kind kind;
     size_t offset; /* into struct options */
-    int min, max;  /* integer: its range; choice: min is the first one's value */
+    int min, max;  /* integer, number: its range; choice: min is the first one's value */
 };
 
 extern const struct option_spec options_table[];

@@ -1,12 +1,14 @@
 #include "cli/os_signal.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stddef.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "cli/os_wake.h"
+
 static volatile sig_atomic_t stop, interrupts;
+static int stop_fd = -1; /* before the handlers are there, immutable */
 
 /* Between a look at the flag and a read that blocks there is a moment in which a signal would be heard too late: from
  * then on the clock interrupts, ten times a second, whatever blocks. */
@@ -15,6 +17,7 @@ static void on_stop(int signal)
     static const struct itimerval often = {{0, 100000}, {0, 100000}};
     stop = 1;
     setitimer(ITIMER_REAL, &often, NULL); /* a system call and nothing else, so safe here */
+    if (stop_fd >= 0) os_wake_post(stop_fd);
     if (signal != SIGINT) return;
     if (interrupts) _exit(130);
     interrupts = 1;
@@ -36,14 +39,20 @@ static void handle(int signal, void (*handler)(int))
     sigaction(signal, &action, NULL);
 }
 
+static void make_set(sigset_t *ours)
+{
+    sigemptyset(ours);
+    sigaddset(ours, SIGINT);
+    sigaddset(ours, SIGTERM);
+    sigaddset(ours, SIGHUP);
+    sigaddset(ours, SIGALRM);
+}
+
 void os_signal_install(void)
 {
     sigset_t ours;
-    sigemptyset(&ours);
-    sigaddset(&ours, SIGINT);
-    sigaddset(&ours, SIGTERM);
-    sigaddset(&ours, SIGHUP);
-    sigaddset(&ours, SIGALRM);
+    make_set(&ours);
+    stop_fd = os_wake_open();
     handle(SIGINT, on_stop);
     handle(SIGTERM, on_stop);
     handle(SIGHUP, on_stop);
@@ -56,6 +65,34 @@ void os_signal_install(void)
 bool os_signal_stop(void)
 {
     return stop;
+}
+
+int os_signal_fd(void)
+{
+    return stop_fd;
+}
+
+void os_signal_block(sigset_t *old)
+{
+    sigset_t ours;
+    make_set(&ours);
+    sigaddset(&ours, SIGTSTP);
+    sigaddset(&ours, SIGWINCH);
+    sigaddset(&ours, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &ours, old);
+}
+
+void os_signal_restore(const sigset_t *old)
+{
+    pthread_sigmask(SIG_SETMASK, old, NULL);
+}
+
+void os_signal_let_interrupt(void)
+{
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
 }
 
 void os_signal_hold_descriptors(void)

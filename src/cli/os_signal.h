@@ -2,6 +2,7 @@
 #ifndef OS_SIGNAL_H
 #define OS_SIGNAL_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 /* Call once, first of all. SIGINT, SIGTERM and SIGHUP ask for the end, also where they were inherited as ignored; a
@@ -9,6 +10,12 @@
  * No call is restarted: what blocks returns EINTR. */
 void os_signal_install(void);
 bool os_signal_stop(void); /* the end was asked for */
+int os_signal_fd(void);    /* readable from then on (os_wake.h); -1: there is none */
+/* Around the making of a thread that shall not hear the signals above: threads inherit what is blocked. */
+void os_signal_block(sigset_t *old);
+void os_signal_restore(const sigset_t *old);
+/* In such a thread: SIGALRM, sent to it by pthread_kill, interrupts what blocks. */
+void os_signal_let_interrupt(void);
 /* Opens descriptors 0 to 2 where they are closed, such that using them fails, so that no file of ours gets one. */
 void os_signal_hold_descriptors(void);
 

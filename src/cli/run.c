@@ -1,7 +1,5 @@
 #include "cli/run.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +15,11 @@
 
 /* What one read of standard input may hold: so much that nothing stays in the source's own buffer when it gives less.
  */
-enum { MAX_SAMPLES = 65536, PACE_MS = 80, TICK_MS = 500, TEXT_WIDTH = 80 };
+enum { MAX_SAMPLES = 65536, TEXT_WIDTH = 80 };
 
 /* ---- the source ---- */
 
-static int from_source(const struct run *run, int status)
+int run_source_failed(const struct run *run, int status)
 {
     if (status == SOURCE_INTERRUPTED) return EXIT_DONE; /* the end was asked for before anything was heard */
     message("%s", run->source.error);
@@ -31,16 +29,11 @@ static int from_source(const struct run *run, int status)
 /* Reads what there is into frames; waits for something. */
 static int read_frames(struct run *run)
 {
-    size_t most = run->max_frames;
-    if (run->options.pace) { /* steps of at most 80 ms */
-        most = (size_t)run->source.rate * PACE_MS / 1000;
-        if (most > run->max_frames) most = run->max_frames;
-    }
     ptrdiff_t n;
     do {
-        n = run->source.read(&run->source, run->frames, most);
+        n = run->source.read(&run->source, run->frames, run->max_frames);
     } while (n == SOURCE_INTERRUPTED && !os_signal_stop());
-    if (n < 0 && !os_signal_stop()) return from_source(run, (int)n);
+    if (n < 0 && !os_signal_stop()) return run_source_failed(run, (int)n);
     run->n_frames = n > 0 ? (size_t)n : 0;
     run->ended = n <= 0;
     return EXIT_DONE;
@@ -64,7 +57,11 @@ int run_open_source(struct run *run)
         message("%s", message_failure());
         return EXIT_FAILED;
     }
-    run->live = o->pace || is_stream(o->source);
+    run->live_input = o->pace || is_stream(o->source);
+    if (o->latency_report && !run->live_input) {
+        message("--latency-report is for sound as it comes: a FILE needs --pace");
+        return EXIT_USAGE;
+    }
     int status;
     do {
         status = strcmp(o->source, "-") == 0 ? source_stdin_open(&run->source, &so)
@@ -72,7 +69,7 @@ int run_open_source(struct run *run)
     } while (status == SOURCE_INTERRUPTED && !os_signal_stop());
     if (status != SOURCE_OK) {
         run->ended = true;
-        return from_source(run, status);
+        return run_source_failed(run, status);
     }
     run->max_frames = MAX_SAMPLES / (size_t)run->source.channels;
     run->frames = malloc(MAX_SAMPLES * sizeof *run->frames);
@@ -109,7 +106,7 @@ int run_open_outputs(struct run *run)
     return EXIT_FAILED;
 }
 
-static bool any_sink(const struct run *run)
+bool run_any_sink(const struct run *run)
 {
     return run->sinks[0] || run->sinks[1];
 }
@@ -141,17 +138,17 @@ static int tell_start(struct run *run)
     return status;
 }
 
-static int tell_events(struct run *run)
+int run_tell_events(struct run *run)
 {
     struct sur_event event;
     int status = EXIT_DONE;
-    while (status == EXIT_DONE && any_sink(run) && sur_session_poll(run->session, &event) == SUR_OK)
+    while (status == EXIT_DONE && run_any_sink(run) && sur_session_poll(run->session, &event) == SUR_OK)
         for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
             if (run->sinks[i]) status = after_sink(run, i, sink_event(run->sinks[i], &event));
     return status;
 }
 
-static int tell_time(struct run *run)
+int run_tell_time(struct run *run)
 {
     int status = EXIT_DONE;
     for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
@@ -195,9 +192,9 @@ int run_open_model(struct run *run, const char *dir)
     sur_session_options_init(&so);
     so.delay_ms = o->delay_ms;
     so.rate = run->source.rate;
-    so.channels = run->source.channels;
+    so.channels = run->live_input ? 1 : run->source.channels; /* averaged on their way to the encode thread */
     so.format = SUR_F32LE;
-    so.mode = run->live ? SUR_LIVE : SUR_WHOLE;
+    so.mode = run->live_input ? SUR_LIVE : SUR_WHOLE;
     so.force = run->force;
     so.n_force = run->n_force;
     status = sur_session_create(&run->session, run->model, &so);
@@ -213,8 +210,8 @@ static int work(struct run *run, int *state)
     int status;
     do {
         *state = sur_session_run(run->session);
-        status = tell_events(run);
-    } while (status == EXIT_DONE && *state == SUR_OK && any_sink(run));
+        status = run_tell_events(run);
+    } while (status == EXIT_DONE && *state == SUR_OK && run_any_sink(run));
     if (status == EXIT_DONE && *state != SUR_OK && *state != SUR_AGAIN && *state != SUR_END) {
         message("%s", sur_error_text());
         return EXIT_FAILED;
@@ -226,13 +223,13 @@ static int work(struct run *run, int *state)
 static int feed(struct run *run)
 {
     size_t fed = 0, channels = (size_t)run->source.channels;
-    while (fed < run->n_frames && any_sink(run)) {
+    while (fed < run->n_frames && run_any_sink(run)) {
         int state;
         size_t took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
         fed += took;
         int status = work(run, &state);
         if (status != EXIT_DONE) return status;
-        if (took == 0 && state != SUR_OK && fed < run->n_frames && any_sink(run)) {
+        if (took == 0 && state != SUR_OK && fed < run->n_frames && run_any_sink(run)) {
             message("the session takes no more samples");
             return EXIT_FAILED;
         }
@@ -241,41 +238,12 @@ static int feed(struct run *run)
     return EXIT_DONE;
 }
 
-/* Sleeps until the frames that were read have been spoken. */
-static void keep_pace(struct run *run)
-{
-    run->paced_frames += (int64_t)run->n_frames;
-    int64_t rate = run->source.rate;
-    int64_t due = run->start_ns + run->paced_frames / rate * 1000000000 + run->paced_frames % rate * 1000000000 / rate;
-    while (!os_signal_stop() && sur_clock_ns() < due) sur_clock_sleep_until(due);
-}
-
-/* Waits for standard input while time passes for the sinks. */
-static int wait_for_input(struct run *run)
-{
-    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-    while (strcmp(run->options.source, "-") == 0 && !os_signal_stop() && any_sink(run)) {
-        int n = poll(&input, 1, TICK_MS);
-        if (n > 0 || (n < 0 && errno != EINTR)) break;
-        int status = tell_time(run);
-        if (status != EXIT_DONE) return status;
-    }
-    return EXIT_DONE;
-}
-
-static int next_frames(struct run *run)
-{
-    int status = wait_for_input(run);
-    if (status == EXIT_DONE && !os_signal_stop()) status = read_frames(run);
-    return status;
-}
-
 /* The tail is flushed also where the input failed: what was heard is not lost. */
 static int flush_tail(struct run *run)
 {
     int state = SUR_AGAIN, status = EXIT_DONE;
     sur_session_finish(run->session);
-    while (status == EXIT_DONE && state != SUR_END && any_sink(run)) {
+    while (status == EXIT_DONE && state != SUR_END && run_any_sink(run)) {
         status = work(run, &state);
         if (status == EXIT_DONE && state == SUR_AGAIN) {
             message("the session does not come to its end");
@@ -285,18 +253,25 @@ static int flush_tail(struct run *run)
     return status;
 }
 
-int run_captions(struct run *run)
+/* A file as fast as the machine can, in one thread. */
+static int caption_whole(struct run *run)
 {
-    int status = tell_start(run), input = EXIT_DONE;
-    run->start_ns = sur_clock_ns();
-    while (status == EXIT_DONE && input == EXIT_DONE && run->n_frames > 0 && any_sink(run)) {
-        if (run->options.pace) keep_pace(run);
+    int status = EXIT_DONE, input = EXIT_DONE;
+    while (status == EXIT_DONE && input == EXIT_DONE && run->n_frames > 0 && run_any_sink(run)) {
         status = feed(run);
-        if (status == EXIT_DONE) status = tell_time(run);
-        if (status == EXIT_DONE && !run->ended && !os_signal_stop()) input = next_frames(run);
+        if (status == EXIT_DONE) status = run_tell_time(run);
+        if (status == EXIT_DONE && !run->ended && !os_signal_stop()) input = read_frames(run);
     }
     if (status == EXIT_DONE) status = flush_tail(run);
     return status == EXIT_DONE ? input : status;
+}
+
+int run_captions(struct run *run)
+{
+    int status = tell_start(run);
+    run->start_ns = sur_clock_ns();
+    if (status != EXIT_DONE) return status;
+    return run->live_input ? run_live(run) : caption_whole(run);
 }
 
 int run_finish(struct run *run)
@@ -304,6 +279,8 @@ int run_finish(struct run *run)
     for (int i = 0; i < RUN_SINKS; i++) sink_destroy(&run->sinks[i]);
     int status = output_close(&run->output);
     if (status != SUR_OK) message("%s", message_failure());
+    live_finish(&run->live);
+    capture_destroy(&run->capture);
     sur_session_destroy(&run->session);
     sur_model_close(&run->model);
     if (run->source.close) run->source.close(&run->source);

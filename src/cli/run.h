@@ -1,10 +1,13 @@
-/* One run: a source, a session, and the sinks, in one thread. */
+/* One run: a source, a session, and the sinks. A file as fast as it goes in one thread; what comes as time passes in
+ * threads (cli/live.h), of which the main one decodes and writes. */
 #ifndef RUN_H
 #define RUN_H
 
 #include <stdint.h>
 
+#include "audio/capture.h"
 #include "audio/source.h"
+#include "cli/live.h"
 #include "cli/options.h"
 #include "sink/output.h"
 #include "sink/sink.h"
@@ -19,8 +22,10 @@ struct run {
     struct source source;
     float *frames; /* [max_frames, channels]; n_frames of them were read and not fed */
     size_t max_frames, n_frames;
-    bool ended; /* the source has no more */
-    bool live;  /* samples come as time passes: captions do not wait for more of them */
+    bool ended;              /* the source has no more */
+    bool live_input;         /* samples come as time passes: captions do not wait for more of them */
+    struct capture *capture; /* live_input alone */
+    struct live live;
     int32_t *force;
     size_t n_force;
     struct output output;
@@ -29,7 +34,6 @@ struct run {
     struct sur_model *model;
     struct sur_session *session;
     int64_t start_ns, load_ns; /* begun; time that opening the model took */
-    int64_t paced_frames;
 };
 
 /* Each returns EXIT_DONE, or the exit status after one line on standard error. In this order, then run_finish. */
@@ -39,5 +43,13 @@ int run_open_model(struct run *run, const char *dir);
 int run_captions(struct run *run); /* to the end of the source, or until somebody asks for the end */
 /* Frees a run, half built or not. EXIT_FAILED if only now it shows that the output could not be written. */
 int run_finish(struct run *run);
+
+/* ---- for the parts of a run ---- */
+
+int run_live(struct run *run); /* run_captions of what comes as time passes */
+bool run_any_sink(const struct run *run);
+int run_tell_events(struct run *run); /* all that the session has to say now */
+int run_tell_time(struct run *run);
+int run_source_failed(const struct run *run, int status); /* says it; the exit status */
 
 #endif

@@ -103,7 +103,7 @@ def test_usage_errors():
             ("--rate", "16000", ["999", "768001", "16k", "-1", "99999999999999999999", "+16000"]),
             ("--channels", "1", ["0", "65", "one"]), ("--width", "40", ["9", "1001", "-3"]),
             ("--alternatives", "0.5", ["-0.1", "1.1", "nan", "inf", "0x1", "", "1,0", "half", "."]),
-            ("--threads", "1", ["0", "257", "two"])]:
+            ("--max-lag", "2.5", ["0.9", "101", "-1", "nan", "", "5s"]), ("--threads", "1", ["0", "257", "two"])]:
         for value in bad:
             check(run(name + "=" + value, "x", model=False), 2, name)
         r = run(name, good, path("absent"), model=False)
@@ -111,7 +111,7 @@ def test_usage_errors():
 
 
 def test_options_that_do_not_exist():
-    for name in ["list-devices", "device", "max-lag", "overlay", "latency-report", "encode-on", "decode-on",
+    for name in ["list-devices", "device", "overlay", "encode-on", "decode-on",
                  "window-attention", "vram-limit"]:
         check(run("--" + name, "x", model=False), 2, "no option --" + name)
 
@@ -120,7 +120,7 @@ def test_help_and_version():
     r = check(run("--help", model=False), 0)
     text = r.stdout.decode()
     assert text.count("\n") <= 45 and max(map(len, text.split("\n"))) <= 90 and not r.stderr
-    for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "pace", "format", "output",
+    for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "pace", "max-lag", "latency-report", "format", "output",
                  "caption-file", "width", "timestamps", "alternatives", "stats", "threads", "cpu", "log-level", "version",
                  "help"]:
         assert f"--{name}" in text, name

@@ -1,0 +1,76 @@
+/* Captions as sound comes, in threads (docs/realtime.md):
+ *
+ *   source, or the microphone's callback > capture > encode thread > session > the caller's thread: decode, poll, write
+ *
+ * The caller's thread is the main one. Nobody spins: who has nothing to do sleeps on a descriptor. */
+#ifndef LIVE_H
+#define LIVE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "audio/capture.h"
+#include "audio/source.h"
+#include "cli/lag.h"
+#include "cli/latency.h"
+#include "surtitle.h"
+
+enum {
+    LIVE_ARRIVALS = 512, /* tokens between encode and decode, at most 256, and room */
+    LIVE_AHEAD = 8,      /* tokens that encode may be ahead: what is behind must show in the backlog */
+};
+
+struct live {
+    /* set by the caller before live_start, then immutable */
+    struct sur_session *session; /* one channel of SUR_F32LE at `rate` */
+    struct capture *capture;
+    int rate;
+    struct source *source; /* read in a thread of its own; NULL: somebody else puts into capture, and wakes nobody */
+    float *frames;         /* [max_frames, channels]; n_frames of them have been read */
+    size_t max_frames, n_frames;
+    double pace;    /* 0: as fast as it comes; 1: as fast as it was spoken */
+    double max_lag; /* seconds; 0: nothing is dropped */
+
+    /* of the threads; the caller leaves them alone */
+    pthread_t reader, encoder;
+    bool reading, encoding; /* the threads exist */
+    int encode_wake, decode_wake, space_wake;
+    atomic_bool stop_reading, abandon, reader_waits, encoder_waits, reader_done;
+    atomic_int encode_status; /* negative: it failed; released after encode_error */
+    char encode_error[512];
+
+    /* reader thread; after its end the caller's */
+    int read_status; /* enum source_status */
+    int64_t start_ns, frames_read;
+
+    /* encode thread; after its end the caller's */
+    struct lag lag;
+    struct lag_speed speed;
+    int64_t fed_frames, dropped_frames, owed[3]; /* owed: 16 kHz samples to be told as skips, by enum sur_skip_reason */
+    int64_t entry_ns, last_block_ns;             /* of the block fed last; how long it was */
+    int64_t longest_block, longest_held, n_lag_skips;
+    bool finished;
+    _Atomic int64_t arrivals[LIVE_ARRIVALS]; /* entry_ns of a token's last sample; 0: none, -1: while starting */
+
+    /* the caller's thread */
+    bool stopping;
+    int64_t n_written;
+    struct latency latency;
+};
+
+/* SUR_ERR_IO or SUR_ERR_MEMORY with a line; then live_finish, too. */
+int live_start(struct live *live);
+/* One decoder step: SUR_OK (poll, write, live_written), SUR_AGAIN (live_wait), SUR_END, or a failure, told by
+ * live_error. */
+int live_decode(struct live *live);
+void live_written(struct live *live); /* what the last step said is out */
+/* Sleeps until there may be something to decode, a signal comes, or timeout_ns have passed. */
+void live_wait(struct live *live, int64_t timeout_ns);
+void live_stop_input(struct live *live); /* nothing more is read; what was captured is still worked off */
+const char *live_error(const struct live *live);
+/* Ends and joins the threads, whatever they are doing. Takes one that was never started. */
+void live_finish(struct live *live);
+
+#endif

@@ -1,0 +1,27 @@
+#include "cli/os_wake.h"
+
+#include <poll.h>
+#include <stddef.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+int os_wake_open(void)
+{
+    return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+}
+
+void os_wake_post(int fd)
+{
+    uint64_t one = 1;
+    if (write(fd, &one, sizeof one) < 0) return; /* the counter is full: it wakes all the same */
+}
+
+void os_wake_wait(int fd, int other, int64_t timeout_ns)
+{
+    struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = other, .events = POLLIN}};
+    struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    uint64_t n;
+    if (ppoll(fds, other >= 0 ? 2 : 1, timeout_ns < 0 ? NULL : &timeout, NULL) < 0) return;
+    if (fds[0].revents && read(fd, &n, sizeof n) < 0) return; /* somebody else took it */
+}

@@ -1,0 +1,16 @@
+/* How one thread wakes another. */
+#ifndef OS_WAKE_H
+#define OS_WAKE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A descriptor, or -1. Closed by close(2). */
+int os_wake_open(void);
+/* Any thread, and signal handlers: whoever waits, or waits next, wakes. */
+void os_wake_post(int fd);
+/* Sleeps until somebody posts, or for timeout_ns (negative: for ever); a signal ends it early, too. What was posted is
+ * taken. other: a second descriptor of the same kind, which also wakes and is not taken from; -1: none. */
+void os_wake_wait(int fd, int other, int64_t timeout_ns);
+
+#endif
