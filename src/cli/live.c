@@ -214,7 +214,7 @@ static void *encode_thread(void *arg)
 {
     struct live *l = arg;
     int status = SUR_OK;
-    os_priority_realtime();
+    if (l->realtime && !os_priority_realtime(false)) message_debug("no real-time priority for the encode thread");
     while (status == SUR_OK && !atomic_load(&l->abandon)) status = encode_once(l);
     if (status != SUR_OK && status != SUR_END) {
         snprintf(l->encode_error, sizeof l->encode_error, "%s", sur_error_text());
@@ -281,7 +281,7 @@ static bool hurry_reader(struct live *l)
 void live_wait(struct live *l, int64_t timeout_ns)
 {
     if (l->stopping && hurry_reader(l) && timeout_ns > WAIT_NS / 25) timeout_ns = WAIT_NS / 25;
-    os_wake_wait(l->decode_wake, l->stopping ? -1 : os_signal_fd(), timeout_ns);
+    os_wake_wait(l->decode_wake, os_signal_fd(), timeout_ns);
 }
 
 void live_stop_input(struct live *l)

@@ -32,6 +32,7 @@ struct live {
     size_t max_frames, n_frames;
     double pace;    /* 0: as fast as it comes; 1: as fast as it was spoken */
     double max_lag; /* seconds; 0: nothing is dropped */
+    bool realtime;  /* the encode thread may ask for real-time priority */
 
     /* of the threads; the caller leaves them alone */
     pthread_t reader, encoder;

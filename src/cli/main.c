@@ -8,8 +8,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "audio/source_mic.h"
 #include "cli/message.h"
 #include "cli/os_signal.h"
+#include "cli/os_stderr.h"
 #include "cli/paths.h"
 #include "cli/run.h"
 #include "util/clock.h"
@@ -32,6 +34,23 @@ static int print_help(void)
     int status = text ? print(text) : EXIT_FAILED;
     free(text);
     return status;
+}
+
+static void debug_line(const char *text)
+{
+    message_debug("%s", text);
+}
+
+static int list_devices(void)
+{
+    char *text, error[MIC_ERROR_BYTES];
+    os_stderr_divert(debug_line); /* ALSA and JACK write there, too */
+    int status = mic_list(&text, error);
+    os_stderr_restore();
+    if (status != MIC_OK) message("%s", error);
+    int printed = status == MIC_OK ? print(text) : EXIT_NO_DEVICE;
+    free(text);
+    return printed;
 }
 
 static double seconds(int64_t ns)
@@ -94,6 +113,8 @@ int main(int argc, char **argv)
     if (options_parse(&run.options, argc, argv) != SUR_OK) return EXIT_USAGE;
     if (run.options.help) return print_help();
     if (run.options.version) return print("surtitle " SUR_VERSION "\n");
+    message_set_level((enum sur_log_level)run.options.log_level);
+    if (run.options.list_devices) return list_devices();
     sur_set_log((enum sur_log_level)run.options.log_level, message_log, NULL);
     int status = captions(&run), finished = run_finish(&run);
     return status != EXIT_DONE ? status : finished;

@@ -3,14 +3,15 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "cli/os_stderr.h"
 #include "sink/output.h"
 #include "util/error.h"
 #include "util/utf8.h"
 
 enum { LINE_BYTES = 1024 };
 
+static enum sur_log_level most = SUR_LOG_WARN;
 static _Thread_local char failure[512];
 
 int sur_fail(int code, const char *format, ...)
@@ -35,7 +36,7 @@ __attribute__((format(printf, 2, 0))) static void put(const char *prefix, const 
     vsnprintf(raw + n, sizeof raw - (size_t)n, format, args);
     sur_utf8_clean(line, sizeof line - 1, raw, strlen(raw));
     strcat(line, "\n");
-    output_write_all(STDERR_FILENO, line, strlen(line)); /* nobody is left to hear that this failed */
+    output_write_all(os_stderr_fd(), line, strlen(line)); /* nobody is left to hear that this failed */
 }
 
 void message(const char *format, ...)
@@ -59,4 +60,18 @@ void message_log(void *user, enum sur_log_level level, const char *line)
     static const char *const names[] = {
         [SUR_LOG_ERROR] = "error", [SUR_LOG_WARN] = "warning", [SUR_LOG_INFO] = "info", [SUR_LOG_DEBUG] = "debug"};
     message("%s: %s", names[level], line);
+}
+
+void message_set_level(enum sur_log_level level)
+{
+    most = level;
+}
+
+void message_debug(const char *format, ...)
+{
+    va_list args;
+    if (most < SUR_LOG_DEBUG) return;
+    va_start(args, format);
+    put("surtitle: debug: ", format, args);
+    va_end(args);
 }

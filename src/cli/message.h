@@ -13,6 +13,9 @@ void message(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void message_plain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* For sur_set_log: "surtitle: warning: ..." */
 void message_log(void *user, enum sur_log_level level, const char *line);
+/* At --log-level debug alone; message_set_level comes first, before there are threads. */
+void message_set_level(enum sur_log_level level);
+void message_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The line of the program's last sur_fail in this thread. */
 const char *message_failure(void);
 

@@ -25,7 +25,10 @@ const struct option_spec options_table[] = {
     {NULL, "delay", "MS", "80 to 1200 by 80, or 2400 (the model's)", OPTION_DELAY, AT(delay_ms), 0, 0},
     {NULL, "force", "FILE", "feed back these token ids, one a line", OPTION_TEXT, AT(force), 0, 0},
 
-    {"Input", "pcm", "s16le|f32le", "raw samples, whatever they look like", OPTION_CHOICE, AT(pcm), 1, 0},
+    {"Input", "device", "NAME|INDEX", "the microphone, by a part of its name (the default)", OPTION_TEXT, AT(device), 0,
+     0},
+    {NULL, "list-devices", NULL, "list the microphones", OPTION_FLAG, AT(list_devices), 0, 0},
+    {NULL, "pcm", "s16le|f32le", "raw samples, whatever they look like", OPTION_CHOICE, AT(pcm), 1, 0},
     {NULL, "rate", "HZ", "of raw samples, 1000 to 768000 (16000)", OPTION_INTEGER, AT(rate), 1000, 768000},
     {NULL, "channels", "N", "of raw samples, 1 to 64 (1)", OPTION_INTEGER, AT(channels), 1, 64},
     {NULL, "pace", NULL, "read a file at the speed of speech", OPTION_FLAG, AT(pace), 0, 0},
@@ -208,7 +211,7 @@ char *options_help(void)
     FILE *f = open_memstream(&text, &size);
     if (!f) return NULL;
     fprintf(f, "surtitle: captions while somebody speaks\n\n"
-               "usage: surtitle [OPTION...] [SOURCE]    SOURCE: FILE, or - for standard input\n");
+               "usage: surtitle [OPTION...] [SOURCE]    SOURCE: FILE, or - for standard input; none: the microphone\n");
     for (size_t i = 0; i < options_count; i++) {
         const struct option_spec *spec = &options_table[i];
         char left[64];

@@ -8,17 +8,17 @@
 #include "surtitle.h"
 
 struct options {
-    const char *source;                                                 /* FILE, "-", or NULL for the microphone */
-    const char *model, *force, *output, *caption_file, *latency_report; /* NULL: not given */
-    int backend, kv, gemm, cpu;                                               /* the library's enums */
-    int delay_ms, threads;                                              /* 0: not given */
-    int pcm, rate, channels;                                            /* pcm: enum source_pcm; 0: not given */
-    int format;                                                         /* index into options_formats */
-    int width;                                                          /* 0: not given */
+    const char *source; /* FILE, "-", or NULL for the microphone */
+    const char *model, *force, *output, *caption_file, *latency_report, *device; /* NULL: not given */
+    int backend, kv, gemm, cpu;                                                        /* the library's enums */
+    int delay_ms, threads;                                                       /* 0: not given */
+    int pcm, rate, channels; /* pcm: enum source_pcm; 0: not given */
+    int format;              /* index into options_formats */
+    int width;               /* 0: not given */
     int log_level;
     float alternatives; /* the cutoff; negative: not given */
     float max_lag;      /* seconds; 0: not given */
-    bool pace, timestamps, stats, version, help;
+    bool pace, timestamps, stats, list_devices, version, help;
 };
 
 extern const char *const options_formats[]; /* "text", ... */

@@ -5,9 +5,10 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "cli/os_stderr.h"
 #include "cli/os_wake.h"
 
-static volatile sig_atomic_t stop, interrupts;
+static volatile sig_atomic_t stop, interrupts, suspend;
 static int stop_fd = -1; /* before the handlers are there, immutable */
 
 /* Between a look at the flag and a read that blocks there is a moment in which a signal would be heard too late: from
@@ -23,12 +24,18 @@ static void on_stop(int signal)
     interrupts = 1;
 }
 
+static void on_suspend(int signal)
+{
+    suspend = 1;
+    if (stop_fd >= 0) os_wake_post(stop_fd);
+}
+
 static void on_clock(int signal) {}
 
 static void on_bus(int signal)
 {
     static const char line[] = "surtitle: a file of the model was cut while it was in use\n";
-    if (write(STDERR_FILENO, line, sizeof line - 1) < 0) _exit(1);
+    if (write(os_stderr_fd(), line, sizeof line - 1) < 0) _exit(1);
     _exit(1);
 }
 
@@ -65,6 +72,25 @@ void os_signal_install(void)
 bool os_signal_stop(void)
 {
     return stop;
+}
+
+void os_signal_watch_suspend(void)
+{
+    struct sigaction is;
+    /* a shell without job control has it ignored: so it stays */
+    if (sigaction(SIGTSTP, NULL, &is) == 0 && is.sa_handler != SIG_IGN) handle(SIGTSTP, on_suspend);
+}
+
+bool os_signal_suspend(void)
+{
+    bool wished = suspend;
+    suspend = 0;
+    return wished;
+}
+
+void os_signal_sleep(void)
+{
+    kill(getpid(), SIGSTOP);
 }
 
 int os_signal_fd(void)

@@ -10,7 +10,12 @@
  * No call is restarted: what blocks returns EINTR. */
 void os_signal_install(void);
 bool os_signal_stop(void); /* the end was asked for */
-int os_signal_fd(void);    /* readable from then on (os_wake.h); -1: there is none */
+int os_signal_fd(void);    /* posted to (os_wake.h) when it is, and when a stop is wished; -1: there is none */
+/* From now on Ctrl-Z is told by os_signal_suspend (once each time), and os_signal_sleep stops the program until it is
+ * continued: what must be let go is let go in between. */
+void os_signal_watch_suspend(void);
+bool os_signal_suspend(void);
+void os_signal_sleep(void);
 /* Around the making of a thread that shall not hear the signals above: threads inherit what is blocked. */
 void os_signal_block(sigset_t *old);
 void os_signal_restore(const sigset_t *old);

@@ -23,5 +23,6 @@ void os_wake_wait(int fd, int other, int64_t timeout_ns)
     struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
     uint64_t n;
     if (ppoll(fds, other >= 0 ? 2 : 1, timeout_ns < 0 ? NULL : &timeout, NULL) < 0) return;
-    if (fds[0].revents && read(fd, &n, sizeof n) < 0) return; /* somebody else took it */
+    for (int i = 0; i < 2; i++)
+        if (fds[i].revents && read(fds[i].fd, &n, sizeof n) < 0) return; /* somebody else took it */
 }

@@ -9,8 +9,8 @@
 int os_wake_open(void);
 /* Any thread, and signal handlers: whoever waits, or waits next, wakes. */
 void os_wake_post(int fd);
-/* Sleeps until somebody posts, or for timeout_ns (negative: for ever); a signal ends it early, too. What was posted is
- * taken. other: a second descriptor of the same kind, which also wakes and is not taken from; -1: none. */
+/* Sleeps until somebody posts to one of the two (other may be -1: none), or for timeout_ns (negative: for ever); a
+ * signal ends it early, too. What was posted is taken. */
 void os_wake_wait(int fd, int other, int64_t timeout_ns);
 
 #endif

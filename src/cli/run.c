@@ -45,19 +45,43 @@ static bool is_stream(const char *path)
     return strcmp(path, "-") == 0 || (stat(path, &is) == 0 && !S_ISREG(is.st_mode));
 }
 
+static int open_microphone(struct run *run)
+{
+    const struct options *o = &run->options;
+    char error[MIC_ERROR_BYTES];
+    const char *raw = o->pcm ? "--pcm" : o->rate ? "--rate" : o->channels ? "--channels" : o->pace ? "--pace" : NULL;
+    if (raw) {
+        message("%s says how a FILE or - is read, and there is no SOURCE", raw);
+        return EXIT_USAGE;
+    }
+    run->live_input = true;
+    os_signal_watch_suspend();
+    if (device_open(&run->device, &run->capture, o->device, error) != MIC_OK) {
+        message("%s", error);
+        return EXIT_NO_DEVICE;
+    }
+    const struct mic_info *info = device_info(run->device);
+    memcpy(run->source.name, info->name, sizeof run->source.name);
+    run->source.rate = info->rate;
+    run->source.channels = info->channels;
+    message_debug("microphone %s: %d Hz, channels: %d", info->name, info->rate, info->channels);
+    return EXIT_DONE;
+}
+
 int run_open_source(struct run *run)
 {
     const struct options *o = &run->options;
     struct source_options so = {.pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels};
-    if (!o->source) {
-        message("this build has no microphone support: name a FILE, or - for standard input");
-        return EXIT_NO_DEVICE;
-    }
     if (o->force && force_read(o->force, &run->force, &run->n_force) != SUR_OK) {
         message("%s", message_failure());
         return EXIT_FAILED;
     }
+    if (!o->source) return open_microphone(run);
     run->live_input = o->pace || is_stream(o->source);
+    if (o->device) {
+        message("--device is a microphone, and SOURCE is %.100s", o->source);
+        return EXIT_USAGE;
+    }
     if (o->latency_report && !run->live_input) {
         message("--latency-report is for sound as it comes: a FILE needs --pace");
         return EXIT_USAGE;
@@ -148,6 +172,14 @@ int run_tell_events(struct run *run)
     return status;
 }
 
+int run_tell_device(struct run *run, const struct sink_device *device)
+{
+    int status = EXIT_DONE;
+    for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
+        if (run->sinks[i]) status = after_sink(run, i, sink_device(run->sinks[i], device));
+    return status;
+}
+
 int run_tell_time(struct run *run)
 {
     int status = EXIT_DONE;
@@ -195,6 +227,7 @@ int run_open_model(struct run *run, const char *dir)
     so.channels = run->live_input ? 1 : run->source.channels; /* averaged on their way to the encode thread */
     so.format = SUR_F32LE;
     so.mode = run->live_input ? SUR_LIVE : SUR_WHOLE;
+    so.resampler = run->device ? SUR_RESAMPLE_SPEEX : SUR_RESAMPLE_SOXR;
     so.force = run->force;
     so.n_force = run->n_force;
     status = sur_session_create(&run->session, run->model, &so);
@@ -279,8 +312,9 @@ int run_finish(struct run *run)
     for (int i = 0; i < RUN_SINKS; i++) sink_destroy(&run->sinks[i]);
     int status = output_close(&run->output);
     if (status != SUR_OK) message("%s", message_failure());
+    bool ended = device_finish(&run->device);
     live_finish(&run->live);
-    capture_destroy(&run->capture);
+    if (ended) capture_destroy(&run->capture);
     sur_session_destroy(&run->session);
     sur_model_close(&run->model);
     if (run->source.close) run->source.close(&run->source);

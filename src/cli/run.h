@@ -7,6 +7,7 @@
 
 #include "audio/capture.h"
 #include "audio/source.h"
+#include "cli/device.h"
 #include "cli/live.h"
 #include "cli/options.h"
 #include "sink/output.h"
@@ -25,6 +26,7 @@ struct run {
     bool ended;              /* the source has no more */
     bool live_input;         /* samples come as time passes: captions do not wait for more of them */
     struct capture *capture; /* live_input alone */
+    struct device *device;   /* the microphone; NULL: run.source is read */
     struct live live;
     int32_t *force;
     size_t n_force;
@@ -49,6 +51,7 @@ int run_finish(struct run *run);
 int run_live(struct run *run); /* run_captions of what comes as time passes */
 bool run_any_sink(const struct run *run);
 int run_tell_events(struct run *run); /* all that the session has to say now */
+int run_tell_device(struct run *run, const struct sink_device *device);
 int run_tell_time(struct run *run);
 int run_source_failed(const struct run *run, int status); /* says it; the exit status */
 

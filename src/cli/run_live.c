@@ -1,45 +1,84 @@
 /* The main thread of a live run: decodes, writes, hears signals. */
 #include "cli/run.h"
 
+#include <string.h>
+
 #include "cli/message.h"
 #include "cli/os_signal.h"
 #include "util/clock.h"
 
-enum { TICK_NS = 250000000, PIPE_SECONDS = 10, LAG_SECONDS = 20 };
+enum { TICK_NS = 250000000, MORE_SECONDS = 10 };
 
 static double max_lag(const struct run *run)
 {
     const struct options *o = &run->options;
     if (o->max_lag > 0) return (double)o->max_lag;
-    return o->pace ? OPTIONS_MAX_LAG : 0; /* a pipe's writer waits, so nothing has to be dropped */
+    return o->pace || !o->source ? OPTIONS_MAX_LAG : 0; /* a pipe's writer waits, so nothing has to be dropped */
 }
 
 static int start(struct run *run)
 {
     struct live *l = &run->live;
     l->max_lag = max_lag(run);
-    int status = capture_create(&run->capture, run->source.rate, PIPE_SECONDS + (l->max_lag > 0 ? LAG_SECONDS : 0));
+    /* On the CPU it would wait for workers that have no such priority, and keep them from the cores. */
+    l->realtime = strcmp(sur_model_backend(run->model), "cpu") != 0;
+    int status = SUR_OK;
+    if (!run->device) status = capture_create(&run->capture, run->source.rate, l->max_lag + MORE_SECONDS);
     l->session = run->session;
     l->capture = run->capture;
     l->rate = run->source.rate;
-    l->source = &run->source;
+    l->source = run->device ? NULL : &run->source;
     l->frames = run->frames;
     l->max_frames = run->max_frames;
     l->n_frames = run->n_frames;
     l->pace = run->options.pace ? 1 : 0;
     if (status == SUR_OK) status = live_start(l);
+    if (status == SUR_OK && run->device) device_wake_by(run->device, l->decode_wake);
     if (status == SUR_OK) return EXIT_DONE;
     message("%s", message_failure());
     return EXIT_FAILED;
+}
+
+static int tell_device(struct run *run)
+{
+    struct device_event e;
+    int status = EXIT_DONE;
+    while (status == EXIT_DONE && (e = device_poll(run->device)).what != MIC_NOTHING) {
+        int64_t frames = capture_put_in_all(run->capture) + capture_lost(run->capture);
+        struct sink_device said = {
+            .name = e.info.name, .lost = e.what == MIC_LOST, .t = frames * SUR_RATE / run->live.rate};
+        if (e.what == MIC_ZEROS)
+            message("the microphone %s gives nothing but zeros: is it muted?", e.info.name);
+        else if (e.what == MIC_LOST)
+            message("the microphone %s is gone: captions go on when it is back", e.info.name);
+        else
+            message("the microphone %s is back", e.info.name);
+        if (e.what != MIC_ZEROS) status = run_tell_device(run, &said);
+    }
+    return status;
+}
+
+/* The microphone is let go while we are stopped, so that its light goes out. */
+static void suspend(struct run *run)
+{
+    device_pause(run->device);
+    os_signal_sleep();
+    device_resume(run->device);
 }
 
 /* One step, or a wait. *state: what the session said. */
 static int turn(struct run *run, int64_t *ticked, int *state)
 {
     struct live *l = &run->live;
-    if (os_signal_stop() && !l->stopping) live_stop_input(l);
+    int status = run->device ? tell_device(run) : EXIT_DONE;
+    if (status != EXIT_DONE) return status;
+    if (os_signal_stop() && !l->stopping) {
+        live_stop_input(l);
+        if (run->device) device_stop(run->device);
+    }
+    if (run->device && !l->stopping && os_signal_suspend()) suspend(run);
     *state = live_decode(l);
-    int status = run_tell_events(run);
+    status = run_tell_events(run);
     if (status != EXIT_DONE) return status;
     if (*state == SUR_OK) live_written(l);
     if (*state == SUR_AGAIN) live_wait(l, TICK_NS);
@@ -52,14 +91,16 @@ static int turn(struct run *run, int64_t *ticked, int *state)
     return run_tell_time(run);
 }
 
-static int report(struct run *run)
+static int report(struct run *run, int64_t lost_frames)
 {
     const struct live *l = &run->live;
     struct sur_session_stats s;
     sur_session_get_stats(run->session, &s);
     struct latency_context c = {.source = run->source.name,
                                 .backend = sur_model_backend(run->model),
-                                .resampler = l->rate == SUR_RATE ? "none" : "soxr",
+                                .resampler = l->rate == SUR_RATE    ? "none"
+                                             : !run->options.source ? "speex"
+                                                                    : "soxr",
                                 .rate = l->rate,
                                 .delay_ms =
                                     run->options.delay_ms ? run->options.delay_ms : sur_model_delay_ms(run->model),
@@ -68,7 +109,7 @@ static int report(struct run *run)
                                 .longest_queue_ms = (double)l->lag.longest * 1000 / SUR_RATE,
                                 .skipped_ms = (double)s.skipped_samples * 1000 / SUR_RATE,
                                 .skips = l->n_lag_skips,
-                                .lost_frames = capture_lost(run->capture)};
+                                .lost_frames = lost_frames};
     if (latency_report(&l->latency, &c, run->options.latency_report) == SUR_OK) return EXIT_DONE;
     message("%s", message_failure());
     return EXIT_FAILED;
@@ -80,8 +121,11 @@ int run_live(struct run *run)
     int64_t ticked = sur_clock_ns();
     int state = SUR_AGAIN, status = start(run);
     while (status == EXIT_DONE && state != SUR_END && run_any_sink(run)) status = turn(run, &ticked, &state);
+    bool ended = device_finish(&run->device); /* first: it wakes this thread by a descriptor of the other's */
     live_finish(l);
-    if (status == EXIT_DONE && run->options.latency_report) status = report(run);
+    int64_t lost = run->capture ? capture_lost(run->capture) : 0;
+    if (!ended) run->capture = NULL; /* a sound server holds its thread up */
+    if (status == EXIT_DONE && run->options.latency_report) status = report(run, lost);
     if (status == EXIT_DONE && l->read_status < 0) status = run_source_failed(run, l->read_status);
     return status;
 }

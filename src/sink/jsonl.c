@@ -138,5 +138,15 @@ static int on_event(struct sink *sink, const struct sur_event *event)
     return output_flush(out);
 }
 
+static int on_device(struct sink *sink, const struct sink_device *device)
+{
+    output_printf(sink->out, "{\"type\":\"device\"");
+    put_time(sink->out, "t", device->t);
+    put_string(sink->out, "state", device->lost ? "lost" : "back");
+    put_string(sink->out, "name", device->name);
+    output_put(sink->out, "}\n", 2);
+    return output_flush(sink->out);
+}
+
 const struct sink_class sink_jsonl = {
-    .name = "jsonl", .size = sizeof(struct jsonl_sink), .start = on_start, .event = on_event};
+    .name = "jsonl", .size = sizeof(struct jsonl_sink), .start = on_start, .event = on_event, .device = on_device};

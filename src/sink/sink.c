@@ -46,6 +46,11 @@ int sink_event(struct sink *sink, const struct sur_event *event)
     return sink->class->event(sink, event);
 }
 
+int sink_device(struct sink *sink, const struct sink_device *device)
+{
+    return sink->class->device ? sink->class->device(sink, device) : SUR_OK;
+}
+
 int sink_tick(struct sink *sink, int64_t now_ns)
 {
     return sink->class->tick ? sink->class->tick(sink, now_ns) : SUR_OK;

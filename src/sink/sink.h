@@ -21,6 +21,13 @@ struct sink_start {
     int delay_ms, rate;
 };
 
+/* What becomes of the microphone; t: 16 kHz samples since the first one. */
+struct sink_device {
+    const char *name;
+    bool lost; /* else it is back */
+    int64_t t;
+};
+
 struct sink_options {
     int width;       /* columns of a line; 0: no wrapping */
     bool timestamps; /* text: a time before each line */
@@ -35,8 +42,9 @@ struct sink_class {
     size_t size; /* bytes of the sink's struct, which begins with struct sink */
     int (*start)(struct sink *sink, const struct sink_start *start); /* once, before the events; may be NULL */
     int (*event)(struct sink *sink, const struct sur_event *event);
-    int (*tick)(struct sink *sink, int64_t now_ns); /* time passes without events; may be NULL */
-    void (*destroy)(struct sink *sink);             /* may be NULL */
+    int (*device)(struct sink *sink, const struct sink_device *device); /* may be NULL */
+    int (*tick)(struct sink *sink, int64_t now_ns);                     /* time passes without events; may be NULL */
+    void (*destroy)(struct sink *sink);                                 /* may be NULL */
 };
 
 struct sink {
@@ -53,6 +61,7 @@ int sink_create_caption_file(struct sink **sink, const char *path, const struct 
 void sink_destroy(struct sink **sink);
 int sink_start(struct sink *sink, const struct sink_start *start);
 int sink_event(struct sink *sink, const struct sur_event *event);
+int sink_device(struct sink *sink, const struct sink_device *device);
 int sink_tick(struct sink *sink, int64_t now_ns); /* now: sur_clock_ns() */
 
 /* Whether a runner-up is shown: text, and probable enough. */

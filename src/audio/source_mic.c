@@ -1,0 +1,358 @@
+#include "audio/source_mic.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <portaudio.h>
+
+#include "cli/os_priority.h"
+#include "util/clock.h"
+#include "util/utf8.h"
+
+enum { SERVER_RATE = 48000, BLOCKS_A_SECOND = 100, ZEROS_S = 5 };
+
+static const int64_t second = 1000000000, silent_ns = 1000000000, first_ns = 3000000000, retry_ns = 1000000000;
+
+enum state { CLOSED, WAITING /* for the first callback */, OPEN, LOST, PAUSED };
+
+struct mic {
+    /* immutable once open */
+    struct mic_info info;
+    struct capture *capture;
+    const char *wanted; /* the caller's, NULL for the default one */
+
+    /* the watching thread */
+    enum state state;
+    PaStream *stream;
+    bool initialised, quiet /* no event for this reopening */, zeros_said;
+    char found[MIC_NAME_BYTES]; /* raw name of the device that was opened; by it a lost one is found again */
+    int64_t opened_ns, tried_ns;
+
+    /* the callback; between a stream's end and the next one's start the watching thread */
+    bool resuming; /* the first block tells how much was lost since last_ns */
+    int64_t zero_run;
+    int channels;
+    /* the callback writes, the watching thread reads */
+    _Atomic int64_t last_ns;     /* when the last block came */
+    _Atomic int64_t blocks;      /* of this stream */
+    _Atomic int64_t zero_frames; /* the run of zeros that lasts now */
+};
+
+static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error, MIC_ERROR_BYTES, format, args);
+    va_end(args);
+    return status;
+}
+
+/* ---- the callback: copies, counts, returns ---- */
+
+static int on_samples(const void *in, void *out, unsigned long n, const PaStreamCallbackTimeInfo *time,
+                      PaStreamCallbackFlags flags, void *user)
+{
+    struct mic *m = user;
+    const float *frames = in;
+    int64_t now = sur_clock_ns(), last = atomic_load_explicit(&m->last_ns, memory_order_relaxed);
+    if (!frames || n == 0) return paContinue;
+    int64_t missing = (now - last) * m->info.rate / second - (int64_t)n;
+    if (missing > 0 && (m->resuming || (flags & paInputOverflow)))
+        capture_lose(m->capture, m->resuming ? CAPTURE_DEVICE : CAPTURE_GAP, missing);
+    m->resuming = false;
+    if (!capture_put(m->capture, frames, n, m->channels, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
+    size_t i = 0, n_samples = n * (size_t)m->channels;
+    while (i < n_samples && frames[i] == 0) i++;
+    m->zero_run = i == n_samples ? m->zero_run + (int64_t)n : 0;
+    atomic_store_explicit(&m->zero_frames, m->zero_run, memory_order_relaxed);
+    atomic_store_explicit(&m->last_ns, now, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->blocks, 1, memory_order_release);
+    return paContinue;
+}
+
+/* ---- devices ---- */
+
+/* What a sound server's plug is called: it reports 44,100 Hz and 32 channels whatever the source is. */
+static bool is_server(const char *name)
+{
+    return strcmp(name, "default") == 0 || strcmp(name, "pulse") == 0 || strcmp(name, "pipewire") == 0;
+}
+
+static const PaDeviceInfo *input(PaDeviceIndex i)
+{
+    const PaDeviceInfo *d = Pa_GetDeviceInfo(i);
+    return d && d->maxInputChannels > 0 ? d : NULL;
+}
+
+static PaDeviceIndex by_name(const char *name, bool part)
+{
+    for (PaDeviceIndex i = 0; i < Pa_GetDeviceCount(); i++) {
+        const PaDeviceInfo *d = input(i);
+        if (d && (part ? strcasestr(d->name, name) != NULL : strcmp(d->name, name) == 0)) return i;
+    }
+    return paNoDevice;
+}
+
+/* PortAudio's default is the first device there is; the sound server's is what people have chosen. */
+static PaDeviceIndex default_device(void)
+{
+    static const char *const names[] = {"default", "pipewire", "pulse"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        PaDeviceIndex device = by_name(names[i], false);
+        if (device != paNoDevice) return device;
+    }
+    PaDeviceIndex device = Pa_GetDefaultInputDevice();
+    if (device != paNoDevice && input(device)) return device;
+    return by_name("", true);
+}
+
+/* Indices change when devices come and go, PortAudio's and the card's: "USB Audio (hw:1,0)" may be back as hw:2,0. */
+static PaDeviceIndex find_again(const struct mic *m)
+{
+    char stem[MIC_NAME_BYTES];
+    PaDeviceIndex device = by_name(m->found, false);
+    snprintf(stem, sizeof stem, "%s", m->found);
+    char *card = strstr(stem, "(hw:");
+    if (device != paNoDevice || !card) return device;
+    card[4] = 0;
+    return by_name(stem, true);
+}
+
+static PaDeviceIndex find(const struct mic *m)
+{
+    PaDeviceIndex device;
+    if (!m->wanted) return default_device();
+    if (m->found[0]) return find_again(m);
+    size_t digits = strspn(m->wanted, "0123456789");
+    if (m->wanted[digits] == 0 && digits < 6) {
+        device = atoi(m->wanted);
+        return input(device) ? device : paNoDevice;
+    }
+    device = by_name(m->wanted, false);
+    return device != paNoDevice ? device : by_name(m->wanted, true);
+}
+
+/* ---- opening and closing ---- */
+
+static void close_stream(struct mic *m)
+{
+    if (m->stream) {
+        /* a stream that delivers ends when told to; one that hangs has to be torn off */
+        if (m->state == OPEN && Pa_IsStreamActive(m->stream) == 1)
+            Pa_StopStream(m->stream);
+        else
+            Pa_AbortStream(m->stream);
+        Pa_CloseStream(m->stream);
+    }
+    m->stream = NULL;
+    if (m->initialised) Pa_Terminate();
+    m->initialised = false;
+    m->state = CLOSED;
+}
+
+static PaError try(struct mic *m, PaDeviceIndex device, int rate, int channels)
+{
+    const PaDeviceInfo *d = Pa_GetDeviceInfo(device);
+    PaStreamParameters in = {.device = device, .channelCount = channels, .sampleFormat = paFloat32};
+    in.suggestedLatency = d->defaultLowInputLatency > 0.02 ? d->defaultLowInputLatency : 0.02;
+    if (channels > d->maxInputChannels) return paInvalidChannelCount;
+    m->info.rate = rate; /* the callback may come at once */
+    m->channels = m->info.channels = channels;
+    return Pa_OpenStream(&m->stream, &in, NULL, rate, (unsigned long)(rate / BLOCKS_A_SECOND), paClipOff, on_samples,
+                         m);
+}
+
+/* One channel, else two; the best rate, else another. A reopened device keeps its rate: the session has it. */
+static PaError open_any(struct mic *m, PaDeviceIndex device)
+{
+    const PaDeviceInfo *d = Pa_GetDeviceInfo(device);
+    int own = (int)(d->defaultSampleRate + 0.5), best = is_server(d->name) ? SERVER_RATE : own;
+    int rates[] = {best, own, 48000, 44100, 32000, 16000, 96000}, n = sizeof rates / sizeof *rates;
+    PaError e = paInvalidSampleRate;
+    if (m->capture) {
+        rates[0] = m->info.rate;
+        n = 1;
+    }
+    for (int i = 0; i < n; i++)
+        for (int channels = 1; channels <= 2; channels++) {
+            if (rates[i] < 8000 || rates[i] > 192000) continue;
+            e = try(m, device, rates[i], channels);
+            if (e == paNoError) return e;
+            m->stream = NULL;
+        }
+    return e;
+}
+
+static int start(struct mic *m, char error[MIC_ERROR_BYTES])
+{
+    bool realtime = os_priority_realtime(true); /* the callback's thread inherits it */
+    PaError e = Pa_StartStream(m->stream);
+    if (realtime) os_priority_normal();
+    if (e != paNoError)
+        return fail(error, MIC_FAILED, "the microphone %s does not start: %s", m->info.name, Pa_GetErrorText(e));
+    m->state = WAITING;
+    m->opened_ns = sur_clock_ns();
+    return MIC_OK;
+}
+
+static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
+{
+    setenv("JACK_NO_START_SERVER", "1", 0); /* looking for devices shall not start one */
+    PaError e = Pa_Initialize();
+    if (e != paNoError) return fail(error, MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
+    m->initialised = true;
+    PaDeviceIndex device = find(m);
+    if (device == paNoDevice && m->wanted)
+        return fail(error, MIC_NO_DEVICE, "no microphone is called '%.80s': --list-devices says what there is",
+                    m->wanted);
+    if (device == paNoDevice)
+        return fail(error, MIC_NO_DEVICE, "there is no microphone: name a FILE, or - for standard input");
+    const char *name = Pa_GetDeviceInfo(device)->name;
+    snprintf(m->found, sizeof m->found, "%s", name);
+    sur_utf8_clean(m->info.name, sizeof m->info.name, name, strlen(name));
+    e = open_any(m, device);
+    if (e != paNoError)
+        return fail(error, MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
+    if (!m->capture && capture_create(&m->capture, m->info.rate, MIC_SECONDS) != 0)
+        return fail(error, MIC_FAILED, "not enough memory for samples");
+    m->zero_run = 0;
+    atomic_store(&m->zero_frames, 0);
+    atomic_store(&m->blocks, 0);
+    return start(m, error);
+}
+
+int mic_open(struct mic **mic, struct capture **capture, const char *device, char error[MIC_ERROR_BYTES])
+{
+    struct mic *m = calloc(1, sizeof *m);
+    *mic = m;
+    *capture = NULL;
+    if (!m) return fail(error, MIC_FAILED, "not enough memory for the microphone");
+    m->wanted = device;
+    atomic_store(&m->last_ns, sur_clock_ns());
+    int status = open_device(m, error);
+    *capture = m->capture;
+    if (status == MIC_OK) return status;
+    mic_close(mic);
+    capture_destroy(capture);
+    return status;
+}
+
+void mic_close(struct mic **mic)
+{
+    if (!*mic) return;
+    close_stream(*mic);
+    free(*mic);
+    *mic = NULL;
+}
+
+const struct mic_info *mic_get_info(const struct mic *m)
+{
+    return &m->info;
+}
+
+/* ---- watching ---- */
+
+/* Callbacks may stop without an error, and a stream that is no longer active never becomes so again. */
+static bool delivers(const struct mic *m, int64_t now)
+{
+    int64_t patience = m->state == WAITING ? first_ns : silent_ns;
+    int64_t since = m->state == WAITING ? m->opened_ns : atomic_load_explicit(&m->last_ns, memory_order_relaxed);
+    return Pa_IsStreamActive(m->stream) == 1 && now - since < patience;
+}
+
+static enum mic_event try_again(struct mic *m, int64_t now)
+{
+    char error[MIC_ERROR_BYTES];
+    bool quiet = m->quiet;
+    if (now - m->tried_ns < retry_ns) return MIC_NOTHING;
+    m->resuming = true;
+    bool opened = open_device(m, error) == MIC_OK;
+    m->tried_ns = sur_clock_ns();
+    if (opened) return MIC_NOTHING;
+    close_stream(m);
+    m->state = LOST;
+    m->quiet = false;
+    return quiet ? MIC_LOST : MIC_NOTHING; /* it went away while we had let it go */
+}
+
+enum mic_event mic_watch(struct mic *m)
+{
+    int64_t now = sur_clock_ns();
+    bool quiet = m->quiet;
+    if (m->state == LOST) return try_again(m, now);
+    if (m->state == WAITING && atomic_load_explicit(&m->blocks, memory_order_acquire) > 0) {
+        bool again = m->tried_ns != 0;
+        m->state = OPEN;
+        m->quiet = false;
+        return again && !quiet ? MIC_BACK : MIC_NOTHING;
+    }
+    if ((m->state == OPEN || m->state == WAITING) && !delivers(m, sur_clock_ns())) {
+        bool again = m->state == WAITING && m->tried_ns != 0; /* it only seemed to be back */
+        close_stream(m);
+        m->state = LOST;
+        if (m->tried_ns == 0) m->tried_ns = 1;
+        return again ? MIC_NOTHING : MIC_LOST;
+    }
+    if (m->state != OPEN || m->zeros_said ||
+        atomic_load_explicit(&m->zero_frames, memory_order_relaxed) < (int64_t)ZEROS_S * m->info.rate)
+        return MIC_NOTHING;
+    m->zeros_said = true;
+    return MIC_ZEROS;
+}
+
+void mic_pause(struct mic *m)
+{
+    m->quiet = m->state == OPEN || m->state == WAITING;
+    close_stream(m);
+    m->state = PAUSED;
+}
+
+void mic_resume(struct mic *m)
+{
+    if (m->state != PAUSED) return;
+    m->state = LOST;
+    m->tried_ns = 1; /* at once */
+}
+
+/* ---- the list ---- */
+
+static void put_devices(FILE *f)
+{
+    PaDeviceIndex chosen = default_device();
+    fprintf(f, "  index  name                                      host API         rate  channels\n");
+    for (PaDeviceIndex i = 0; i < Pa_GetDeviceCount(); i++) {
+        const PaDeviceInfo *d = input(i);
+        const PaHostApiInfo *api = d ? Pa_GetHostApiInfo(d->hostApi) : NULL;
+        char name[MIC_NAME_BYTES];
+        if (!d) continue;
+        sur_utf8_clean(name, sizeof name, d->name, strlen(d->name));
+        fprintf(f, "%c %5d  %-40s  %-12s  %7.0f  %8d\n", i == chosen ? '*' : ' ', i, name, api ? api->name : "",
+                d->defaultSampleRate, d->maxInputChannels);
+    }
+    fprintf(f, "* is taken without --device\n");
+}
+
+int mic_list(char **text, char error[MIC_ERROR_BYTES])
+{
+    size_t size;
+    *text = NULL;
+    setenv("JACK_NO_START_SERVER", "1", 0);
+    PaError e = Pa_Initialize();
+    if (e != paNoError) return fail(error, MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
+    int status = MIC_OK;
+    if (by_name("", true) == paNoDevice) {
+        status = fail(error, MIC_NO_DEVICE, "there is no microphone");
+    } else {
+        FILE *f = open_memstream(text, &size);
+        if (f) put_devices(f);
+        if (!f || fclose(f) != 0) status = fail(error, MIC_FAILED, "not enough memory for the list of devices");
+    }
+    Pa_Terminate();
+    return status;
+}

@@ -1,0 +1,37 @@
+/* A build without PortAudio. */
+#include <stdio.h>
+
+#include "audio/source_mic.h"
+
+static int refuse(char error[MIC_ERROR_BYTES])
+{
+    snprintf(error, MIC_ERROR_BYTES, "this build has no microphone support: name a FILE, or - for standard input");
+    return MIC_NO_DEVICE;
+}
+
+int mic_open(struct mic **mic, struct capture **capture, const char *device, char error[MIC_ERROR_BYTES])
+{
+    *mic = NULL;
+    *capture = NULL;
+    return refuse(error);
+}
+
+int mic_list(char **text, char error[MIC_ERROR_BYTES])
+{
+    *text = NULL;
+    return refuse(error);
+}
+
+const struct mic_info *mic_get_info(const struct mic *mic)
+{
+    return NULL;
+}
+
+enum mic_event mic_watch(struct mic *mic)
+{
+    return MIC_NOTHING;
+}
+
+void mic_pause(struct mic *mic) {}
+void mic_resume(struct mic *mic) {}
+void mic_close(struct mic **mic) {}
