@@ -98,6 +98,10 @@ static bool pay(struct live *l)
     for (int why = 0; why < 3; why++) {
         if (l->owed[why] == 0) continue;
         if (sur_session_skip(l->session, l->owed[why], (enum sur_skip_reason)why) != SUR_OK) return false;
+        if (why == SUR_SKIP_LAG) {
+            l->n_lag_skips++;
+            message("captions fell behind: %.1f s are skipped", (double)l->owed[why] / SUR_RATE);
+        }
         l->owed[why] = 0;
     }
     return true;
@@ -122,11 +126,7 @@ static void drop(struct live *l, int64_t samples)
     }
     int64_t dropped = to_16k(l, l->dropped_frames) - before;
     made_room(l);
-    if (dropped == 0) return;
     l->owed[SUR_SKIP_LAG] += dropped;
-    l->n_lag_skips++;
-    message("captions were %.1f s behind: %.1f s are skipped", (double)(dropped + LAG_KEPT_SAMPLES) / SUR_RATE,
-            (double)dropped / SUR_RATE);
 }
 
 static void keep_up(struct live *l, const struct sur_session_stats *s)

@@ -1,0 +1,115 @@
+/* The lag policy and the capture ring, without threads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "audio/capture.h"
+#include "cli/lag.h"
+
+static void test_policy(void **state)
+{
+    (void)state;
+    struct lag l = {.max_samples = 5 * SUR_RATE};
+    /* captured before the start: worked off, however much it is */
+    struct lag_advice a = lag_look(&l, 100 * SUR_RATE);
+    assert_false(a.warn || a.drop || l.begun);
+    a = lag_look(&l, SUR_RATE - 1);
+    assert_true(l.begun);
+    assert_false(a.warn || a.drop);
+    a = lag_look(&l, SUR_RATE);
+    assert_true(a.warn && !a.drop);
+    a = lag_look(&l, 5 * SUR_RATE); /* said already, and not past the most */
+    assert_false(a.warn || a.drop);
+    a = lag_look(&l, 5 * SUR_RATE + 1);
+    assert_int_equal(a.drop, 5 * SUR_RATE + 1 - SUR_RATE / 2);
+    lag_look(&l, SUR_RATE / 2 + 1);
+    assert_false(lag_look(&l, SUR_RATE).warn); /* it never was down to half a second */
+    lag_look(&l, SUR_RATE / 2);
+    assert_true(lag_look(&l, SUR_RATE).warn);
+    assert_int_equal(l.longest, 5 * SUR_RATE + 1);
+    l = (struct lag){0}; /* a pipe: nothing is dropped, nor said */
+    lag_look(&l, 0);
+    a = lag_look(&l, 100 * SUR_RATE);
+    assert_false(a.warn || a.drop);
+}
+
+static double first_steps(double ms, double piled_ms)
+{
+    struct lag_speed s = {0};
+    double slow = 0;
+    for (int i = 1; i <= 30; i++) {
+        double now = lag_too_slow(&s, i, (int64_t)(piled_ms * i * 16), (int64_t)(ms * i * 1e6));
+        if (now > 0) assert_true(slow == 0); /* once */
+        if (now > 0) slow = now;
+    }
+    return slow;
+}
+
+static void test_too_slow(void **state)
+{
+    (void)state;
+    assert_true(first_steps(80, 0) == 0);
+    assert_true(first_steps(20, -60) == 0); /* works off what waited */
+    assert_true(first_steps(200, 0) == 0);  /* a source that pauses */
+    double ms = first_steps(130, 50);
+    assert_true(ms > 129.9 && ms < 130.1);
+}
+
+static void test_capture(void **state)
+{
+    (void)state;
+    struct capture *c = NULL;
+    struct capture_piece p;
+    float block[2000];
+    assert_int_equal(capture_create(&c, 1000, 1), 0); /* 1024 samples */
+    for (int i = 0; i < 2000; i++) block[i] = (float)i;
+    assert_false(capture_peek(c, &p));
+    assert_true(capture_put(c, block, 100, 1, 7));
+    capture_lose(c, CAPTURE_GAP, 30);
+    capture_lose(c, CAPTURE_DEVICE, 4);
+    assert_true(capture_put(c, block, 400, 2, 8));
+    assert_false(capture_put(c, block, 525, 1, 9)); /* no room: all or nothing */
+    assert_int_equal(capture_waiting(c), 500);
+    assert_true(capture_peek(c, &p));
+    assert_int_equal(p.n, 100);
+    assert_int_equal(p.entry_ns, 7);
+    assert_int_equal(p.lost[0] + p.lost[1], 0);
+    capture_take(c, 100);
+    assert_true(capture_peek(c, &p));
+    assert_int_equal(p.n, 400);
+    assert_int_equal(p.lost[CAPTURE_GAP], 30);
+    assert_int_equal(p.lost[CAPTURE_DEVICE], 4);
+    assert_true(p.samples[3] == 6.5f); /* the mean of 6 and 7 */
+    capture_take(c, 1);
+    assert_true(capture_peek(c, &p));
+    assert_int_equal(p.n, 399);
+    assert_int_equal(p.lost[0] + p.lost[1], 0); /* said once */
+    capture_take(c, 399);
+    capture_end(c);
+    assert_true(capture_ended(c));
+    assert_int_equal(capture_lost(c), 34);
+    /* across the ring's end: a block in two pieces */
+    assert_true(capture_put(c, block, 1000, 1, 10));
+    assert_false(capture_ended(c));
+    size_t got = 0;
+    while (capture_peek(c, &p)) {
+        assert_true(p.samples[0] == (float)got && p.samples[p.n - 1] == (float)(got + p.n - 1));
+        got += p.n;
+        capture_take(c, p.n);
+    }
+    assert_int_equal(got, 1000);
+    assert_true(capture_ended(c));
+    capture_destroy(&c);
+    capture_destroy(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_policy), cmocka_unit_test(test_too_slow),
+                                       cmocka_unit_test(test_capture)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
