@@ -131,6 +131,7 @@ static void drop(struct live *l, int64_t samples)
 
 static void keep_up(struct live *l, const struct sur_session_stats *s)
 {
+    if (capture_put_in_all(l->capture) == 0) return; /* before the first sample nothing has been kept up with */
     int64_t held = to_16k(l, l->fed_frames) - s->fed_samples, backlog = to_16k(l, capture_waiting(l->capture)) + held;
     struct lag_advice advice = lag_look(&l->lag, backlog);
     if (advice.drop > 0)
