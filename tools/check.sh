@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/check.sh [--full]: builds surtitle and runs its tests; docs/testing.md says what each proves.
-#   quick   suites unit, golden, cli, house: under 5 minutes on 2 cores
+#   quick   suites unit, golden, cli, live, house: under 5 minutes on 2 cores
 #   --full  also the long suite, the quick suites under ASan and UBSan, the fuzzers (10 s each), builds with every
 #           warning an error (gcc, clang) and one with everything optional left out: under 45 minutes
 # Builds lie in build-check*/ and are kept. Ends with one line, "N passed, N failed, N skipped", over all that ran;

@@ -211,7 +211,7 @@ char *options_help(void)
     FILE *f = open_memstream(&text, &size);
     if (!f) return NULL;
     fprintf(f, "surtitle: captions while somebody speaks\n\n"
-               "usage: surtitle [OPTION...] [SOURCE]    SOURCE: FILE, or - for standard input; none: the microphone\n");
+               "usage: surtitle [OPTION...] [SOURCE]    FILE, - for standard input; none: the microphone\n");
     for (size_t i = 0; i < options_count; i++) {
         const struct option_spec *spec = &options_table[i];
         char left[64];

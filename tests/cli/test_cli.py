@@ -120,7 +120,8 @@ def test_help_and_version():
     r = check(run("--help", model=False), 0)
     text = r.stdout.decode()
     assert text.count("\n") <= 45 and max(map(len, text.split("\n"))) <= 90 and not r.stderr
-    for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "pace", "device", "list-devices", "max-lag", "latency-report", "format", "output",
+    for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "pace", "device",
+                 "list-devices", "max-lag", "latency-report", "format", "output",
                  "caption-file", "width", "timestamps", "alternatives", "stats", "threads", "cpu", "log-level", "version",
                  "help"]:
         assert f"--{name}" in text, name
