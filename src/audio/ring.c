@@ -78,5 +78,11 @@ void sur_ring_drop(struct sur_ring *r, size_t n)
     atomic_store_explicit(&r->read, read + n, memory_order_release);
 }
 
-uint64_t sur_ring_written(const struct sur_ring *r) { return atomic_load_explicit(&r->written, memory_order_acquire); }
-uint64_t sur_ring_read(const struct sur_ring *r) { return atomic_load_explicit(&r->read, memory_order_acquire); }
+uint64_t sur_ring_written(const struct sur_ring *r)
+{
+    return atomic_load_explicit(&r->written, memory_order_acquire);
+}
+uint64_t sur_ring_read(const struct sur_ring *r)
+{
+    return atomic_load_explicit(&r->read, memory_order_acquire);
+}

@@ -1,6 +1,8 @@
 """The program as people and scripts meet it: options, exit statuses, input, signals, outputs, formats, the same bits
 however samples come. Arguments: program, model folder (or tools/make_checkpoint.py, which makes one), a clip of 16 kHz
-mono 16 bits (or -, for one made here), and optionally words that the names of the tests to run contain."""
+mono 16 bits (or -, for one made here), and optionally words that the names of the tests to run contain.
+
+This file is long: one program, and every test leans on the same few helpers."""
 import fcntl, json, os, pty, random, re, select, shutil, signal, struct, subprocess, sys, tempfile, termios, time, wave
 
 PROGRAM, MODEL, CLIP = (os.path.abspath(a) if a != "-" else a for a in sys.argv[1:4])
