@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # tools/check.sh [--full]: builds surtitle and runs its tests; docs/testing.md says what each proves.
 #   quick   suites unit, golden, cli, live, house: under 5 minutes on 2 cores
-#   --full  also the long suite, the quick suites under ASan and UBSan, the fuzzers (10 s each), builds with every
-#           warning an error (gcc, clang) and one with everything optional left out: under 45 minutes
+#   --full  also the long suite, the quick suites under ASan and UBSan, threads under TSan, the fuzzers (10 s each),
+#           builds with every warning an error (gcc, clang) and one with everything optional left out: under 45 minutes
 # Builds lie in build-check*/ and are kept. Ends with one line, "N passed, N failed, N skipped", over all that ran;
 # the status is non-zero when anything failed or nothing passed.
 set -uo pipefail
@@ -81,11 +81,16 @@ quick() {
     suite check --no-suite long
 }
 
-sanitized() {
+sanitized() { # without the microphone: ALSA's plugins never free what they allocate
     step 'build with ASan and UBSan' build check-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
-        -Db_lundef=false -Dc_args=-fno-sanitize-recover=all || return
+        -Dportaudio=disabled -Db_lundef=false -Dc_args=-fno-sanitize-recover=all || return
     ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
         suite check-asan --no-suite long --no-suite house --timeout-multiplier 6
+}
+
+threads() {
+    step 'build with TSan' build check-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false || return
+    suite check-tsan pipeline lag session
 }
 
 fuzzers() {
@@ -118,6 +123,7 @@ if step 'set-up' "$root/tools/setup.sh" $full; then
         werror
         minimal
         sanitized
+        threads
         fuzzers
         if [ -f "$root/build-check/build.ninja" ]; then suite check --suite long; fi
     fi
