@@ -1,5 +1,6 @@
 #include "cli/live.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -134,6 +135,7 @@ static void keep_up(struct live *l, const struct sur_session_stats *s)
     if (capture_put_in_all(l->capture) == 0) return; /* before the first sample nothing has been kept up with */
     int64_t held = to_16k(l, l->fed_frames) - s->fed_samples, backlog = to_16k(l, capture_waiting(l->capture)) + held;
     struct lag_advice advice = lag_look(&l->lag, backlog);
+    atomic_store_explicit(&l->backlog, backlog, memory_order_relaxed);
     if (advice.drop > 0)
         drop(l, advice.drop);
     else if (advice.warn)
@@ -145,6 +147,13 @@ static void keep_up(struct live *l, const struct sur_session_stats *s)
                 ms);
 }
 
+static float level_of(const float *samples, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)samples[i] * (double)samples[i];
+    return n ? (float)sqrt(sum / (double)n) : 0;
+}
+
 /* Feeds the oldest block, or 80 ms of it. False: there is nothing to feed now. */
 static bool feed(struct live *l)
 {
@@ -154,6 +163,7 @@ static bool feed(struct live *l)
     if (!pay(l)) return false;
     size_t most = (size_t)l->rate * PIECE_MS / 1000 + 1;
     size_t n = sur_session_feed(l->session, p.samples, p.n < most ? p.n : most);
+    atomic_store_explicit(&l->level, level_of(p.samples, n), memory_order_relaxed);
     capture_take(l->capture, n);
     l->fed_frames += (int64_t)n;
     l->entry_ns = p.entry_ns;

@@ -53,6 +53,8 @@ struct live {
     int64_t entry_ns, last_block_ns;             /* of the block fed last; how long it was */
     int64_t longest_block, longest_held, n_lag_skips;
     bool finished;
+    _Atomic float level;                     /* loudness of what was fed last, 0 to 1; for who shows it */
+    _Atomic int64_t backlog;                 /* 16 kHz samples, as the policy saw it last */
     _Atomic int64_t arrivals[LIVE_ARRIVALS]; /* entry_ns of a token's last sample; 0: none, -1: while starting */
 
     /* the caller's thread */

@@ -14,6 +14,7 @@
 #include "cli/os_stderr.h"
 #include "cli/paths.h"
 #include "cli/run.h"
+#include "cli/run_overlay.h"
 #include "util/clock.h"
 
 static int print(const char *text)
@@ -100,8 +101,11 @@ static int captions(struct run *run)
     if (status != EXIT_DONE || (run->ended && os_signal_stop())) return status;
     status = run_open_outputs(run);
     if (status == EXIT_DONE) status = open_model(run);
+    if (status == EXIT_DONE) status = run_overlay_open(run);
     if (status == EXIT_DONE) status = run_captions(run);
-    if (status == EXIT_DONE && run->options.stats) print_stats(run);
+    bool done = status == EXIT_DONE; /* a command's status says nothing of the captions */
+    status = run_overlay_close(run, status);
+    if (done && run->options.stats) print_stats(run);
     return status;
 }
 

@@ -1,5 +1,6 @@
 #include "cli/message.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,12 @@ enum { LINE_BYTES = 1024 };
 
 static enum sur_log_level most = SUR_LOG_WARN;
 static _Thread_local char failure[512];
+
+static struct {
+    pthread_mutex_t lock;
+    bool (*to)(void *user, const char *line);
+    void *user;
+} divert = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int sur_fail(int code, const char *format, ...)
 {
@@ -35,8 +42,20 @@ __attribute__((format(printf, 2, 0))) static void put(const char *prefix, const 
     int n = snprintf(raw, sizeof raw, "%s", prefix);
     vsnprintf(raw + n, sizeof raw - (size_t)n, format, args);
     sur_utf8_clean(line, sizeof line - 1, raw, strlen(raw));
+    pthread_mutex_lock(&divert.lock);
+    bool taken = divert.to && divert.to(divert.user, line);
+    pthread_mutex_unlock(&divert.lock);
+    if (taken) return;
     strcat(line, "\n");
     output_write_all(os_stderr_fd(), line, strlen(line)); /* nobody is left to hear that this failed */
+}
+
+void message_divert(bool (*to)(void *user, const char *line), void *user)
+{
+    pthread_mutex_lock(&divert.lock);
+    divert.to = to;
+    divert.user = user;
+    pthread_mutex_unlock(&divert.lock);
 }
 
 void message(const char *format, ...)

@@ -5,6 +5,8 @@
 #ifndef MESSAGE_H
 #define MESSAGE_H
 
+#include <stdbool.h>
+
 #include "surtitle.h"
 
 /* "surtitle: ..." */
@@ -13,6 +15,9 @@ void message(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void message_plain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* For sur_set_log: "surtitle: warning: ..." */
 void message_log(void *user, enum sur_log_level level, const char *line);
+/* While a screen is drawn on the terminal: every line goes to `to` first, from any thread, without its newline; where
+ * that returns true it does not go to standard error. NULL ends it, once nobody is inside. */
+void message_divert(bool (*to)(void *user, const char *line), void *user);
 /* At --log-level debug alone; message_set_level comes first, before there are threads. */
 void message_set_level(enum sur_log_level level);
 void message_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));

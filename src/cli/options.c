@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/message.h"
+#include "overlay/vt.h"
 
 #define AT(field) offsetof(struct options, field)
 
@@ -38,6 +39,7 @@ const struct option_spec options_table[] = {
     {"Output", "format", "text|jsonl|srt|vtt|tokens", "of the captions (text)", OPTION_CHOICE, AT(format), 0, 0},
     {NULL, "output", "FILE", "write captions there (standard output)", OPTION_TEXT, AT(output), 0, 0},
     {NULL, "caption-file", "FILE", "always holds the caption on screen, too", OPTION_TEXT, AT(caption_file), 0, 0},
+    {NULL, "overlay", NULL, "subtitles in the bottom rows of the terminal", OPTION_FLAG, AT(overlay), 0, 0},
     {NULL, "width", "N", "columns, 10 to 1000 (80; piped: no limit)", OPTION_INTEGER, AT(width), 10, 1000},
     {NULL, "timestamps", NULL, "a time before each line of text", OPTION_FLAG, AT(timestamps), 0, 0},
     {NULL, "alternatives", "CUTOFF", "0 to 1: also likely words, [best|second]", OPTION_NUMBER, AT(alternatives), 0, 1},
@@ -174,6 +176,21 @@ static int explain(const char *word)
     return SUR_ERR_ARGUMENT;
 }
 
+/* What stands after the first "--". */
+static int set_command(struct options *options, char *const *words)
+{
+    if (!words[0] || !words[0][0]) {
+        message("-- begins the command to run under captions: -- CMD [ARG...]");
+        return SUR_ERR_ARGUMENT;
+    }
+    if (!vt_exists()) {
+        message("-- CMD: this build was made without libvterm, which it needs");
+        return SUR_ERR_ARGUMENT;
+    }
+    options->command = words;
+    return SUR_OK;
+}
+
 int options_parse(struct options *options, int argc, char **argv)
 {
     struct option longs[MAX_OPTIONS];
@@ -186,7 +203,7 @@ int options_parse(struct options *options, int argc, char **argv)
         /* "-": words that are no options come in their order, as 1; ":": a missing value is told from an unknown name
          */
         int c = getopt_long(argc, argv, "-:", longs, NULL);
-        if (c == -1) return word && strcmp(word, "--") == 0 ? explain(word) : SUR_OK;
+        if (c == -1) return word && strcmp(word, "--") == 0 ? set_command(options, argv + optind) : SUR_OK;
         if (c == 1) {
             if (options->source) {
                 message("one SOURCE at most: '%.100s' and '%.100s' are two", options->source, optarg);
@@ -211,7 +228,9 @@ char *options_help(void)
     FILE *f = open_memstream(&text, &size);
     if (!f) return NULL;
     fprintf(f, "surtitle: captions while somebody speaks\n\n"
-               "usage: surtitle [OPTION...] [SOURCE]    FILE, - for standard input; none: the microphone\n");
+               "usage: surtitle [OPTION...] [SOURCE] [-- CMD [ARG...]]\n"
+               "       SOURCE: FILE, - for standard input; none: the microphone\n"
+               "       CMD runs under captions, as with --overlay\n");
     for (size_t i = 0; i < options_count; i++) {
         const struct option_spec *spec = &options_table[i];
         char left[64];

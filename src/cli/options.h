@@ -15,10 +15,11 @@ struct options {
     int pcm, rate, channels; /* pcm: enum source_pcm; 0: not given */
     int format;              /* index into options_formats */
     int width;               /* 0: not given */
+    char *const *command;    /* what stands after --, NULL-terminated; NULL: nothing */
     int log_level;
     float alternatives; /* the cutoff; negative: not given */
     float max_lag;      /* seconds; 0: not given */
-    bool pace, timestamps, stats, list_devices, version, help;
+    bool overlay, pace, timestamps, stats, list_devices, version, help;
 };
 
 extern const char *const options_formats[]; /* "text", ... */

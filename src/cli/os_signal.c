@@ -1,6 +1,7 @@
 #include "cli/os_signal.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -8,8 +9,17 @@
 #include "cli/os_stderr.h"
 #include "cli/os_wake.h"
 
-static volatile sig_atomic_t stop, interrupts, suspend;
+static atomic_int stop; /* also asked for by threads */
+static volatile sig_atomic_t interrupts, suspend;
 static int stop_fd = -1; /* before the handlers are there, immutable */
+static void (*_Atomic before_exit)(void);
+
+static void leave(int status)
+{
+    void (*restore)(void) = before_exit;
+    if (restore) restore();
+    _exit(status);
+}
 
 /* Between a look at the flag and a read that blocks there is a moment in which a signal would be heard too late: from
  * then on the clock interrupts, ten times a second, whatever blocks. */
@@ -20,7 +30,7 @@ static void on_stop(int signal)
     setitimer(ITIMER_REAL, &often, NULL); /* a system call and nothing else, so safe here */
     if (stop_fd >= 0) os_wake_post(stop_fd);
     if (signal != SIGINT) return;
-    if (interrupts) _exit(130);
+    if (interrupts) leave(130);
     interrupts = 1;
 }
 
@@ -35,6 +45,8 @@ static void on_clock(int signal) {}
 static void on_bus(int signal)
 {
     static const char line[] = "surtitle: a file of the model was cut while it was in use\n";
+    void (*restore)(void) = before_exit;
+    if (restore) restore();
     if (write(os_stderr_fd(), line, sizeof line - 1) < 0) _exit(1);
     _exit(1);
 }
@@ -72,6 +84,16 @@ void os_signal_install(void)
 bool os_signal_stop(void)
 {
     return stop;
+}
+
+void os_signal_ask(void)
+{
+    on_stop(SIGTERM);
+}
+
+void os_signal_before_exit(void (*restore)(void))
+{
+    before_exit = restore;
 }
 
 void os_signal_watch_suspend(void)

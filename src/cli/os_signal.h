@@ -10,7 +10,10 @@
  * No call is restarted: what blocks returns EINTR. */
 void os_signal_install(void);
 bool os_signal_stop(void); /* the end was asked for */
-int os_signal_fd(void);    /* posted to (os_wake.h) when it is, and when a stop is wished; -1: there is none */
+void os_signal_ask(void);  /* asks for the end, from any thread */
+/* What leaving at once must do first (a terminal to give back): async-signal-safe. */
+void os_signal_before_exit(void (*restore)(void));
+int os_signal_fd(void); /* posted to (os_wake.h) when it is, and when a stop is wished; -1: there is none */
 /* From now on Ctrl-Z is told by os_signal_suspend (once each time), and os_signal_sleep stops the program until it is
  * continued: what must be let go is let go in between. */
 void os_signal_watch_suspend(void);

@@ -11,6 +11,7 @@
 #include "cli/force.h"
 #include "cli/message.h"
 #include "cli/os_signal.h"
+#include "cli/run_overlay.h"
 #include "util/clock.h"
 
 /* What one read of standard input may hold: so much that nothing stays in the source's own buffer when it gives less.
@@ -119,12 +120,15 @@ int run_open_outputs(struct run *run)
     struct sink_options so = {.width = o->width, .timestamps = o->timestamps};
     so.show_alternatives = o->alternatives >= 0;
     so.cutoff = o->alternatives;
-    int status = SUR_OK;
+    int checked = run_overlay_check(run), status = SUR_OK;
+    if (checked != EXIT_DONE) return checked;
     if (o->caption_file) status = sink_create_caption_file(&run->sinks[1], o->caption_file, &so);
-    if (status == SUR_OK) status = output_open(&run->output, o->output);
-    if (status == SUR_OK && so.width == 0 && output_is_terminal(&run->output))
+    if (run->draws && !o->output) run->output.fd = -1; /* standard output is the screen */
+    if (status == SUR_OK && run->output.fd >= 0) status = output_open(&run->output, o->output);
+    if (status == SUR_OK && run->output.fd >= 0 && so.width == 0 && output_is_terminal(&run->output))
         so.width = terminal_columns(run->output.fd);
-    if (status == SUR_OK) status = sink_create(&run->sinks[0], options_formats[o->format], &run->output, &so);
+    if (status == SUR_OK && run->output.fd >= 0)
+        status = sink_create(&run->sinks[0], options_formats[o->format], &run->output, &so);
     if (status == SUR_OK) return EXIT_DONE;
     message("%s", message_failure());
     return EXIT_FAILED;
@@ -132,7 +136,7 @@ int run_open_outputs(struct run *run)
 
 bool run_any_sink(const struct run *run)
 {
-    return run->sinks[0] || run->sinks[1];
+    return run->sinks[0] || run->sinks[1] || run->sinks[2];
 }
 
 /* What a sink's call returned: its reader may go, but nothing else may fail. */
@@ -291,6 +295,7 @@ static int caption_whole(struct run *run)
 {
     int status = EXIT_DONE, input = EXIT_DONE;
     while (status == EXIT_DONE && input == EXIT_DONE && run->n_frames > 0 && run_any_sink(run)) {
+        run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * (size_t)run->source.channels), -1);
         status = feed(run);
         if (status == EXIT_DONE) status = run_tell_time(run);
         if (status == EXIT_DONE && !run->ended && !os_signal_stop()) input = read_frames(run);

@@ -16,7 +16,8 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_DEVICE = 3, EXIT_NO_MODEL = 4, EXIT_NO_BACKEND = 5 };
 
-enum { RUN_SINKS = 2 };
+enum { EXIT_CANNOT_RUN = 127 };
+enum { RUN_SINKS = 3 };
 
 struct run {
     struct options options;
@@ -32,7 +33,9 @@ struct run {
     size_t n_force;
     struct output output;
     struct sink *sinks[RUN_SINKS]; /* NULL: none, or its reader has gone */
-    const char *model_dir;         /* the caller's */
+    bool draws; /* captions are drawn over the terminal; overlay: from the time when all else is ready */
+    struct overlay *overlay;
+    const char *model_dir; /* the caller's */
     struct sur_model *model;
     struct sur_session *session;
     int64_t start_ns, load_ns; /* begun; time that opening the model took */

@@ -5,6 +5,7 @@
 
 #include "cli/message.h"
 #include "cli/os_signal.h"
+#include "cli/run_overlay.h"
 #include "util/clock.h"
 
 enum { TICK_NS = 250000000, MORE_SECONDS = 10 };
@@ -61,9 +62,11 @@ static int tell_device(struct run *run)
 /* The microphone is let go while we are stopped, so that its light goes out. */
 static void suspend(struct run *run)
 {
+    run_overlay_suspend(run);
     device_pause(run->device);
     os_signal_sleep();
     device_resume(run->device);
+    run_overlay_resume(run);
 }
 
 /* One step, or a wait. *state: what the session said. */
@@ -81,6 +84,7 @@ static int turn(struct run *run, int64_t *ticked, int *state)
     status = run_tell_events(run);
     if (status != EXIT_DONE) return status;
     if (*state == SUR_OK) live_written(l);
+    run_overlay_tell(run, atomic_load(&l->level), (double)atomic_load(&l->backlog) / SUR_RATE);
     if (*state == SUR_AGAIN) live_wait(l, TICK_NS);
     if (*state != SUR_OK && *state != SUR_AGAIN && *state != SUR_END) {
         message("%s", live_error(l));

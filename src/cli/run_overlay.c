@@ -1,0 +1,136 @@
+#include "cli/run_overlay.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/message.h"
+#include "cli/os_signal.h"
+#include "cli/os_stderr.h"
+#include "overlay/os_term.h"
+#include "overlay/overlay.h"
+
+enum { HELD_BYTES = 65536 };
+
+/* Lines said while the terminal was drawn on, for standard error afterwards; under the lock of message.c. */
+static struct output held = {.fd = STDERR_FILENO, .name = "standard error"};
+static char last[256];    /* of them that said what is wrong; under that lock, too */
+static int keyboard = -1; /* /dev/tty, if it was opened */
+
+static bool has_value(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value;
+}
+
+int run_overlay_check(struct run *run)
+{
+    const struct options *o = &run->options;
+    const char *term = getenv("TERM");
+    if (!o->overlay && !o->command) return EXIT_DONE;
+    bool can = isatty(STDOUT_FILENO) == 1 && term && *term && strcmp(term, "dumb") != 0;
+    if (o->command && !can) {
+        message("-- CMD needs a terminal on standard output, and TERM to say which");
+        return EXIT_FAILED;
+    }
+    run->draws = can && (o->command || !has_value("NO_COLOR"));
+    if (run->draws && !o->output && o->format != 0) {
+        message("captions are drawn on standard output: --format %s needs --output FILE", options_formats[o->format]);
+        return EXIT_USAGE;
+    }
+    return EXIT_DONE;
+}
+
+static bool begins(const char *line, const char *with)
+{
+    return strncmp(line, with, strlen(with)) == 0;
+}
+
+static bool take_line(void *user, const char *line)
+{
+    static const char prefix[] = "surtitle: ";
+    const char *text = begins(line, prefix) ? line + sizeof prefix - 1 : NULL;
+    if (text && !begins(text, "info: ") && !begins(text, "debug: ")) {
+        snprintf(last, sizeof last, "%s", text);
+        overlay_trouble(user, text, false);
+    }
+    if (isatty(os_stderr_fd()) != 1) return false;
+    if (held.n < HELD_BYTES) output_printf(&held, "%s\n", line);
+    return true;
+}
+
+/* With standard input for samples the keyboard is the controlling terminal. */
+static int find_keyboard(const struct run *run)
+{
+    bool samples = run->options.source && strcmp(run->options.source, "-") == 0;
+    if (!samples && isatty(STDIN_FILENO) == 1) return STDIN_FILENO;
+    keyboard = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    return keyboard;
+}
+
+float run_overlay_level(const float *samples, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)samples[i] * (double)samples[i];
+    return n ? (float)sqrt(sum / (double)n) : 0;
+}
+
+void run_overlay_tell(struct run *run, float level, double lag_seconds)
+{
+    struct overlay_state state = {.level = level, .lag_seconds = (float)lag_seconds};
+    if (!run->overlay) return;
+    const char *slash = strrchr(run->source.name, '/');
+    snprintf(state.name, sizeof state.name, "%s", slash && slash[1] ? slash + 1 : run->source.name);
+    overlay_set_state(run->overlay, &state);
+}
+
+int run_overlay_open(struct run *run)
+{
+    if (!run->draws) return EXIT_DONE;
+    struct overlay_options oo = {.in = find_keyboard(run), .out = STDOUT_FILENO, .ended = os_signal_ask};
+    bool cannot_run;
+    oo.width = run->options.width;
+    oo.colour = !has_value("NO_COLOR");
+    oo.command = run->options.command;
+    os_signal_before_exit(os_term_restore);
+    int status = overlay_create(&run->overlay, &oo, &cannot_run);
+    if (status == SUR_OK) status = overlay_create_sink(&run->sinks[2], run->overlay);
+    if (status != SUR_OK) {
+        overlay_destroy(&run->overlay);
+        message("%s", message_failure());
+        return cannot_run ? EXIT_CANNOT_RUN : EXIT_FAILED;
+    }
+    message_divert(take_line, run->overlay);
+    run_overlay_tell(run, 0, -1);
+    return EXIT_DONE;
+}
+
+void run_overlay_suspend(struct run *run)
+{
+    if (run->overlay) overlay_suspend(run->overlay);
+}
+
+void run_overlay_resume(struct run *run)
+{
+    if (run->overlay) overlay_resume(run->overlay);
+}
+
+int run_overlay_close(struct run *run, int status)
+{
+    if (!run->overlay) return status;
+    struct overlay_state over = {.name = "captions have ended", .lag_seconds = -1};
+    overlay_set_state(run->overlay, &over);
+    if (status != EXIT_DONE) overlay_trouble(run->overlay, last, true); /* why, as long as the command runs */
+    if (run->options.command || status == EXIT_DONE) overlay_wait(run->overlay, os_signal_stop);
+    sink_destroy(&run->sinks[2]);
+    message_divert(NULL, NULL);
+    int commands = overlay_destroy(&run->overlay);
+    if (keyboard >= 0) close(keyboard);
+    held.fd = os_stderr_fd();
+    output_flush(&held); /* nobody is left to hear that this failed */
+    output_close(&held);
+    return run->options.command ? commands : status;
+}

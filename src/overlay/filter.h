@@ -1,0 +1,48 @@
+/* What a program writes to its terminal, on the way to the emulator: sees the modes that change what a terminal sends,
+ * and its titles; drops every other string (OSC, DCS, APC, PM, SOS) but DECRQSS, which the emulator answers. Pure.
+ *
+ * Sequences may arrive in pieces of any size. */
+#ifndef FILTER_H
+#define FILTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { FILTER_STRING = 512, FILTER_ARGS = 16, FILTER_SLACK = FILTER_STRING + 16 };
+
+enum input_mode {
+    MODE_CURSOR_KEYS, /* ?1 */
+    MODE_KEYPAD,      /* ?66, ESC =, ESC > */
+    MODE_MOUSE_CLICK, /* ?1000 */
+    MODE_MOUSE_DRAG,  /* ?1002 */
+    MODE_MOUSE_MOVE,  /* ?1003 */
+    MODE_FOCUS,       /* ?1004 */
+    MODE_MOUSE_SGR,   /* ?1006 */
+    MODE_PASTE,       /* ?2004 */
+    MODE_MODIFY_KEYS, /* modifyOtherKeys: CSI > 4 ; value m */
+    MODES
+};
+
+struct filter_calls {
+    /* In the order of the bytes. value: 0 off, else on; of MODE_MODIFY_KEYS its level. */
+    void (*mode)(void *user, enum input_mode mode, int value);
+    /* Not cleaned, not more than FILTER_STRING bytes, terminated. */
+    void (*title)(void *user, const char *title);
+    void *user;
+};
+
+struct filter {
+    struct filter_calls calls;
+    int state, kind; /* private to filter.c */
+    char leader, between;
+    int args[FILTER_ARGS], n_args;
+    char string[FILTER_STRING];
+    size_t n_string;
+    bool too_long;
+};
+
+void filter_init(struct filter *f, const struct filter_calls *calls);
+/* Writes at most n + FILTER_SLACK bytes for the emulator; returns how many. */
+size_t filter_feed(struct filter *f, const char *bytes, size_t n, char *out);
+
+#endif

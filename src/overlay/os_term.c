@@ -1,0 +1,257 @@
+#include "overlay/os_term.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "surtitle.h"
+#include "util/error.h"
+
+enum { STUCK_MS = 1000 };
+
+/* Read by handlers: written before `taken` is set, or one at a time. */
+static struct {
+    int in, out; /* immutable while open */
+    bool whole, has_attributes;
+    struct termios attributes; /* as they were */
+    atomic_int taken;
+    atomic_bool mode[MODES], shape, title, saved;
+    atomic_int top;
+    atomic_uint signals;
+    int pipe[2];
+} term = {.in = -1, .out = -1, .pipe = {-1, -1}};
+
+static const char *const modes_off[MODES] = {
+    [MODE_CURSOR_KEYS] = "\033[?1l",   [MODE_KEYPAD] = "\033>",           [MODE_MOUSE_CLICK] = "\033[?1000l",
+    [MODE_MOUSE_DRAG] = "\033[?1002l", [MODE_MOUSE_MOVE] = "\033[?1003l", [MODE_FOCUS] = "\033[?1004l",
+    [MODE_MOUSE_SGR] = "\033[?1006l",  [MODE_PASTE] = "\033[?2004l",      [MODE_MODIFY_KEYS] = "\033[>4m",
+};
+
+/* ---- restoring: only what is safe in a signal handler ---- */
+
+struct bytes {
+    char data[256];
+    size_t n;
+};
+
+static void add(struct bytes *b, const char *text)
+{
+    size_t n = strlen(text);
+    if (n > sizeof b->data - b->n) return;
+    memcpy(b->data + b->n, text, n);
+    b->n += n;
+}
+
+static void add_row(struct bytes *b, int row)
+{
+    char digits[8] = "";
+    int at = sizeof digits - 1;
+    for (int value = row + 1; value > 0 && at > 0; value /= 10) digits[--at] = (char)('0' + value % 10);
+    add(b, "\033[");
+    add(b, digits + at);
+    add(b, ";1H\033[J");
+}
+
+/* In the background it is somebody else's. */
+static bool is_ours(void)
+{
+    pid_t foreground = tcgetpgrp(term.out);
+    return foreground < 0 || foreground == getpgrp();
+}
+
+/* TCOON takes back a TCOOFF, and what stopped it before with that; of Ctrl-S alone it knows nothing. */
+void os_term_let_go_on(void)
+{
+    if (!is_ours()) return;
+    tcflow(term.out, TCOOFF);
+    tcflow(term.out, TCOON);
+}
+
+/* A terminal that takes nothing any more must not keep us for ever. */
+static bool takes_bytes(void)
+{
+    struct pollfd p = {.fd = term.out, .events = POLLOUT};
+    return poll(&p, 1, STUCK_MS) == 1;
+}
+
+void os_term_restore(void)
+{
+    int error = errno;
+    struct bytes b = {.n = 0};
+    if (!atomic_exchange(&term.taken, 0)) return;
+    add(&b, "\033[?2026l\033[0m");
+    for (int m = 0; m < MODES; m++)
+        if (atomic_load(&term.mode[m])) add(&b, modes_off[m]);
+    if (atomic_load(&term.shape)) add(&b, "\033[0 q");
+    if (atomic_load(&term.title)) add(&b, "\033[23;0t");
+    add(&b, "\033[?7h");
+    if (term.whole)
+        add(&b, "\033[?1049l");
+    else
+        add_row(&b, atomic_load(&term.top));
+    if (!term.whole && atomic_load(&term.saved)) add(&b, "\0338");
+    add(&b, "\033[?25h");
+    if (is_ours()) {
+        os_term_let_go_on();
+        bool takes = takes_bytes();
+        for (size_t i = 0; takes && i < b.n;) {
+            ssize_t n = write(term.out, b.data + i, b.n - i);
+            if (n > 0) i += (size_t)n;
+            if (n < 0 && errno != EINTR && errno != EAGAIN) break;
+        }
+        if (term.has_attributes) tcsetattr(term.in, takes ? TCSADRAIN : TCSANOW, &term.attributes);
+    }
+    errno = error;
+}
+
+/* ---- signals ---- */
+
+static void note(unsigned bit)
+{
+    int error = errno;
+    atomic_fetch_or(&term.signals, bit);
+    if (write(term.pipe[1], "", 1) < 0) errno = error; /* a full pipe is readable, too */
+    errno = error;
+}
+
+static void on_note(int signal)
+{
+    note(signal == SIGWINCH  ? TERM_RESIZED
+         : signal == SIGTSTP ? TERM_STOP
+         : signal == SIGCONT ? TERM_CONTINUED
+                             : TERM_CHILD);
+}
+
+/* SA_RESETHAND has made the default of it again. */
+static void on_end(int signal)
+{
+    os_term_restore();
+    raise(signal);
+}
+
+static void handle(int signal, void (*handler)(int), int flags, bool always)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, old;
+    sigemptyset(&action.sa_mask);
+    if (!always && (sigaction(signal, NULL, &old) != 0 || old.sa_handler != SIG_DFL)) return;
+    sigaction(signal, &action, NULL);
+}
+
+static void install(void)
+{
+    static const int ends[] = {SIGSEGV, SIGABRT, SIGBUS,  SIGILL,    SIGFPE,  SIGSYS,  SIGTRAP, SIGQUIT, SIGUSR1,
+                               SIGUSR2, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGTERM, SIGINT,  SIGHUP};
+    handle(SIGWINCH, on_note, SA_RESTART, true);
+    handle(SIGCHLD, on_note, SA_RESTART | SA_NOCLDSTOP, true); /* inherited as ignored, a child's end would be lost */
+    handle(SIGTSTP, on_note, SA_RESTART, false);
+    handle(SIGCONT, on_note, SA_RESTART, false);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        handle(ends[i], on_end, (int)SA_RESETHAND | SA_NODEFER, false);
+}
+
+unsigned os_term_take_signals(void)
+{
+    char drain[64];
+    while (read(term.pipe[0], drain, sizeof drain) > 0) continue;
+    return atomic_exchange(&term.signals, 0);
+}
+
+int os_term_fd(void)
+{
+    return term.pipe[0];
+}
+
+/* ---- taking ---- */
+
+static void write_text(const char *text)
+{
+    size_t n = strlen(text);
+    while (n > 0) {
+        ssize_t wrote = write(term.out, text, n);
+        if (wrote < 0 && errno != EINTR) return;
+        if (wrote > 0) text += wrote, n -= (size_t)wrote;
+    }
+}
+
+void os_term_enter(void)
+{
+    if (term.has_attributes) {
+        struct termios ours = term.attributes;
+        if (term.whole) {
+            cfmakeraw(&ours);
+            ours.c_cc[VMIN] = 1;
+            ours.c_cc[VTIME] = 0;
+        } else {
+            ours.c_lflag &= ~(tcflag_t)ECHO;
+        }
+        atomic_store(&term.taken, 1); /* before anything changes: the change must be undone */
+        while (tcsetattr(term.in, TCSADRAIN, &ours) != 0 && errno == EINTR) continue;
+    }
+    atomic_store(&term.taken, 1);
+    write_text(term.whole ? "\033[?1049h\033[2J\033[?7l" : "\033[?25l\033[?7l");
+}
+
+int os_term_watch(void)
+{
+    if (term.pipe[0] < 0 && pipe2(term.pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+        return sur_fail(SUR_ERR_IO, "cannot watch the terminal: %s", strerror(errno));
+    install();
+    return SUR_OK;
+}
+
+int os_term_open(int in, int out, bool whole)
+{
+    static bool registered;
+    term.in = in;
+    term.out = out;
+    term.whole = whole;
+    for (int m = 0; m < MODES; m++) atomic_store(&term.mode[m], false);
+    atomic_store(&term.shape, false);
+    atomic_store(&term.title, false);
+    term.has_attributes = in >= 0 && tcgetattr(in, &term.attributes) == 0;
+    if (!registered && atexit(os_term_restore) == 0) registered = true;
+    os_term_enter();
+    return SUR_OK;
+}
+
+void os_term_close(void)
+{
+    os_term_restore();
+}
+
+bool os_term_size(int fd, int *rows, int *cols)
+{
+    struct winsize size;
+    if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0) return false;
+    *rows = size.ws_row;
+    *cols = size.ws_col;
+    return true;
+}
+
+void os_term_note_mode(enum input_mode mode, bool on)
+{
+    atomic_store(&term.mode[mode], on);
+}
+
+void os_term_note_cursor_shape(void)
+{
+    atomic_store(&term.shape, true);
+}
+
+void os_term_note_title(void)
+{
+    atomic_store(&term.title, true);
+}
+
+void os_term_note_top(int row, bool saved)
+{
+    atomic_store(&term.top, row);
+    atomic_store(&term.saved, saved);
+}

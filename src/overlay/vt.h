@@ -1,0 +1,36 @@
+/* The emulated terminal that a program under captions writes to. vt.c knows libvterm, and nothing else does; vt_none.c
+ * stands for it where libvterm is missing. One thread. */
+#ifndef VT_H
+#define VT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "overlay/screen.h"
+
+enum vt_shape { VT_BLOCK = 1, VT_UNDERLINE, VT_BAR };
+
+struct vt_cursor {
+    int row, col;
+    bool visible, blinks;
+    int shape; /* enum vt_shape; 0: the program has said nothing of it */
+};
+
+struct vt;
+
+bool vt_exists(void); /* built with libvterm */
+/* SUR_ERR_MEMORY; SUR_ERR_ARGUMENT without libvterm. rows, cols > 0. */
+int vt_create(struct vt **vt, int rows, int cols);
+void vt_destroy(struct vt **vt);
+void vt_resize(struct vt *vt, int rows, int cols);
+/* Bytes that went through filter.h. */
+void vt_feed(struct vt *vt, const char *bytes, size_t n);
+/* Takes what the emulator answers to the program's questions; returns how many bytes. */
+size_t vt_reply(struct vt *vt, char *out, size_t size);
+/* Copies the rows that changed since the last call into the screen's first rows; the sizes fit as far as they go. */
+void vt_draw(struct vt *vt, struct screen *screen);
+void vt_draw_all(struct vt *vt); /* the next vt_draw copies every row */
+struct vt_cursor vt_cursor(const struct vt *vt);
+bool vt_bell(struct vt *vt); /* takes it */
+
+#endif

@@ -1,0 +1,40 @@
+#include "overlay/vt.h"
+
+#include "surtitle.h"
+#include "util/error.h"
+
+bool vt_exists(void)
+{
+    return false;
+}
+
+int vt_create(struct vt **vt, int rows, int cols)
+{
+    *vt = NULL;
+    return sur_fail(SUR_ERR_ARGUMENT, "this build cannot run a program under captions: it was made without libvterm");
+}
+
+void vt_destroy(struct vt **vt) {}
+
+void vt_resize(struct vt *vt, int rows, int cols) {}
+
+void vt_feed(struct vt *vt, const char *bytes, size_t n) {}
+
+size_t vt_reply(struct vt *vt, char *out, size_t size)
+{
+    return 0;
+}
+
+void vt_draw(struct vt *vt, struct screen *screen) {}
+
+void vt_draw_all(struct vt *vt) {}
+
+struct vt_cursor vt_cursor(const struct vt *vt)
+{
+    return (struct vt_cursor){0};
+}
+
+bool vt_bell(struct vt *vt)
+{
+    return false;
+}
