@@ -97,7 +97,9 @@ def test_usage_errors():
             (["--log-level", "loud", "x"], ["--log-level", "error|warn|info|debug"]),
             (["--log-level", "", "x"], ["--log-level"]), (["--format", "tex", "x"], ["--format"]),
             (["a", "b"], ["SOURCE", "a", "b"]), (["--pace", "a", "--stats", "b"], ["SOURCE"]), (["-", "-"], ["SOURCE"]),
-            (["--", "x"], ["--"]), (["x", "--"], ["--"]), (["x", "--", "ls"], ["--"])]:
+            (["x", "--"], ["--", "CMD"]), (["--"], ["--", "CMD"]), (["x", "--", ""], ["--", "CMD"]),
+            (["--nonsense", "--", "ls"], ["--nonsense"]), (["a", "b", "--", "ls"], ["SOURCE"]),
+            (["--overlay=1", "x"], ["--overlay"])]:
         r = check(run(*args, model=False), 2, *words)
         assert not r.stdout
     for name, good, bad in [
@@ -113,7 +115,7 @@ def test_usage_errors():
 
 
 def test_options_that_do_not_exist():
-    for name in ["overlay", "encode-on", "decode-on",
+    for name in ["encode-on", "decode-on",
                  "window-attention", "vram-limit"]:
         check(run("--" + name, "x", model=False), 2, "no option --" + name)
 
@@ -123,8 +125,8 @@ def test_help_and_version():
     text = r.stdout.decode()
     assert text.count("\n") <= 45 and max(map(len, text.split("\n"))) <= 90 and not r.stderr
     for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "pace", "device",
-                 "list-devices", "max-lag", "latency-report", "format", "output",
-                 "caption-file", "width", "timestamps", "alternatives", "stats", "threads", "cpu", "log-level", "version",
+                 "list-devices", "max-lag", "latency-report", "format", "output", "caption-file", "overlay", "width",
+                 "timestamps", "alternatives", "stats", "threads", "cpu", "log-level", "version",
                  "help"]:
         assert f"--{name}" in text, name
     r = check(run("--version", model=False), 0)

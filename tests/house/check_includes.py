@@ -9,7 +9,7 @@ LAYERS = ["util", "core", "backends", "join"]
 
 def layer_of(path):
     """Name of the layer that a file of src/ belongs to; "program" for what is not in the library."""
-    if path.startswith(("sink/", "cli/")) or re.match(r"audio/(source|wav|capture)", path):
+    if path.startswith(("sink/", "overlay/", "cli/")) or re.match(r"audio/(source|wav|capture)", path):
         return "program"
     if path.startswith("bench/"):
         return "bench"
@@ -75,6 +75,7 @@ def selftest():
             ("audio/source_file.c", "audio/mel.h", False), ("audio/capture.c", "audio/ring.h", True),
             ("cli/live.c", "audio/ring.h", False), ("audio/source_file.c", "surtitle.h", True),
             ("cli/main.c", "model/params.h", False), ("cli/main.c", "sink/sink.h", True),
+            ("overlay/screen.c", "sink/output.h", True), ("overlay/screen.c", "text/tekken.h", False),
             ("bench/main.c", "cpu/pool.h", True), ("bench/main.c", "cli/run.h", False),
             ("cpu/pool.c", "bench/probe.h", False), ("cli/main.c", "audio/source.h", True), ("session.c", "sink/sink.h", False)]:
         assert allowed(path, header) == expected, (path, header)

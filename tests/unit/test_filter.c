@@ -1,0 +1,132 @@
+/* The filter between a program and the emulator: modes, titles, what passes, in pieces of every size. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "overlay/filter.h"
+
+static char seen[4096]; /* calls, in order */
+
+static void on_mode(void *user, enum input_mode mode, int value)
+{
+    static const char *const names[MODES] = {"1", "66", "1000", "1002", "1003", "1004", "1006", "2004", "keys"};
+    snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "%s=%d ", names[mode], value);
+}
+
+static void on_title(void *user, const char *title)
+{
+    snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "title(%s) ", title);
+}
+
+/* Feeds text in pieces of `size`; returns what passed. */
+static const char *pass(const char *text, size_t n, size_t size)
+{
+    static char out[65536];
+    struct filter_calls calls = {.mode = on_mode, .title = on_title};
+    struct filter f;
+    size_t used = 0;
+    filter_init(&f, &calls);
+    seen[0] = 0;
+    for (size_t i = 0; i < n; i += size) {
+        size_t take = n - i < size ? n - i : size;
+        char piece[4096 + FILTER_SLACK];
+        assert_true(take <= 4096);
+        size_t got = filter_feed(&f, text + i, take, piece);
+        assert_true(got <= take + FILTER_SLACK && used + got < sizeof out);
+        memcpy(out + used, piece, got);
+        used += got;
+    }
+    out[used] = 0;
+    return out;
+}
+
+static void check(const char *text, const char *passed, const char *calls)
+{
+    for (size_t size = 1; size <= strlen(text) + 1; size++) {
+        assert_string_equal(pass(text, strlen(text), size), passed);
+        assert_string_equal(seen, calls);
+    }
+}
+
+static void test_modes(void **state)
+{
+    check("\033[?1h", "\033[?1h", "1=1 ");
+    check("\033[?1l", "\033[?1l", "1=0 ");
+    check("a\033[?1000;1006hb", "a\033[?1000;1006hb", "1000=1 1006=1 ");
+    check("\033[?1002h\033[?1000h\033[?1003h\033[?1003l", "\033[?1002h\033[?1000h\033[?1003h\033[?1003l",
+          "1002=1 1000=1 1003=1 1003=0 "); /* in their order: the last one counts */
+    check("\033[?1004h\033[?2004h\033[?66h", "\033[?1004h\033[?2004h\033[?66h", "1004=1 2004=1 66=1 ");
+    check("\033=\033>", "\033=\033>", "66=1 66=0 ");
+    check("\033[>4;2m\033[>4m", "\033[>4;2m\033[>4m", "keys=2 keys=0 ");
+    check("\033[>4n\033[>m", "\033[>4n\033[>m", "keys=0 keys=0 ");
+    check("\033[!p", "\033[!p", "1=0 66=0 ");
+    check("\033c", "\033c", "1=0 66=0 1000=0 1002=0 1003=0 1004=0 1006=0 2004=0 keys=0 ");
+}
+
+static void test_what_is_no_mode(void **state)
+{
+    check("\033[1h\033[4l\033[>1h\033[?1$p\033[?1049h\033[?25l", "\033[1h\033[4l\033[>1h\033[?1$p\033[?1049h\033[?25l",
+          "");
+    check("\033[4m\033[1;4;2m\033[>5;2m\033[38;2;1;2;3m", "\033[4m\033[1;4;2m\033[>5;2m\033[38;2;1;2;3m", "");
+    check("\033(B\033)0\033#8\0337", "\033(B\033)0\033#8\0337", "");
+    check("\033[?1\033[?1006h", "\033[?1\033[?1006h", "1006=1 "); /* cut off by another */
+    check("\033[?1\030h", "\033[?1\030h", "");                    /* cancelled */
+    check("\033[?99999999999999999999;1h", "\033[?99999999999999999999;1h", "1=1 ");
+    check("\033[?2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;1h", "\033[?2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;1h", "");
+}
+
+static void test_strings(void **state)
+{
+    check("a\033]0;hello\ab", "ab", "title(hello) ");
+    check("\033]2;hello\033\\b", "b", "title(hello) ");
+    check("\033]2;h\xc3\xa4llo;2\a", "", "title(h\xc3\xa4llo;2) ");
+    check("\033]52;c;aGVsbG8=\a\033]8;;http://x\033\\y\033]10;?\a", "y", ""); /* nobody writes the clipboard */
+    check("\033]22;x\a\033]\a\033]0\a", "", "");
+    check("\033_Gkitty\033\\\033^pm\033\\\033Xsos\033\\z", "z", "");
+    check("\033P+q544e\033\\z", "z", "");
+    check("\033P$qm\033\\z", "\033P$qm\033\\z", "");
+    check("\033]0;cut\033[?1hz", "\033[?1hz", "1=1 "); /* no end but another sequence */
+    check("\033]0;cut\030z", "z", "");
+    check("\033Pa\ab\033\\z", "z", "");
+}
+
+static void test_long_strings(void **state)
+{
+    char text[3000];
+    memset(text, 'x', sizeof text);
+    memcpy(text, "\033]0;", 4);
+    memcpy(text + 2000, "\aafter", 6);
+    assert_string_equal(pass(text, 2006, 700), "after");
+    assert_string_equal(seen, ""); /* not half a title */
+}
+
+static void test_noise(void **state)
+{
+    static const char bits[] = "\033[]P?>;14hlmn\a\\$q=c0 \xe6\xbc\xa2";
+    static char noise[4000];
+    srand(3);
+    for (int round = 0; round < 300; round++) {
+        for (size_t i = 0; i < sizeof noise; i++)
+            noise[i] = rand() % 3 ? bits[(size_t)rand() % (sizeof bits - 1)] : (char)rand();
+        for (size_t i = 0; i < sizeof noise; i++) noise[i] = noise[i] ? noise[i] : 'x';
+        char *whole = strdup(pass(noise, sizeof noise, 4000));
+        char calls[sizeof seen];
+        strcpy(calls, seen);
+        assert_string_equal(pass(noise, sizeof noise, 1 + (size_t)rand() % 50), whole);
+        assert_string_equal(seen, calls);
+        free(whole);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_modes), cmocka_unit_test(test_what_is_no_mode),
+                                       cmocka_unit_test(test_strings), cmocka_unit_test(test_long_strings),
+                                       cmocka_unit_test(test_noise)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

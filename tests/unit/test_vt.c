@@ -1,0 +1,150 @@
+/* The emulated terminal: what a program writes, as cells; answers; and noise of every size, which must not break it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "overlay/filter.h"
+#include "overlay/vt.h"
+#include "surtitle.h"
+
+static void feed(struct vt *vt, const char *text)
+{
+    vt_feed(vt, text, strlen(text));
+}
+
+static void test_cells(void **state)
+{
+    struct vt *vt;
+    struct screen s = {0};
+    assert_int_equal(vt_create(&vt, 5, 20), SUR_OK);
+    assert_int_equal(screen_resize(&s, 8, 20), SUR_OK);
+    feed(vt, "\033[1;38;5;200ma\033[0;48;2;1;2;3mb\033[0;31;107mc\033[m \u6f22e\u0301\033[5;20H\033[3mz");
+    vt_draw(vt, &s);
+    const struct cell *row = screen_at(&s, 0, 0);
+    assert_string_equal(row[0].text, "a");
+    assert_int_equal(row[0].fg, CELL_INDEXED(200));
+    assert_int_equal(row[0].attributes, CELL_BOLD);
+    assert_int_equal(row[1].bg, CELL_RGB(1, 2, 3));
+    assert_int_equal(row[1].fg, 0);
+    assert_int_equal(row[2].fg, CELL_INDEXED(1));
+    assert_int_equal(row[2].bg, CELL_INDEXED(15));
+    assert_string_equal(row[3].text, "");
+    assert_string_equal(row[4].text, "\u6f22");
+    assert_int_equal(row[4].width, 2);
+    assert_int_equal(row[5].width, 0);
+    assert_string_equal(row[6].text, "e\u0301");
+    assert_string_equal(screen_at(&s, 4, 19)->text, "z");
+    assert_int_equal(screen_at(&s, 4, 19)->attributes, CELL_ITALIC);
+    screen_put(&s, 0, 0, 20, "ours", &(struct screen_style){0});
+    vt_draw(vt, &s); /* nothing changed: nothing is copied */
+    assert_string_equal(screen_at(&s, 0, 0)->text, "o");
+    vt_draw_all(vt);
+    vt_draw(vt, &s);
+    assert_string_equal(screen_at(&s, 0, 0)->text, "a");
+    vt_destroy(&vt);
+    vt_destroy(&vt);
+    screen_finish(&s);
+}
+
+static void test_cursor_and_screens(void **state)
+{
+    struct vt *vt;
+    struct screen s = {0};
+    assert_int_equal(vt_create(&vt, 5, 20), SUR_OK);
+    screen_resize(&s, 5, 20);
+    assert_true(vt_cursor(vt).visible);
+    assert_int_equal(vt_cursor(vt).shape, 0); /* nothing was asked for */
+    feed(vt, "shell\033[2;3H\033[?25l\033[5 q");
+    struct vt_cursor c = vt_cursor(vt);
+    assert_true(c.row == 1 && c.col == 2 && !c.visible && c.shape == VT_BAR && c.blinks);
+    feed(vt, "\033[?25h\033[4 q");
+    c = vt_cursor(vt);
+    assert_true(c.visible && c.shape == VT_UNDERLINE && !c.blinks);
+    feed(vt, "\033[?1049h\033[2J\033[Hother\a");
+    vt_draw(vt, &s);
+    assert_string_equal(screen_at(&s, 0, 0)->text, "o");
+    feed(vt, "\033[?1049l");
+    vt_draw(vt, &s);
+    assert_string_equal(screen_at(&s, 0, 0)->text, "s");
+    assert_true(vt_bell(vt));
+    assert_false(vt_bell(vt));
+    vt_destroy(&vt);
+    screen_finish(&s);
+}
+
+static void test_answers(void **state)
+{
+    struct vt *vt;
+    char reply[64] = "";
+    vt_create(&vt, 5, 20);
+    feed(vt, "\033[3;4H\033[6n");
+    size_t n = vt_reply(vt, reply, sizeof reply - 1);
+    assert_int_equal(n, 6);
+    assert_string_equal(reply, "\033[3;4R");
+    assert_int_equal(vt_reply(vt, reply, sizeof reply), 0);
+    feed(vt, "\033[c");
+    n = vt_reply(vt, reply, 1);
+    assert_int_equal(n, 1);
+    assert_true(vt_reply(vt, reply, sizeof reply) > 3);
+    for (int i = 0; i < 100000; i++) feed(vt, "\033[6n"); /* and nobody takes the answers */
+    assert_true(vt_reply(vt, reply, sizeof reply) > 0);
+    vt_destroy(&vt);
+}
+
+static void on_mode(void *user, enum input_mode mode, int value) {}
+
+static void on_title(void *user, const char *title) {}
+
+/* What a program writes is not ours to trust. */
+static void test_noise(void **state)
+{
+    static const char *const bits[] = {
+        "\033[",      "\033]",    "\033P", "\033",  "?",      ";",
+        "9999999999", "H",        "J",     "K",     "L",      "M",
+        "P",          "@",        "X",     "S",     "T",      "r",
+        "h",          "l",        "m",     "1049",  "\u6f22", "e\u0301\u0301\u0301\u0301\u0301\u0301",
+        "text",       "\n",       "\r",    "\t",    "\b",     "\033#6",
+        "\033#3",     "\033M",    "\0338", "\0337", "\033c",  "\033[?69h",
+        "\033[2;5s",  "\033[?6h", "b",     "$q",    "\x9b",   "\xff",
+        "\033[!p",    "\033[20h"};
+    struct filter_calls calls = {.mode = on_mode, .title = on_title};
+    struct filter f;
+    struct vt *vt;
+    struct screen s = {0};
+    char out[64 + FILTER_SLACK];
+    srand(11);
+    vt_create(&vt, 24, 80);
+    screen_resize(&s, 24, 80);
+    filter_init(&f, &calls);
+    for (int i = 0; i < 60000; i++) {
+        const char *bit = bits[(size_t)rand() % (sizeof bits / sizeof *bits)];
+        char byte = (char)rand();
+        bool raw = rand() % 8 == 0;
+        vt_feed(vt, out, raw ? filter_feed(&f, &byte, 1, out) : filter_feed(&f, bit, strlen(bit), out));
+        if (rand() % 300 == 0) {
+            int rows = 1 + rand() % 60, cols = 1 + rand() % 130;
+            vt_resize(vt, rows, cols);
+            screen_resize(&s, rows, cols);
+        }
+        if (rand() % 20 == 0) vt_draw(vt, &s);
+        struct vt_cursor c = vt_cursor(vt);
+        assert_in_range(c.row, 0, s.rows - 1);
+        assert_in_range(c.col, 0, s.cols - 1);
+        if (rand() % 100 == 0) vt_reply(vt, out, 64);
+    }
+    for (int i = 0; i < s.rows * s.cols; i++)
+        for (const char *at = s.want[i].text; *at; at++) assert_true((unsigned char)*at >= 0x20 && *at != 0x7f);
+    vt_destroy(&vt);
+    screen_finish(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cells), cmocka_unit_test(test_cursor_and_screens),
+                                       cmocka_unit_test(test_answers), cmocka_unit_test(test_noise)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
