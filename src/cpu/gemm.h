@@ -6,8 +6,7 @@
 
 #include "cpu/ops.h"
 
-/* Once before the first product: OpenBLAS keeps to the calling thread, since our workers share the rows out.
- * SUR_ERR_ARGUMENT where the build has none. */
+/* Once, before the first product. SUR_ERR_ARGUMENT where the build or the machine has no OpenBLAS. */
 int sur_blas_open(void);
 void sur_blas_matmul(const struct sur_matmul *m, int row0, int row1); /* as sur_cpu_ops.matmul */
 

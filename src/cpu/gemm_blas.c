@@ -1,18 +1,29 @@
 #include <cblas.h>
+#include <dlfcn.h>
 #include <string.h>
 
 #include "cpu/gemm.h"
+#include "util/error.h"
 #include "util/half.h"
 
-enum {
-    ROWS = 32,
-    DEPTH = 1024,
-    COLS = 32
-}; /* a block of widened weights, and of sums, on the stack: 128 KiB and 4 KiB */
+/* A block of widened weights and one of sums, on the stack: 128 KiB and 4 KiB. */
+enum { ROWS = 32, DEPTH = 1024, COLS = 32 };
 
+static __typeof__(cblas_sgemm) *sgemm; /* set once, before the first product */
+
+/* Opened here and not linked: OpenBLAS starts threads and reserves memory as soon as it is loaded, and only this switch
+ * wants it. */
 int sur_blas_open(void)
 {
-    openblas_set_num_threads(1);
+    void *library = sgemm ? NULL : dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (sgemm) return SUR_OK;
+    if (!library) return sur_fail(SUR_ERR_ARGUMENT, "--gemm blas: %s", dlerror());
+    void (*set_threads)(int);
+    void *set = dlsym(library, "openblas_set_num_threads"), *product = dlsym(library, "cblas_sgemm");
+    if (!set || !product) return sur_fail(SUR_ERR_ARGUMENT, "--gemm blas: libopenblas.so.0 is no OpenBLAS");
+    memcpy(&set_threads, &set, sizeof set); /* ISO C has no cast from data to function */
+    memcpy(&sgemm, &product, sizeof product);
+    set_threads(1); /* our workers share the rows out */
     return SUR_OK;
 }
 
@@ -40,8 +51,8 @@ void sur_blas_matmul(const struct sur_matmul *m, int row0, int row1)
                     for (int i = 0; i < depth; i++) w[r * depth + i] = sur_bf16_to_f32(from[i]);
                 }
                 /* sums [cols, rows] += x [cols, depth] times w [rows, depth] transposed */
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, cols, rows, depth, 1,
-                            m->x + (size_t)col * m->x_stride + k, (int)m->x_stride, w, depth, 1, sums, rows);
+                sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, cols, rows, depth, 1,
+                      m->x + (size_t)col * m->x_stride + k, (int)m->x_stride, w, depth, 1, sums, rows);
             }
             finish(m, sums, row, rows, col, cols);
         }
