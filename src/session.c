@@ -22,7 +22,7 @@
 
 /* The whole prompt must fit into the ring of rows beside a pass that is being added. */
 enum { PROMPT_MAX = SUR_ROW_RING - SUR_WHOLE_TOKENS };
-enum { N_EVENTS = 256, N_SKIPS = 64, ALTERNATIVE_BYTES = 64, EVENTS_A_STEP = N_SKIPS + 4, CHUNK = SUR_TOKEN_SAMPLES };
+enum { N_EVENTS = 256, N_SKIPS = 64, ALTERNATIVE_BYTES = 260, EVENTS_A_STEP = N_SKIPS + 4, CHUNK = SUR_TOKEN_SAMPLES };
 
 struct skip {
     int64_t at_frame, n_samples;

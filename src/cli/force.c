@@ -20,6 +20,7 @@ int force_read(const char *path, int32_t **ids, size_t *n)
     while (status == SUR_OK && fgets(line, sizeof line, f)) {
         size_t digits = strspn(line, "0123456789");
         line[strcspn(line, "\r\n")] = 0;
+        if (!line[0]) continue;
         if (digits == 0 || digits > 9 || line[digits]) {
             status = sur_fail(SUR_ERR_FORMAT, "--force %s, line %zu: '%s' is no token id", path, *n + 1, line);
         } else if (*n == size) {

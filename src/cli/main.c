@@ -1,7 +1,7 @@
 /* surtitle: captions on standard output, all else on standard error.
  *
  * Checked in this order, so that the exit status names the first thing that is wrong: options (2), source (1, 3),
- * outputs (1), model (4), backend (5). */
+ * model (4), backend (5), outputs (1). */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -99,8 +99,8 @@ static int captions(struct run *run)
 {
     int status = run_open_source(run);
     if (status != EXIT_DONE || (run->ended && os_signal_stop())) return status;
-    status = run_open_outputs(run);
-    if (status == EXIT_DONE) status = open_model(run);
+    status = open_model(run);
+    if (status == EXIT_DONE) status = run_open_outputs(run); /* a file is emptied only when there will be captions */
     if (status == EXIT_DONE) status = run_overlay_open(run);
     if (status == EXIT_DONE) status = run_captions(run);
     bool done = status == EXIT_DONE; /* a command's status says nothing of the captions */

@@ -10,7 +10,7 @@
 #include "cli/os_wake.h"
 
 static atomic_int stop; /* also asked for by threads */
-static volatile sig_atomic_t interrupts, suspend;
+static volatile sig_atomic_t asked, suspend; /* asked: the last SIGINT or SIGTERM */
 static int stop_fd = -1; /* before the handlers are there, immutable */
 static void (*_Atomic before_exit)(void);
 
@@ -29,9 +29,11 @@ static void on_stop(int signal)
     stop = 1;
     setitimer(ITIMER_REAL, &often, NULL); /* a system call and nothing else, so safe here */
     if (stop_fd >= 0) os_wake_post(stop_fd);
-    if (signal != SIGINT) return;
-    if (interrupts) leave(130);
-    interrupts = 1;
+    /* Somebody asks again: nothing is waited for, a reader that has stopped reading neither. A terminal that closes
+     * often hangs up twice. */
+    if (signal == SIGHUP) return;
+    if (asked == signal) leave(128 + signal);
+    asked = signal;
 }
 
 static void on_suspend(int signal)

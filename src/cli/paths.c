@@ -40,7 +40,7 @@ static bool runs_from_build_folder(void)
 static bool try_home(char *path, size_t size)
 {
     const char *home = getenv("XDG_DATA_HOME");
-    if (home && *home) return try_folder(path, size, home, strlen(home), "surtitle/model");
+    if (home && home[0] == '/') return try_folder(path, size, home, strlen(home), "surtitle/model");
     home = getenv("HOME");
     return home && try_folder(path, size, home, strlen(home), ".local/share/surtitle/model");
 }

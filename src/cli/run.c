@@ -69,10 +69,32 @@ static int open_microphone(struct run *run)
     return EXIT_DONE;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat s, t;
+    return a && b && stat(a, &s) == 0 && stat(b, &t) == 0 && S_ISREG(s.st_mode) && s.st_dev == t.st_dev &&
+           s.st_ino == t.st_ino;
+}
+
+/* What the options say together that each alone may say. */
+static int check_usage(const struct options *o)
+{
+    if (o->gemm == SUR_GEMM_LT)
+        message("--gemm lt is for the CUDA backend, which this build does not have: own, blas");
+    else if (same_file(o->source, o->output))
+        message("--output %.100s is the sound itself: name another file", o->output);
+    else if (same_file(o->source, o->caption_file))
+        message("--caption-file %.100s is the sound itself: name another file", o->caption_file);
+    else
+        return EXIT_DONE;
+    return EXIT_USAGE;
+}
+
 int run_open_source(struct run *run)
 {
     const struct options *o = &run->options;
     struct source_options so = {.pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels};
+    if (check_usage(o) != EXIT_DONE) return EXIT_USAGE;
     if (o->force && force_read(o->force, &run->force, &run->n_force) != SUR_OK) {
         message("%s", message_failure());
         return EXIT_FAILED;

@@ -9,7 +9,7 @@
 #include "sink/sink.h"
 #include "util/utf8.h"
 
-enum { MAX_NOTES = 16, NOTE_BYTES = 128 };
+enum { MAX_NOTES = 192, NOTE_BYTES = 260 };
 
 /* A runner-up to a piece, which takes bytes [start, start + n) of the text since the last group. */
 struct note {

@@ -10,10 +10,10 @@
 
 enum {
     MAX_FILE_BYTES = 128 << 20,
-    MAX_VALUES = 6 << 20, /* 2^20 entries of three fields each, and room */
+    MAX_VALUES = 9 << 20, /* 2^20 entries of three fields, each counted with its name, and room */
     MAX_IDS = 1 << 20,
     MAX_PIECE_BYTES = 256, /* the longest published piece has 78 */
-    MAX_LEFT_PAD = 192,    /* with the longest delay the prompt must fit the ring of rows */
+    MAX_LEFT_PAD = 161,    /* with the longest delay (30) and BOS the prompt must fit 192 rows: session.c */
 };
 
 struct sur_tekken {
