@@ -322,8 +322,20 @@ def test_signals_flush_the_tail():
     assert stopped_by(signal.SIGINT, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])) == want
 
 
+def until_caught(p, number):
+    """Waits until the program has its handler: under a sanitizer on a busy machine that takes its time."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with open(f"/proc/{p.pid}/status") as f:
+            if int(re.search(r"SigCgt:\s*(\w+)", f.read()).group(1), 16) >> (number - 1) & 1:
+                return
+        time.sleep(0.01)
+    raise AssertionError("the signal is never handled")
+
+
 def test_signal_before_any_sound():
     p = start("--pcm", "s16le", "-")
+    until_caught(p, signal.SIGINT)
     time.sleep(0.3)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=LONG)
