@@ -79,6 +79,7 @@ SUR_API void sur_set_log(enum sur_log_level max, sur_log_fn fn, void *user);
 enum sur_backend_kind { SUR_BACKEND_AUTO, SUR_BACKEND_CUDA, SUR_BACKEND_CPU };
 enum sur_kv_type { SUR_KV_FP16, SUR_KV_FP32 };
 enum sur_gemm { SUR_GEMM_OWN, SUR_GEMM_LT, SUR_GEMM_BLAS }; /* who multiplies; own: the one order of summation */
+enum sur_window_attention { SUR_ATTENTION_OWN, SUR_ATTENTION_GEMM }; /* gemm: a yardstick, CUDA only */
 enum sur_cpu_level { SUR_CPU_AUTO, SUR_CPU_PLAIN, SUR_CPU_AVX2, SUR_CPU_AVX512 };
 
 struct sur_model_options {

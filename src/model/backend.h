@@ -23,6 +23,16 @@ struct sur_backend_options {
     enum sur_cpu_level cpu;
     enum sur_gemm gemm;
     int threads;
+    enum sur_window_attention window_attention; /* CUDA: who attends in an encoder's pass of many tokens */
+    int64_t vram_limit_bytes;                   /* CUDA: may use so much of the card's memory; 0: all that is free */
+};
+
+/* What --stats prints beside a session's own. Bytes are of the device for CUDA, else 0. */
+struct sur_backend_stats {
+    int64_t load_ns;                  /* open: weights ready */
+    int64_t memory_bytes;             /* allocated by this model and its sessions now; the context not counted */
+    int n_layers, n_resident;         /* layers of both towers; those that stay on the card */
+    int64_t uploads, uploaded_bytes;  /* layers copied again since open, because they do not fit */
 };
 
 struct sur_backend_session_options {
@@ -69,6 +79,8 @@ struct sur_backend {
     int (*rewind)(void *session, int64_t position);
     /* Copies adapter rows [n, dim] out of (put 0) or into (put 1) the ring; put publishes them like encode. */
     int (*rows)(void *session, int put, int64_t first, int n, float *buffer);
+    void (*stats)(void *state, struct sur_backend_stats *stats);
+    double (*read_bandwidth)(void *state);            /* bytes a second of the device's memory, probed now; NULL: none */
     int64_t (*stage)(void *session, const char *which, int64_t first, float *out, size_t max); /* surtitle.h */
 };
 

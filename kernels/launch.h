@@ -1,0 +1,181 @@
+/* What nvcc and the C compiler both read: one struct a kernel, passed by value as its only parameter.
+ *
+ * Addresses are device addresses. A matrix of weights is row major, bf16, its rows `pitch` elements apart; pitch is k
+ * rounded up to 64, and what lies between k and pitch is zero. Activations are fp32 unless a field says otherwise.
+ *
+ * The one order of summation. A product over k runs in segments of 256: within a segment one chain of
+ * mma.m16n8k16 with k ascending, of each step first the low, then the high half of the activation (x = hi + lo, both
+ * bf16); the segments' fp32 sums are added in ascending order. Attention takes keys in blocks of 128 that start at
+ * absolute positions divisible by 128, and merges the blocks' softmaxes in ascending order. So no bit depends on the
+ * number of columns, the tile, the grid or the kernel (narrow or wide). */
+#ifndef SUR_KERNELS_LAUNCH_H
+#define SUR_KERNELS_LAUNCH_H
+
+#include <stdint.h>
+
+typedef uint64_t sur_gpu_ptr;
+
+enum {
+    SUR_GPU_SEGMENT = 256, /* k that one chain of mma sums */
+    SUR_GPU_PITCH = 64,    /* rows of weights and of split activations are padded to this */
+    SUR_GPU_KEYS = 128,    /* keys a block */
+    SUR_GPU_NARROW = 8,    /* columns that the narrow kernel takes at once */
+    SUR_GPU_ROW_RING = 256,/* adapter rows: SUR_ROW_RING */
+    SUR_GPU_TOP = 4,       /* SUR_TOP */
+};
+
+/* What becomes of a sum v of row r, column c, after its bias was added. */
+enum sur_gpu_epilogue {
+    SUR_GPU_PLAIN,  /* y[c][r] = v */
+    SUR_GPU_GELU,   /* y[c][r] = gelu(v), erf form */
+    SUR_GPU_ADD,    /* y[c][r] += v */
+    SUR_GPU_SWIGLU, /* w gives g, w_up gives u: y[c][r] = silu(g) * u */
+    SUR_GPU_QKV,    /* rows are q, k, v, one after another: q rotated into y, k rotated and v into the ring */
+    SUR_GPU_ROWS,   /* y[(first + c) % 256][r] = v */
+    SUR_GPU_HEAD,   /* y[c][r] = v, and the best four of each column (struct sur_gpu_top) */
+    SUR_GPU_N_EPILOGUES
+};
+
+/* Where columns of activations come from: column c, element i. */
+struct sur_gpu_input {
+    sur_gpu_ptr x;     /* [n][stride] */
+    sur_gpu_ptr norm;  /* [norm_k] weights of an RMSNorm, or 0: none */
+    int32_t stride;
+    int32_t norm_k;    /* each run of norm_k elements is normed by itself: k, or k / 4 for four frames side by side */
+    int32_t taps;      /* 0, or the stride of a convolution: element ch * 3 + t is x[c * taps + t][ch], norm is 0 */
+    float eps;
+};
+
+/* One layer's keys and values. Position p lies in block p / 128 % n_blocks, slot p % 128.
+ * k [n_kv_heads][n_blocks * 128][dp], v [n_kv_heads][n_blocks][dp][128] (transposed), fp16 or fp32 (wide_type).
+ * dp: head_dim rounded up to 64, 128 or a multiple of 32 above; what is beyond head_dim is zero. */
+struct sur_gpu_ring {
+    sur_gpu_ptr k, v;
+    int32_t n_blocks, n_kv_heads, head_dim, dp;
+    int32_t fp32;
+    int32_t unused;
+};
+
+struct sur_gpu_output {
+    sur_gpu_ptr y;        /* fp32 [n][stride], or 0 when hi and lo take the result */
+    sur_gpu_ptr hi, lo;   /* bf16 [n][pitch] each: the result split, for a wide product that follows; or 0 */
+    sur_gpu_ptr bias;     /* [rows] or 0 */
+    sur_gpu_ptr position; /* int64: of column 0 (QKV: of its token; ROWS: of its row) */
+    sur_gpu_ptr rotation; /* QKV: [n][head_dim / 2][cos, sin] */
+    sur_gpu_ptr top;      /* HEAD: struct sur_gpu_top_state, in device memory */
+    struct sur_gpu_ring ring; /* QKV */
+    int32_t stride, pitch;
+    int32_t q_rows;       /* QKV: n_heads * head_dim */
+    int32_t unused;
+};
+
+/* y = W x. Narrow: n <= 8, the input is read, normed and split in the kernel. Wide: hi and lo hold the input,
+ * [n][pitch] bf16 each, split beforehand (struct sur_gpu_split). */
+struct sur_gpu_product {
+    sur_gpu_ptr w, w_up;     /* [rows][pitch] bf16; w_up: SWIGLU only, else 0 */
+    sur_gpu_ptr hi, lo;      /* wide only */
+    int32_t rows, k, pitch, n;
+    int32_t tiles_a_round;   /* narrow: tiles that a block finishes together */
+    int32_t depth;           /* narrow: stages of the fetch ahead */
+    struct sur_gpu_input in; /* narrow only */
+    struct sur_gpu_output out;
+};
+
+/* hi, lo [n][pitch] = the input's columns, normed if it says so; pads are written as zeros. One block of 256 threads
+ * a column. */
+struct sur_gpu_split {
+    sur_gpu_ptr hi, lo;
+    int32_t k, pitch, n, unused;
+    struct sur_gpu_input in;
+};
+
+/* out[i] = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query
+ * major; a block of the grid takes 16 rows and 128 keys: grid (key blocks, n_kv_heads, row groups). */
+struct sur_gpu_attend {
+    sur_gpu_ptr q;          /* [n][n_heads * head_dim] */
+    sur_gpu_ptr out;        /* as q */
+    sur_gpu_ptr position;   /* int64: first */
+    sur_gpu_ptr partial;    /* [n_kv_heads][row groups][max_blocks][16][dp + 2]: sums, then maximum and weight */
+    sur_gpu_ptr counters;   /* int32 [n_kv_heads][row groups], zero between launches */
+    struct sur_gpu_ring ring;
+    int32_t n, n_heads, window, max_blocks;
+    float scale;
+    int32_t unused;
+};
+
+/* What the first kernel of a pass reads from pinned host memory, written by the host before it launches. */
+struct sur_gpu_request {
+    int64_t first;                    /* position of the first column: a decoder's, or an encoder's frame */
+    int64_t first_row;                /* encoder: its row, first / 4 */
+    int32_t n;
+    int32_t tokens[1];                /* decoder: [n] */
+};
+
+/* Start of a decoder pass: h[c] = rows[(first + c) % 256] + embedding[tokens[c]], the rotation, the position. */
+struct sur_gpu_embed {
+    sur_gpu_ptr request;    /* pinned */
+    sur_gpu_ptr rows, embedding, h; /* [256][dim], [vocab][pitch] bf16, [n][dim] */
+    sur_gpu_ptr position, rotation; /* out: int64; [n][head_dim / 2][2] */
+    sur_gpu_ptr inv;        /* [head_dim / 2] */
+    int32_t dim, pitch, n, half;
+};
+
+/* Start of an encoder pass: takes mel frames from pinned host memory behind the two carried ones, and sets the rotation
+ * and the positions. */
+struct sur_gpu_begin {
+    sur_gpu_ptr request, mel_in;    /* pinned; [n_frames][n_mels] */
+    sur_gpu_ptr mel;                /* [2 + max_frames][n_mels] */
+    sur_gpu_ptr position, row_position, rotation, inv;
+    int32_t n_mels, n_frames, n, half; /* n: columns = n_frames / 2 */
+};
+
+/* End of the stem: the last rows become the carried ones. */
+struct sur_gpu_carry {
+    sur_gpu_ptr mel, conv0;  /* [2 + n_frames][n_mels], [1 + n_frames][e] */
+    int32_t n_mels, e, n_frames, unused;
+};
+
+/* Keys and values of positions from .. from + n - 1 become numbers in +-1 that depend on the position alone. */
+struct sur_gpu_randomize {
+    struct sur_gpu_ring ring;
+    int64_t from;
+    int32_t n, layer;
+};
+
+/* The best four logits of a column, as the host reads them (pinned). */
+struct sur_gpu_top {
+    int32_t id[SUR_GPU_TOP];
+    float value[SUR_GPU_TOP];
+};
+
+/* Device memory of the head: candidates of each block, a counter that is zero between launches, where the result goes. */
+struct sur_gpu_top_state {
+    sur_gpu_ptr candidates;  /* uint64 [grid][8][4] */
+    sur_gpu_ptr counter;     /* uint32 */
+    sur_gpu_ptr result;      /* struct sur_gpu_top [8], pinned */
+};
+
+/* Reads n bytes from several blocks and keeps nothing: the bandwidth that shares are of. */
+struct sur_gpu_probe {
+    sur_gpu_ptr data, sink;
+    uint64_t n_bytes;
+};
+
+#define SUR_GPU_SIZE(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type)
+#ifdef __cplusplus
+#undef SUR_GPU_SIZE
+#define SUR_GPU_SIZE(type, bytes) static_assert(sizeof(type) == (bytes), #type)
+#endif
+SUR_GPU_SIZE(sur_gpu_input, 32);
+SUR_GPU_SIZE(sur_gpu_ring, 40);
+SUR_GPU_SIZE(sur_gpu_output, 112);
+SUR_GPU_SIZE(sur_gpu_product, 200);
+SUR_GPU_SIZE(sur_gpu_split, 64);
+SUR_GPU_SIZE(sur_gpu_attend, 104);
+SUR_GPU_SIZE(sur_gpu_embed, 72);
+SUR_GPU_SIZE(sur_gpu_begin, 72);
+SUR_GPU_SIZE(sur_gpu_carry, 32);
+SUR_GPU_SIZE(sur_gpu_randomize, 56);
+SUR_GPU_SIZE(sur_gpu_top, 32);
+
+#endif
