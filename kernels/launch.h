@@ -13,6 +13,12 @@
 
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define SUR_GPU_BOTH static inline __host__ __device__
+#else
+#define SUR_GPU_BOTH static inline
+#endif
+
 typedef uint64_t sur_gpu_ptr;
 
 enum {
@@ -22,6 +28,11 @@ enum {
     SUR_GPU_NARROW = 8,    /* columns that the narrow kernel takes at once */
     SUR_GPU_ROW_RING = 256,/* adapter rows: SUR_ROW_RING */
     SUR_GPU_TOP = 4,       /* SUR_TOP */
+};
+
+/* How a kernel is launched; kernels of one dimension leave grid[1] and grid[2] at 1. */
+struct sur_gpu_launch {
+    unsigned grid[3], threads, shared_bytes;
 };
 
 /* What becomes of a sum v of row r, column c, after its bias was added. */
@@ -76,7 +87,7 @@ struct sur_gpu_product {
     sur_gpu_ptr hi, lo;      /* wide only */
     int32_t rows, k, pitch, n;
     int32_t tiles_a_round;   /* narrow: tiles that a block finishes together */
-    int32_t depth;           /* narrow: stages of the fetch ahead */
+    int32_t unused;
     struct sur_gpu_input in; /* narrow only */
     struct sur_gpu_output out;
 };
