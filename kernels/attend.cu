@@ -1,0 +1,372 @@
+/* Attention over a ring of keys and values: online softmax, split over blocks of 128 keys.
+ *
+ * k_attend takes 16 rows (query, head of the group) and one block of keys a thread block, on the tensor cores: queries
+ * and weights are split in two halves of fp16 (22 bits; powers of two keep them in its range), keys and values are
+ * exact. The last block of a row group to finish merges all blocks in ascending order, so that no bit depends on which
+ * came last. k_attend_plain does the same for any head size and for rings of fp32, slowly. */
+#include "common.cuh"
+
+#define KEYS SUR_GPU_KEYS
+#define ROWS 16
+#define WARPS 8
+#define LOG2E 0x1.715476p0f
+#define WEIGHT_SCALE 16384.0f /* weights 0 to 1 become 0 to 2^14: their low halves stay normal numbers */
+
+DEVICE float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+struct range { int64_t from, to; }; /* both seen */
+
+DEVICE range seen_by(const sur_gpu_attend &p, int64_t first, int query)
+{
+    int64_t at = first + query, oldest = at - p.window + 1;
+    return {oldest > 0 ? oldest : 0, at};
+}
+
+/* Where 16-byte piece `piece` of row `row` lies in a tile of rows of PIECES pieces. */
+template <int PIECES> DEVICE uint32_t swizzled(int row, int piece)
+{
+    return (uint32_t)(row * PIECES + (piece ^ (row & 7))) * 16;
+}
+
+/* rows x pieces of 16 bytes, from consecutive global memory. */
+template <int PIECES> DEVICE void fetch_tile(uint32_t to, const void *from, int rows)
+{
+    for (int i = threadIdx.x; i < rows * PIECES; i += WARPS * 32)
+        copy_async(to + swizzled<PIECES>(i / PIECES, i % PIECES), (const char *)from + (size_t)i * 16);
+}
+
+DEVICE void put_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
+{
+    __half ha = __float2half_rn(a), hb = __float2half_rn(b);
+    *(__half2 *)(hi + at_byte) = __halves2half2(ha, hb);
+    *(__half2 *)(lo + at_byte) = __halves2half2(__float2half_rn(__fsub_rn(a, __half2float(ha))),
+                                                __float2half_rn(__fsub_rn(b, __half2float(hb))));
+}
+
+/* Rows of queries, scaled by a power of two to below 2^14 and split; factor[row] undoes it and carries the scale of
+ * attention, in units of log2. Rows and elements that do not exist are 0. */
+template <int DP> DEVICE void read_queries(const sur_gpu_attend &p, int row0, int n_rows, char *hi, char *lo, float *factor)
+{
+    const int lane = threadIdx.x % 32, group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
+    for (int r = threadIdx.x / 32; r < ROWS; r += WARPS) {
+        int row = row0 + r;
+        const float *q = at<const float>(p.q) + ((size_t)(row / group) * p.n_heads + blockIdx.y * group + row % group) * d;
+        float x[DP / 32], most = 0;
+#pragma unroll
+        for (int i = 0; i < DP / 32; i++) {
+            int e = i / 2 * 64 + lane * 2 + i % 2;
+            x[i] = row < n_rows && e < d ? q[e] : 0;
+            most = fmaxf(most, fabsf(x[i]));
+        }
+        for (int step = 16; step; step >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, step));
+        int exponent = (int)(__float_as_uint(most) >> 23) - 127; /* most < 2^(exponent + 1) */
+        exponent = exponent < -60 ? -60 : exponent > 60 ? 60 : exponent;
+        float up = __uint_as_float((uint32_t)(13 - exponent + 127) << 23);
+#pragma unroll
+        for (int i = 0; i < DP / 64; i++) {
+            int piece = i * 8 + lane / 4;
+            put_split(hi, lo, swizzled<DP / 8>(r, piece) + lane % 4 * 4, x[2 * i] * up, x[2 * i + 1] * up);
+        }
+        if (lane == 0) factor[r] = p.scale * LOG2E * __uint_as_float((uint32_t)(exponent - 13 + 127) << 23);
+    }
+}
+
+/* score[i][..] of keys 16 warp + 8 i + ...: rows g and g + 8, keys 2 t and 2 t + 1. */
+template <int DP> DEVICE void scores(float (&score)[2][4], uint32_t q_hi, uint32_t q_lo, uint32_t keys)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m = lane / 8, r = lane % 8;
+#pragma unroll
+    for (int s = 0; s < DP / 16; s++) {
+        uint32_t hi[4], lo[4], b[4], at_q = swizzled<DP / 8>((m & 1) * 8 + r, 2 * s + (m >> 1));
+        load_matrix4(hi, q_hi + at_q);
+        load_matrix4(lo, q_lo + at_q);
+        load_matrix4(b, keys + swizzled<DP / 8>(warp * 16 + (m >> 1) * 8 + r, 2 * s + (m & 1)));
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            mma_fp16(score[i], lo, b[2 * i], b[2 * i + 1]);
+            mma_fp16(score[i], hi, b[2 * i], b[2 * i + 1]);
+        }
+    }
+}
+
+/* Softmax of the block: score becomes the split weights in w_hi, w_lo; maximum (log2) and weight a row. */
+DEVICE void softmax(const sur_gpu_attend &p, float (&score)[2][4], const float *factor, int64_t first, int64_t key0,
+                    int row0, char *w_hi, char *w_lo, float (*room)[ROWS], float *most, float *weight)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = p.n_heads / p.ring.n_kv_heads;
+    float top[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int r = lane / 4 + 8 * h;
+        range seen = seen_by(p, first, (row0 + r) / group);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int64_t key = key0 + warp * 16 + i / 2 * 8 + lane % 4 * 2 + i % 2;
+            float &s = score[i / 2][2 * h + i % 2];
+            s = key >= seen.from && key <= seen.to ? __fmul_rn(s, factor[r]) : -INFINITY;
+            top[h] = fmaxf(top[h], s);
+        }
+        for (int step = 1; step < 4; step <<= 1) top[h] = fmaxf(top[h], __shfl_xor_sync(~0u, top[h], step));
+        if (lane % 4 == 0) room[warp][r] = top[h];
+    }
+    __syncthreads();
+    float sum[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int r = lane / 4 + 8 * h;
+        float m = room[0][r];
+        for (int i = 1; i < WARPS; i++) m = fmaxf(m, room[i][r]);
+        float w[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float s = score[i / 2][2 * h + i % 2];
+            w[i] = s == -INFINITY ? 0 : exp2_fast(__fsub_rn(s, m));
+        }
+        sum[h] = __fadd_rn(__fadd_rn(w[0], w[1]), __fadd_rn(w[2], w[3]));
+        for (int step = 1; step < 4; step <<= 1) sum[h] = __fadd_rn(sum[h], __shfl_xor_sync(~0u, sum[h], step));
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            put_split(w_hi, w_lo, swizzled<KEYS / 8>(r, warp * 2 + i) + lane % 4 * 4, w[2 * i] * WEIGHT_SCALE,
+                      w[2 * i + 1] * WEIGHT_SCALE);
+        if (warp == 0 && lane % 4 == 0) most[r] = m;
+    }
+    __syncthreads();
+    if (lane % 4 == 0) room[warp][lane / 4] = sum[0], room[warp][lane / 4 + 8] = sum[1];
+    __syncthreads();
+    if (threadIdx.x < ROWS) {
+        float total = room[0][threadIdx.x];
+        for (int i = 1; i < WARPS; i++) total = __fadd_rn(total, room[i][threadIdx.x]);
+        weight[threadIdx.x] = total;
+    }
+}
+
+/* sum[i]: rows g and g + 8, elements DP / 8 * warp + 8 i + 2 t and + 1. */
+template <int DP> DEVICE void weigh(float (&sum)[DP / 64][4], uint32_t w_hi, uint32_t w_lo, uint32_t values)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m = lane / 8, r = lane % 8;
+#pragma unroll
+    for (int s = 0; s < KEYS / 16; s += 2) {
+        uint32_t b[2][4]; /* [i]: DP 128: step s + i's two tiles; DP 64: both steps of the one tile are in b[0] */
+        if (DP == 128)
+            for (int i = 0; i < 2; i++)
+                load_matrix4(b[i], values + swizzled<KEYS / 8>(warp * 16 + (m >> 1) * 8 + r, 2 * (s + i) + (m & 1)));
+        else
+            load_matrix4(b[0], values + swizzled<KEYS / 8>(warp * 8 + r, 2 * s + m));
+#pragma unroll
+        for (int step = 0; step < 2; step++) {
+            uint32_t hi[4], lo[4], at_w = swizzled<KEYS / 8>((m & 1) * 8 + r, 2 * (s + step) + (m >> 1));
+            load_matrix4(hi, w_hi + at_w);
+            load_matrix4(lo, w_lo + at_w);
+#pragma unroll
+            for (int i = 0; i < DP / 64; i++) {
+                const uint32_t *v = DP == 128 ? b[step] + 2 * i : b[0] + 2 * step;
+                mma_fp16(sum[i], lo, v[0], v[1]);
+                mma_fp16(sum[i], hi, v[0], v[1]);
+            }
+        }
+    }
+}
+
+/* What the blocks so far are worth once block i is added: old sums times a, the block's times b. Warp-wide, lane i has
+ * block i of up to 32; `run` is the maximum so far and becomes the new one. */
+DEVICE void merge_factors(float most, float &run, float &a, float &b)
+{
+    const int lane = threadIdx.x % 32;
+    float now = most;
+    for (int step = 1; step < 32; step <<= 1) {
+        float other = __shfl_up_sync(~0u, now, step);
+        if (lane >= step) now = fmaxf(now, other);
+    }
+    now = fmaxf(now, run);
+    float before = __shfl_up_sync(~0u, now, 1);
+    if (lane == 0) before = run;
+    a = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(before, now));
+    b = most == -INFINITY ? 0 : exp2_fast(__fsub_rn(most, now));
+    run = __shfl_sync(~0u, now, 31);
+}
+
+template <int DP> DEVICE void write_out(const sur_gpu_attend &p, int row, int e, float v)
+{
+    const int group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
+    if (e < d)
+        at<float>(p.out)[((size_t)(row / group) * p.n_heads + blockIdx.y * group + row % group) * d + e] = v;
+}
+
+/* Merges the blocks of a row group: partial [blocks][16][DP + 2]. */
+template <int DP> static __device__ void merge(const sur_gpu_attend &p, const float *partial, int n_blocks, int row0, int rows,
+                                               float (*factors)[32][2])
+{
+    constexpr int SPLIT = WARPS * 32 / DP; /* threads that share an element's rows */
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = threadIdx.x % DP, part = threadIdx.x / DP;
+    constexpr size_t ROW = DP + 2, BLOCK = ROWS * ROW;
+    float sum[ROWS / SPLIT] = {0}, weight[ROWS / SPLIT] = {0}, run[2] = {-INFINITY, -INFINITY};
+    for (int base = 0; base < n_blocks; base += 32) {
+        int n = n_blocks - base < 32 ? n_blocks - base : 32;
+        __syncthreads();
+        for (int i = 0; i < 2; i++) {
+            int r = warp * 2 + i;
+            float a, b, most = lane < n && r < rows ? __ldcg(partial + (base + lane) * BLOCK + r * ROW + DP) : -INFINITY;
+            merge_factors(most, run[i], a, b);
+            factors[r][lane][0] = a, factors[r][lane][1] = b;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < ROWS / SPLIT; i++) {
+            int r = i * SPLIT + part;
+            if (r >= rows) continue;
+            const float *from = partial + base * BLOCK + r * ROW;
+#pragma unroll 16
+            for (int b = 0; b < n; b++) {
+                float f0 = factors[r][b][0], f1 = factors[r][b][1];
+                sum[i] = __fmaf_rn(__ldcg(from + b * BLOCK + e), f1, __fmul_rn(sum[i], f0));
+                weight[i] = __fmaf_rn(__ldcg(from + b * BLOCK + DP + 1), f1, __fmul_rn(weight[i], f0));
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS / SPLIT; i++) {
+        int r = i * SPLIT + part;
+        if (r < rows) write_out<DP>(p, row0 + r, e, __fdiv_rn(sum[i], weight[i]));
+    }
+}
+
+template <int DP> static __device__ void attend(const sur_gpu_attend &p)
+{
+    extern __shared__ __align__(128) char shared[];
+    char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2, *q_lo = q_hi + ROWS * DP * 2;
+    char *w_hi = q_lo + ROWS * DP * 2, *w_lo = w_hi + ROWS * KEYS * 2;
+    __shared__ float factor[ROWS], most[ROWS], weight[ROWS], room[WARPS][ROWS], factors[ROWS][32][2];
+    __shared__ bool last;
+    const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = blockIdx.z * ROWS;
+    const int rows = n_rows - row0 < ROWS ? n_rows - row0 : ROWS;
+
+    /* The position was written at least two kernels ago; so was every block that no query's own position lies in. */
+    int64_t first = *at<const int64_t>(p.position);
+    int64_t from = seen_by(p, first, row0 / group).from / KEYS, to = (first + (row0 + rows - 1) / group) / KEYS;
+    int64_t block = from + blockIdx.x;
+    int n_blocks = (int)(to - from) + 1;
+    bool mine = block <= to, old = (block + 1) * KEYS <= first;
+    size_t at_block = ((size_t)blockIdx.y * p.ring.n_blocks + (size_t)(block % p.ring.n_blocks)) * KEYS * DP;
+    if (mine && !old) wait_for_previous();
+    if (mine) {
+        fetch_tile<DP / 8>(shared_address(keys), at<const __half>(p.ring.k) + at_block, KEYS);
+        copy_commit();
+        fetch_tile<KEYS / 8>(shared_address(values), at<const __half>(p.ring.v) + at_block, DP);
+        copy_commit();
+    }
+    wait_for_previous();
+    let_next_start();
+    if (!mine) return;
+
+    read_queries<DP>(p, row0, n_rows, q_hi, q_lo, factor);
+    copy_wait<1>();
+    __syncthreads();
+    float score[2][4] = {}, sum[DP / 64][4] = {};
+    scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
+    softmax(p, score, factor, first, block * KEYS, row0, w_hi, w_lo, room, most, weight);
+    copy_wait<0>();
+    __syncthreads();
+    weigh<DP>(sum, shared_address(w_hi), shared_address(w_lo), shared_address(values));
+
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    size_t group_at = (size_t)blockIdx.y * gridDim.z + blockIdx.z;
+    float *partial = at<float>(p.partial) + group_at * p.max_blocks * ROWS * (DP + 2);
+#pragma unroll
+    for (int i = 0; i < DP / 64 * 4; i++) {
+        int r = lane / 4 + i % 4 / 2 * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
+        float v = sum[i / 4][i % 4] * (1 / WEIGHT_SCALE);
+        if (r >= rows) continue;
+        if (n_blocks == 1) write_out<DP>(p, row0 + r, e, __fdiv_rn(v, weight[r]));
+        else __stcg(partial + ((size_t)blockIdx.x * ROWS + r) * (DP + 2) + e, v);
+    }
+    if (n_blocks == 1) return;
+    if (threadIdx.x < rows) {
+        float *to_stats = partial + ((size_t)blockIdx.x * ROWS + threadIdx.x) * (DP + 2) + DP;
+        __stcg(to_stats, most[threadIdx.x]);
+        __stcg(to_stats + 1, weight[threadIdx.x]);
+    }
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicAdd(at<int>(p.counters) + group_at, 1) == n_blocks - 1;
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    if (threadIdx.x == 0) at<int>(p.counters)[group_at] = 0;
+    merge<DP>(p, partial, n_blocks, row0, rows, factors);
+}
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_64(const __grid_constant__ sur_gpu_attend p)
+{
+    attend<64>(p);
+}
+extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_128(const __grid_constant__ sur_gpu_attend p)
+{
+    attend<128>(p);
+}
+
+/* ---- plain ---- */
+
+DEVICE float ring_get(const sur_gpu_ring &r, sur_gpu_ptr from, size_t i)
+{
+    return r.fp32 ? at<const float>(from)[i] : __half2float(at<const __half>(from)[i]);
+}
+
+/* All 128 threads' largest, or their sum in a fixed tree. */
+template <bool SUM> DEVICE float fold(float x, float *room)
+{
+    for (int step = 16; step; step >>= 1) {
+        float other = __shfl_xor_sync(~0u, x, step);
+        x = SUM ? __fadd_rn(x, other) : fmaxf(x, other);
+    }
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
+    __syncthreads();
+    return SUM ? __fadd_rn(__fadd_rn(__fadd_rn(room[0], room[1]), room[2]), room[3])
+               : fmaxf(fmaxf(room[0], room[1]), fmaxf(room[2], room[3]));
+}
+
+/* One query and head a block of 128 threads: grid (n, n_heads). head_dim up to 512. */
+extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_constant__ sur_gpu_attend p)
+{
+    __shared__ float q[512], w[KEYS], room[4];
+    wait_for_previous();
+    let_next_start();
+    const sur_gpu_ring &ring = p.ring;
+    const int d = ring.head_dim, t = threadIdx.x, head = blockIdx.y / (p.n_heads / ring.n_kv_heads);
+    const size_t row = ((size_t)blockIdx.x * p.n_heads + blockIdx.y) * d;
+    for (int e = t; e < d; e += KEYS) q[e] = at<const float>(p.q)[row + e];
+    __syncthreads();
+    range seen = seen_by(p, *at<const int64_t>(p.position), blockIdx.x);
+    float run = -INFINITY, weight = 0, sum[4] = {0};
+    for (int64_t block = seen.from / KEYS; block <= seen.to / KEYS; block++) {
+        size_t base = ((size_t)head * ring.n_blocks + (size_t)(block % ring.n_blocks)) * KEYS * ring.dp;
+        int64_t key = block * KEYS + t;
+        float s = -INFINITY;
+        if (key >= seen.from && key <= seen.to) {
+            s = 0;
+            for (int e = 0; e < d; e++) s = __fmaf_rn(q[e], ring_get(ring, ring.k, base + (size_t)t * ring.dp + e), s);
+            s = __fmul_rn(s, p.scale * LOG2E);
+        }
+        float most = fold<false>(s, room), now = fmaxf(run, most);
+        w[t] = s == -INFINITY ? 0 : exp2_fast(__fsub_rn(s, most));
+        float block_weight = fold<true>(w[t], room);
+        float a = run == -INFINITY ? 0 : exp2_fast(__fsub_rn(run, now)), b = exp2_fast(__fsub_rn(most, now));
+        for (int i = 0; i < 4; i++) {
+            int e = t + i * KEYS;
+            if (e >= d) break;
+            float v = 0;
+            for (int j = 0; j < KEYS; j++)
+                v = __fmaf_rn(w[j], ring_get(ring, ring.v, base + (size_t)e * KEYS + j), v);
+            sum[i] = __fmaf_rn(v, b, __fmul_rn(sum[i], a));
+        }
+        weight = __fmaf_rn(block_weight, b, __fmul_rn(weight, a));
+        run = now;
+        __syncthreads();
+    }
+    for (int i = 0; i < 4 && t + i * KEYS < d; i++) at<float>(p.out)[row + t + i * KEYS] = __fdiv_rn(sum[i], weight);
+}

@@ -1,0 +1,99 @@
+/* Starts and ends of passes, and the probe. */
+#include "common.cuh"
+
+/* [half][cos, sin] of one position. */
+static __device__ void rotate_column(float *to, const float *inv, int half, int64_t position)
+{
+    for (int j = threadIdx.x; j < half; j += blockDim.x) {
+        double angle = (double)position * (double)inv[j], s, c;
+        sincos(angle, &s, &c);
+        to[2 * j] = (float)c;
+        to[2 * j + 1] = (float)s;
+    }
+}
+
+/* A column a block. */
+extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant__ sur_gpu_embed p)
+{
+    wait_for_previous();
+    let_next_start();
+    const volatile sur_gpu_request *request = at<const volatile sur_gpu_request>(p.request);
+    const int c = blockIdx.x;
+    const int64_t first = request->first;
+    const int token = request->tokens[c];
+    if (c == 0 && threadIdx.x == 0) *at<int64_t>(p.position) = first;
+    const float *row = at<const float>(p.rows) + (size_t)((first + c) % SUR_GPU_ROW_RING) * p.dim;
+    const __nv_bfloat16 *e = at<const __nv_bfloat16>(p.embedding) + (size_t)token * p.pitch;
+    for (int i = threadIdx.x; i < p.dim; i += blockDim.x)
+        at<float>(p.h)[(size_t)c * p.dim + i] = __fadd_rn(row[i], __bfloat162float(e[i]));
+    rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
+}
+
+/* A column a block; the blocks share the copy of mel frames. */
+extern "C" __global__ void __launch_bounds__(256) k_begin(const __grid_constant__ sur_gpu_begin p)
+{
+    wait_for_previous();
+    let_next_start();
+    const volatile sur_gpu_request *request = at<const volatile sur_gpu_request>(p.request);
+    const int64_t first = request->first;
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        *at<int64_t>(p.position) = first;
+        *at<int64_t>(p.row_position) = request->first_row;
+    }
+    const volatile float *from = at<const volatile float>(p.mel_in);
+    float *to = at<float>(p.mel) + 2 * p.n_mels;
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < p.n_frames * p.n_mels; i += gridDim.x * blockDim.x)
+        to[i] = from[i];
+    const int c = blockIdx.x;
+    rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
+}
+
+/* One block, so that all is read before anything is written. */
+extern "C" __global__ void __launch_bounds__(1024) k_carry(const __grid_constant__ sur_gpu_carry p)
+{
+    wait_for_previous();
+    let_next_start();
+    float *mel = at<float>(p.mel), *conv0 = at<float>(p.conv0);
+    for (int base = 0; base < 2 * p.n_mels; base += blockDim.x) {
+        int i = base + threadIdx.x;
+        float v = i < 2 * p.n_mels ? mel[(size_t)p.n_frames * p.n_mels + i] : 0;
+        __syncthreads();
+        if (i < 2 * p.n_mels) mel[i] = v;
+    }
+    for (int i = threadIdx.x; i < p.e; i += blockDim.x) conv0[i] = conv0[(size_t)p.n_frames * p.e + i];
+}
+
+/* The CPU backend's numbers (sur_cpu_stack_randomize): a linear congruence from the position, one step an element of a
+ * layer's keys and values after another. Grid (positions). */
+extern "C" __global__ void __launch_bounds__(256) k_randomize(const __grid_constant__ sur_gpu_randomize p)
+{
+    const int64_t position = p.from + blockIdx.x;
+    const int rows = p.ring.n_kv_heads * p.ring.head_dim;
+    for (int i = threadIdx.x; i < 2 * rows; i += blockDim.x) {
+        uint32_t steps = (uint32_t)p.layer * 2 * rows + i + 1, x = (uint32_t)position * 2654435761u;
+        for (uint32_t a = 1664525u, c = 1013904223u; steps; steps >>= 1) { /* a, c: 1, 2, 4, ... steps at once */
+            if (steps & 1) x = a * x + c;
+            c *= a + 1;
+            a *= a;
+        }
+        int r = i % rows;
+        ring_put(p.ring, i >= rows, r / p.ring.head_dim, r % p.ring.head_dim, position, (float)(int32_t)x * 0x1p-31f);
+    }
+}
+
+/* Four 16-byte loads in flight a thread; the sum is kept from being optimised away by a store that does not happen. */
+extern "C" __global__ void __launch_bounds__(512) k_probe(const __grid_constant__ sur_gpu_probe p)
+{
+    const uint4 *data = at<const uint4>(p.data);
+    size_t n = p.n_bytes / 16, step = (size_t)gridDim.x * blockDim.x, i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    uint4 x = {0, 0, 0, 0};
+    for (; i + 3 * step < n; i += 4 * step) {
+        uint4 v[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) v[j] = __ldcs(data + i + j * step);
+#pragma unroll
+        for (int j = 0; j < 4; j++) x.x ^= v[j].x, x.y ^= v[j].y, x.z ^= v[j].z, x.w ^= v[j].w;
+    }
+    for (; i < n; i += step) x.x ^= data[i].x;
+    if ((x.x ^ x.y ^ x.z ^ x.w) == 0x12345678u) *at<uint32_t>(p.sink) = x.x;
+}
