@@ -54,11 +54,11 @@ INLINE float fold(struct v16 v)
 /* ---- products ---- */
 
 /* One step of 16 along k. */
-INLINE void tile_step(struct v16 (*acc)[4], const uint16_t *const *w, const float *const *x, int k, const int rows,
-                      const int cols)
+INLINE void tile_step(struct v16 (*acc)[TILE_COLS], const uint16_t *const *w, const float *const *x, int k,
+                      const int rows, const int cols)
 {
     UNROLL for (int i = 0; i < PARTS; i++) {
-        vf b[4];
+        vf b[TILE_COLS];
         UNROLL for (int c = 0; c < cols; c++) b[c] = *(const vf *)(x[c] + k + i * VW);
         UNROLL for (int r = 0; r < rows; r++) {
             vf a = load_bf16(w[r] + k + i * VW);
@@ -71,9 +71,9 @@ INLINE void tile_step(struct v16 (*acc)[4], const uint16_t *const *w, const floa
  * prefetching would start anew at each. */
 INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, const int cols, const bool fetch)
 {
-    struct v16 acc[4][4];
-    const uint16_t *w[4];
-    const float *x[4];
+    struct v16 acc[TILE_ROWS][TILE_COLS];
+    const uint16_t *w[TILE_ROWS];
+    const float *x[TILE_COLS];
     UNROLL for (int r = 0; r < rows; r++) w[r] = m->w + (size_t)(row + r) * m->w_stride;
     UNROLL for (int c = 0; c < cols; c++) x[c] = m->x + (size_t)(col + c) * m->x_stride;
     UNROLL for (int r = 0; r < rows; r++)
@@ -103,19 +103,26 @@ INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, c
         }
 }
 
-/* Columns of one group of rows: full tiles, then one column at a time. */
+/* As many tiles of `cols` columns as fit before col1; returns the first column left. */
+INLINE int tiles(const struct sur_matmul *m, int row, const int rows, int col0, int c, int col1, const int cols)
+{
+    if (c == col0 && c + cols <= col1) tile(m, row, c, rows, cols, true), c += cols;
+    for (; c + cols <= col1; c += cols) tile(m, row, c, rows, cols, false);
+    return c;
+}
+
+/* Columns of one group of rows. Widest tiles first: a weight is widened once a tile. */
 INLINE void strip(const struct sur_matmul *m, int row, const int rows, int col0, int col1)
 {
-    int c = col0;
-    if (c + TILE_COLS <= col1) tile(m, row, c, rows, TILE_COLS, true), c += TILE_COLS;
-    else tile(m, row, c++, rows, 1, true);
-    for (; c + TILE_COLS <= col1; c += TILE_COLS) tile(m, row, c, rows, TILE_COLS, false);
-    for (; c < col1; c++) tile(m, row, c, rows, 1, false);
+    int c = tiles(m, row, rows, col0, col0, col1, TILE_COLS);
+    if (TILE_COLS > 4) c = tiles(m, row, rows, col0, c, col1, 4);
+    if (TILE_COLS > 2) c = tiles(m, row, rows, col0, c, col1, 2);
+    tiles(m, row, rows, col0, c, col1, 1);
 }
 
 static void matmul(const struct sur_matmul *m, int row0, int row1)
 {
-    enum { COLS = 32 }; /* columns a sweep over the weights: their activations stay in the second-level cache */
+    enum { COLS = 48 }; /* columns a sweep over the weights: their activations stay in the second-level cache */
     for (int c = 0; c < m->n; c += COLS) {
         int c1 = m->n < c + COLS ? m->n : c + COLS, r = row0;
         for (; r + TILE_ROWS <= row1; r += TILE_ROWS) strip(m, r, TILE_ROWS, c, c1);
@@ -198,7 +205,7 @@ INLINE vf load_kv(const void *p, size_t i, const bool half)
 }
 
 /* Vectors that four rows of sums may take side by side and still stay in registers. */
-enum { STEP = TILE_ROWS * TILE_COLS * PARTS / 4 };
+enum { STEP = VW == 16 ? 4 : 2 };
 
 /* score[row][key] = q[row] . k[key]: d ascending, one lane a key. */
 INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, const void *k, int head_dim,
