@@ -122,9 +122,11 @@ INLINE void strip(const struct sur_matmul *m, int row, const int rows, int col0,
 
 static void matmul(const struct sur_matmul *m, int row0, int row1)
 {
-    enum { COLS = 48 }; /* columns a sweep over the weights: their activations stay in the second-level cache */
-    for (int c = 0; c < m->n; c += COLS) {
-        int c1 = m->n < c + COLS ? m->n : c + COLS, r = row0;
+    /* columns a sweep over the weights: as many as keep half a megabyte of activations in the second-level cache */
+    int cols = (1 << 17) / m->k / TILE_COLS * TILE_COLS;
+    if (cols < 4 * TILE_COLS) cols = 4 * TILE_COLS;
+    for (int c = 0; c < m->n; c += cols) {
+        int c1 = m->n - c < cols ? m->n : c + cols, r = row0;
         for (; r + TILE_ROWS <= row1; r += TILE_ROWS) strip(m, r, TILE_ROWS, c, c1);
         for (; r < row1; r++) strip(m, r, 1, c, c1);
     }
