@@ -12,7 +12,7 @@
 #include "backends.h"
 #include "model/schedule.h"
 
-enum { PROMPT = 39, TOKENS = 640, ALONE, MIXED };
+enum { PROMPT = 39, TOKENS = 448, ALONE, MIXED };
 static struct sur_checkpoint *checkpoint;
 static const struct sur_backend *backends[2];
 static void *states[2];
