@@ -288,13 +288,13 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     auto fetch_keys = [&](int64_t b) {
         if (b <= to)
             fetch_tile<DP / 8>(shared_address(keys),
-                               at<const __half>(p.ring.k) + (head_at + (size_t)(b % p.ring.n_blocks)) * KEYS * DP, KEYS);
+                               at<const __half>(p.ring.k) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP, KEYS);
         copy_commit();
     };
     auto fetch_values = [&](int64_t b) {
         if (b <= to)
             fetch_tile<KEYS / 8>(shared_address(values),
-                                 at<const __half>(p.ring.v) + (head_at + (size_t)(b % p.ring.n_blocks)) * KEYS * DP, DP);
+                                 at<const __half>(p.ring.v) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP, DP);
         copy_commit();
     };
     if (mine && (block + 1) * KEYS > first) wait_for_previous();

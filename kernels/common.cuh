@@ -87,7 +87,7 @@ DEVICE float gelu(float x)
 }
 DEVICE float silu_mul(float gate, float up)
 {
-    return __fmul_rn(__fdiv_rn(gate, __fadd_rn(1.0f, expf(-gate))), up);
+    return __fmul_rn(__fdividef(gate, __fadd_rn(1.0f, expf(-gate))), up);
 }
 
 /* ---- input of a product ---- */
@@ -105,7 +105,7 @@ DEVICE float rms_of(const float *sums, int n, float eps)
 {
     float total = sums[0];
     for (int i = 1; i < 8; i++) total = __fadd_rn(total, sums[i]);
-    return __frsqrt_rn(__fadd_rn(__fdiv_rn(total, (float)n), eps));
+    return rsqrtf(__fadd_rn(__fdividef(total, (float)n), eps)); /* to 2^-21, always the same way */
 }
 /* The scale of x [n]. All threads of the block call it; callers synchronize before they reuse room [8]. */
 DEVICE float rms_scale(const float *x, int n, float eps, float *room)
@@ -134,7 +134,7 @@ DEVICE float input_element(const sur_gpu_input &in, int c, int i)
 /* Element e of head_dim of key or value head `head` at position p. */
 DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t p, float x)
 {
-    int block = (int)(p / SUR_GPU_KEYS % r.n_blocks), slot = (int)(p % SUR_GPU_KEYS);
+    uint32_t block = (uint32_t)(p / SUR_GPU_KEYS) % (uint32_t)r.n_blocks, slot = (uint32_t)p % SUR_GPU_KEYS;
     size_t in_block = value ? (size_t)e * SUR_GPU_KEYS + slot : (size_t)slot * r.dp + e;
     size_t i = ((size_t)head * r.n_blocks + block) * SUR_GPU_KEYS * r.dp + in_block;
     sur_gpu_ptr to = value ? r.v : r.k;
@@ -142,24 +142,51 @@ DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t
     else at<__half>(to)[i] = saturated_half(x);
 }
 
-/* v: the sum of this row and column with its bias. pair: QKV: that of row ^ 1; SWIGLU: that of w_up's row; ADD: y as it
- * was, which callers load early. */
+/* Where a row of q, k, v goes. */
+struct qkv_place {
+    int head, e;
+    bool query, value;
+
+    __device__ __forceinline__ qkv_place(const sur_gpu_output &o, int row)
+    {
+        const uint32_t d = o.ring.head_dim, kv_rows = o.ring.n_kv_heads * d;
+        uint32_t in = row;
+        query = in < (uint32_t)o.q_rows;
+        value = in >= o.q_rows + kv_rows;
+        if (!query) in -= o.q_rows + (value ? kv_rows : 0);
+        head = in / d;
+        e = in - head * d;
+    }
+};
+
+/* cos and sin of an element's pair in column c; of a value: 1 and 0 are not even used. */
+DEVICE float2 turn_of(const sur_gpu_output &o, const qkv_place &at_row, int c)
+{
+    if (at_row.value) return make_float2(1, 0);
+    return *(const float2 *)(at<const float>(o.rotation) + (size_t)c * o.ring.head_dim + (at_row.e & ~1));
+}
+
+/* Rows `row` (even) and row + 1 of q, k, v: a, b. */
+DEVICE void finish_pair(const sur_gpu_output &o, const qkv_place &to, float2 turn, int row, int c, float a, float b, int64_t first)
+{
+    float x = a, y = b;
+    if (!to.value) {
+        x = __fmaf_rn(a, turn.x, -__fmul_rn(b, turn.y));
+        y = __fmaf_rn(a, turn.y, __fmul_rn(b, turn.x));
+    }
+    if (to.query) {
+        float *q = at<float>(o.y) + (size_t)c * o.stride + row;
+        q[0] = x, q[1] = y;
+    } else {
+        ring_put(o.ring, to.value, to.head, to.e, first + c, x);
+        ring_put(o.ring, to.value, to.head, to.e + 1, first + c, y);
+    }
+}
+
+/* v: the sum of this row and column with its bias. pair: SWIGLU: that of w_up's row; ADD: y as it was, which callers
+ * load early. QKV: finish_pair. */
 template <int EPILOGUE> DEVICE void finish(const sur_gpu_output &o, int row, int c, float v, float pair, int64_t first)
 {
-    if (EPILOGUE == SUR_GPU_QKV) {
-        const sur_gpu_ring &r = o.ring;
-        int kv_rows = r.n_kv_heads * r.head_dim, in = row < o.q_rows ? row : (row - o.q_rows) % kv_rows;
-        int e = in % r.head_dim;
-        bool value = row >= o.q_rows + kv_rows;
-        float x = v;
-        if (!value) {
-            const float *cs = at<const float>(o.rotation) + (size_t)c * r.head_dim + (e & ~1);
-            x = e & 1 ? __fmaf_rn(pair, cs[1], __fmul_rn(v, cs[0])) : __fmaf_rn(v, cs[0], -__fmul_rn(pair, cs[1]));
-        }
-        if (row < o.q_rows) at<float>(o.y)[(size_t)c * o.stride + row] = x;
-        else ring_put(r, value, in / r.head_dim, e, first + c, x);
-        return;
-    }
     if (EPILOGUE == SUR_GPU_GELU) v = gelu(v);
     if (EPILOGUE == SUR_GPU_SWIGLU) v = silu_mul(v, pair);
     if (o.y) {

@@ -8,6 +8,7 @@
 #include "narrow.h"
 
 #define MAX_COLUMNS SUR_GPU_NARROW
+#define DEVICE_MEMBER __device__ __forceinline__
 
 /* ---- input ---- */
 
@@ -31,56 +32,53 @@ DEVICE float4 times(float4 v, float scale, float4 w)
                        __fmul_rn(__fmul_rn(v.z, scale), w.z), __fmul_rn(__fmul_rn(v.w, scale), w.w));
 }
 
-/* Normed runs, of 1024 elements 256 threads take at once, up to 8 times in flight: a run of 3072 three times, four of
- * 1280 two times each. Same order as rms_scale. */
-static __device__ void read_normed(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
+/* Normed runs of Q times 1024 elements or a little less, RUNS of them at once, so that all loads are in flight together.
+ * Same order as rms_scale. */
+template <int Q, int RUNS> static __device__ void read_normed(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
 {
     const sur_gpu_input &in = p.in;
-    const float *weights = at<const float>(in.norm), *x = at<const float>(in.x) + (size_t)p.column0 * in.stride;
-    const int runs_a_column = p.k / in.norm_k, n_runs = p.n * runs_a_column, column = p.pitch + 8;
-    const int times_a_run = (in.norm_k + 1023) / 1024, runs_at_once = times_a_run > 8 ? 1 : 8 / times_a_run;
-    const int mine = threadIdx.x * 4;
-    for (int run0 = 0; run0 < n_runs; run0 += runs_at_once) {
-        float4 v[8];
+    const float *x = at<const float>(in.x) + (size_t)p.column0 * in.stride;
+    const int runs_a_column = p.k / in.norm_k, n_runs = p.n * runs_a_column, column = p.pitch + 8, e = threadIdx.x * 4;
+    const float4 zero = make_float4(0, 0, 0, 0);
+    float4 w[Q];
+#pragma unroll
+    for (int i = 0; i < Q; i++)
+        w[i] = threadIdx.x < 256 && e + i * 1024 < in.norm_k ? __ldg((const float4 *)(at<const float>(in.norm) + e + i * 1024)) : zero;
+    for (int run0 = 0; run0 < n_runs; run0 += RUNS) {
+        float4 v[RUNS][Q];
         if (threadIdx.x < 256) {
-            float sum = 0;
-            int run = run0, e = mine;
 #pragma unroll
-            for (int s = 0; s < 8; s++) {
-                bool there = run < n_runs && run < run0 + runs_at_once && e < in.norm_k;
+            for (int r = 0; r < RUNS; r++) {
+                int run = run0 + r;
                 const float *from = x + (size_t)(run / runs_a_column) * in.stride + run % runs_a_column * in.norm_k + e;
-                v[s] = there ? *(const float4 *)from : make_float4(0, 0, 0, 0);
-                e += 1024;
-                if (e - mine >= times_a_run * 1024) e = mine, run++;
-            }
-            run = 0, e = 0;
 #pragma unroll
-            for (int s = 0; s < 8; s++) {
-                sum = __fmaf_rn(v[s].x, v[s].x, sum), sum = __fmaf_rn(v[s].y, v[s].y, sum);
-                sum = __fmaf_rn(v[s].z, v[s].z, sum), sum = __fmaf_rn(v[s].w, v[s].w, sum);
-                if (++e == times_a_run) {
-                    sum = fold_warp(sum);
-                    if (threadIdx.x % 32 == 0) room[run * 8 + threadIdx.x / 32] = sum;
-                    sum = 0, e = 0, run++;
+                for (int i = 0; i < Q; i++)
+                    v[r][i] = run < n_runs && e + i * 1024 < in.norm_k ? *(const float4 *)(from + i * 1024) : zero;
+            }
+#pragma unroll
+            for (int r = 0; r < RUNS; r++) {
+                float sum = 0;
+#pragma unroll
+                for (int i = 0; i < Q; i++) {
+                    sum = __fmaf_rn(v[r][i].x, v[r][i].x, sum), sum = __fmaf_rn(v[r][i].y, v[r][i].y, sum);
+                    sum = __fmaf_rn(v[r][i].z, v[r][i].z, sum), sum = __fmaf_rn(v[r][i].w, v[r][i].w, sum);
                 }
-                if (run0 + run >= n_runs) break;
+                sum = fold_warp(sum);
+                if (threadIdx.x % 32 == 0) room[r * 8 + threadIdx.x / 32] = sum;
             }
         }
         __syncthreads();
-        if (threadIdx.x < 256) {
-            int run = run0, e = mine;
-            float scale = rms_of(room, in.norm_k, in.eps);
+        if (threadIdx.x < 256)
 #pragma unroll
-            for (int s = 0; s < 8; s++) {
-                int c = run / runs_a_column;
-                if (run >= n_runs || run >= run0 + runs_at_once) break;
-                if (e < in.norm_k)
-                    put4(hi + c * column, lo + c * column, run % runs_a_column * in.norm_k + e, times(v[s], scale, *(const float4 *)(weights + e)));
-                e += 1024;
-                if (e - mine >= times_a_run * 1024) e = mine, run++, scale = rms_of(room + (run - run0) % 8 * 8, in.norm_k, in.eps);
+            for (int r = 0; r < RUNS; r++) {
+                int run = run0 + r, c = run / runs_a_column, to = c * column + run % runs_a_column * in.norm_k + e;
+                if (run >= n_runs) break;
+                float scale = rms_of(room + r * 8, in.norm_k, in.eps);
+#pragma unroll
+                for (int i = 0; i < Q; i++)
+                    if (e + i * 1024 < in.norm_k) put4(hi, lo, to + i * 1024, times(v[r][i], scale, w[i]));
             }
-        }
-        if (run0 + runs_at_once < n_runs) __syncthreads();
+        if (run0 + RUNS < n_runs) __syncthreads();
     }
 }
 
@@ -117,73 +115,51 @@ static __device__ void read_taps(const sur_gpu_product &p, __nv_bfloat16 *hi, __
 
 static __device__ void read_plain(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo)
 {
-    const int column = p.pitch + 8;
-    for (int c = 0; c < p.n; c++) {
-        const float *x = at<const float>(p.in.x) + (size_t)(p.column0 + c) * p.in.stride;
-#pragma unroll 8
-        for (int i = threadIdx.x * 4; i < p.k; i += blockDim.x * 4)
-            put4(hi + c * column, lo + c * column, i, *(const float4 *)(x + i));
-    }
-}
-
-/* The block's split input: columns, normed if the input says so; zeros from k to pitch. */
-static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
-{
-    const int column = p.pitch + 8, pad = p.pitch - p.k;
-    const bool fours = p.k % 4 == 0 && p.in.stride % 4 == 0;
-    for (int i = threadIdx.x; i < pad * p.n; i += blockDim.x)
-        hi[i / pad * column + p.k + i % pad] = lo[i / pad * column + p.k + i % pad] = __float2bfloat16_rn(0.0f);
-    if (p.in.taps) read_taps(p, hi, lo);
-    else if (p.in.norm && fours && p.in.norm_k % 4 == 0 && p.in.norm_k <= 8192) read_normed(p, hi, lo, room);
-    else if (!p.in.norm && fours) read_plain(p, hi, lo);
-    else read_any(p, hi, lo, room);
-}
-
-/* ---- fetching ahead ---- */
-
-/* Walks a warp through its stages: rounds of tiles, units (a segment of a tile), steps of 64 k. */
-struct cursor {
-    int round, unit, step, steps, tile, segment;
-    bool done;
-
-    __device__ __forceinline__ void find(const sur_gpu_product &p, int segments, int tiles, int rounds)
-    {
-        int units = p.tiles_a_round * segments, warps = blockDim.x / 32;
-        for (;;) {
-            if (unit >= units) {
-                unit = threadIdx.x / 32;
-                if (++round >= rounds || unit >= units) {
-                    done = true;
-                    return;
-                }
-            }
-            int local = unit / segments;
-            segment = unit - local * segments;
-            tile = round * p.tiles_a_round + local;
-            if (tile < tiles) break;
-            unit += warps;
+    enum { AT_ONCE = 8 };
+    const int column = p.pitch + 8, fours = p.k / 4;
+    const float *x = at<const float>(p.in.x) + (size_t)p.column0 * p.in.stride;
+    int c = 0, i = threadIdx.x;
+    while (c < p.n) {
+        float4 v[AT_ONCE];
+        int c0 = c, i0 = i;
+#pragma unroll
+        for (int s = 0; s < AT_ONCE; s++) {
+            while (i >= fours && c < p.n) i -= fours, c++;
+            if (c < p.n) v[s] = *(const float4 *)(x + (size_t)c * p.in.stride + i * 4);
+            i += blockDim.x;
         }
-        step = 0;
-        int left = (p.pitch - segment * SUR_GPU_SEGMENT) / 64;
-        steps = left < SUR_GPU_SEGMENT / 64 ? left : SUR_GPU_SEGMENT / 64;
+        c = c0, i = i0;
+#pragma unroll
+        for (int s = 0; s < AT_ONCE; s++) {
+            while (i >= fours && c < p.n) i -= fours, c++;
+            if (c < p.n) put4(hi, lo, c * column + i * 4, v[s]);
+            i += blockDim.x;
+        }
     }
-    __device__ __forceinline__ void start(const sur_gpu_product &p, int segments, int tiles, int rounds)
-    {
-        round = 0;
-        done = false;
-        unit = threadIdx.x / 32;
-        if (unit >= p.tiles_a_round * segments) done = true;
-        else find(p, segments, tiles, rounds);
-    }
-    /* to the next stage; true when it begins a unit */
-    __device__ __forceinline__ bool next(const sur_gpu_product &p, int segments, int tiles, int rounds)
-    {
-        if (++step < steps) return false;
-        unit += blockDim.x / 32;
-        find(p, segments, tiles, rounds);
-        return true;
-    }
-};
+}
+
+/* The block's split input: columns, normed if the input says so; zeros from k to pitch. Epilogues that only ever follow
+ * a norm, or never do, leave the other code out: what a kernel does not hold need not be fetched. */
+template <int EPILOGUE> static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
+{
+    constexpr bool normed = EPILOGUE == SUR_GPU_QKV || EPILOGUE == SUR_GPU_SWIGLU || EPILOGUE == SUR_GPU_HEAD;
+    constexpr bool plain = EPILOGUE == SUR_GPU_ADD || EPILOGUE == SUR_GPU_ROWS;
+    const int column = p.pitch + 8, pad = p.pitch - p.k, run = p.in.norm_k;
+    const bool fours = p.k % 4 == 0 && p.in.stride % 4 == 0;
+    if (pad)
+        for (int c = 0; c < p.n; c++)
+            for (int i = threadIdx.x; i < pad; i += blockDim.x)
+                hi[c * column + p.k + i] = lo[c * column + p.k + i] = __float2bfloat16_rn(0.0f);
+    if (!normed && !plain && p.in.taps) read_taps(p, hi, lo);
+    else if (!fours || (!plain && p.in.norm && (run % 4 != 0 || run > 4096))) read_any(p, hi, lo, room);
+    else if (!normed && (plain || !p.in.norm)) read_plain(p, hi, lo);
+    else if (!plain && run <= 1024) read_normed<1, 4>(p, hi, lo, room);
+    else if (!plain && run <= 2048) read_normed<2, 4>(p, hi, lo, room);
+    else if (!plain && run <= 3072) read_normed<3, 2>(p, hi, lo, room);
+    else if (!plain) read_normed<4, 2>(p, hi, lo, room);
+}
+
+/* ---- weights ---- */
 
 /* Row r of the block's tile: the row of the product, or rows and more when there is none. */
 template <int EPILOGUE> DEVICE int row_of(int tile, int r)
@@ -192,34 +168,58 @@ template <int EPILOGUE> DEVICE int row_of(int tile, int r)
     return (group * gridDim.x + blockIdx.x) * 8 + r % 8;
 }
 
-/* A stage is [16][64] bf16, its 16-byte pieces swizzled by the row. Rows that do not exist are not fetched: what lies
- * there reaches only sums that are dropped. */
-template <int EPILOGUE> DEVICE void fetch(const sur_gpu_product &p, const cursor &c, uint32_t stage, int lane)
-{
-    if (!c.done) {
-        int piece = lane % 8, k = c.segment * SUR_GPU_SEGMENT + c.step * 64 + piece * 8;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int r = lane / 8 + 4 * i, row = row_of<EPILOGUE>(c.tile, r);
-            sur_gpu_ptr w = EPILOGUE == SUR_GPU_SWIGLU && i >= 2 ? p.w_up : p.w;
-            if (row < p.rows)
-                copy_async(stage + r * 128 + ((piece ^ (r & 7)) << 4),
-                           at<const __nv_bfloat16>(w) + (size_t)row * p.pitch + k);
-        }
-    }
-    copy_commit();
-}
+/* A unit is a segment of a tile: four stages of 64 k, [16][64] bf16 each, 16-byte pieces swizzled by the row. A block's
+ * units are numbered tile by tile; warp w takes units w, w + warps, ... A lane copies pieces of rows lane / 8, + 4, + 8,
+ * + 12; rows that do not exist are not copied: what lies there reaches only sums that are dropped. */
+struct unit {
+    int number, tile, segment, steps;
+    uint32_t there;          /* bit i: row lane / 8 + 4 i exists */
+    const char *low, *high;  /* of rows lane / 8 and lane / 8 + 8 */
 
-/* One stage: four steps of the unit, low half first. */
-DEVICE void multiply(float (&sum)[4], uint32_t stage, uint32_t input, uint32_t lo_offset, bool zero, int lane)
+    template <int EPILOGUE> DEVICE_MEMBER void aim(const sur_gpu_product &p)
+    {
+        const int lane = threadIdx.x % 32, r = lane / 8, row0 = row_of<EPILOGUE>(tile, r), row1 = row_of<EPILOGUE>(tile, r + 8);
+        const size_t k = (size_t)segment * SUR_GPU_SEGMENT + lane % 8 * 8;
+        const int left = (p.pitch - segment * SUR_GPU_SEGMENT) / 64;
+        steps = left < 4 ? left : 4;
+        const bool two = EPILOGUE == SUR_GPU_SWIGLU;
+        int limit = p.rows;
+        low = (const char *)(at<const __nv_bfloat16>(p.w) + (size_t)row0 * p.pitch + k);
+        high = (const char *)(at<const __nv_bfloat16>(two ? p.w_up : p.w) + (size_t)(two ? row0 : row1) * p.pitch + k);
+        there = (row0 < limit) | (row0 + 4 < limit) << 1 | ((two ? row0 : row1) < limit) << 2 |
+                ((two ? row0 : row1) + 4 < limit) << 3;
+    }
+    template <int EPILOGUE> DEVICE_MEMBER void next(const sur_gpu_product &p, int segments, int n_units)
+    {
+        const int warps = blockDim.x / 32;
+        number += warps;
+        for (segment += warps; segment >= segments; segment -= segments) tile++;
+        if (number < n_units) aim<EPILOGUE>(p);
+        else steps = 0;
+    }
+    /* stage: this lane's place in its low rows' part */
+    DEVICE_MEMBER void copy(int step, uint32_t stage, size_t four_rows) const
+    {
+        if (step < steps) {
+            const char *a = low + step * 128, *b = high + step * 128;
+            if (there & 1) copy_async(stage, a);
+            if (there & 2) copy_async((stage ^ 64) + 512, a + four_rows);
+            if (there & 4) copy_async(stage + 1024, b);
+            if (there & 8) copy_async((stage ^ 64) + 1536, b + four_rows);
+        }
+        copy_commit();
+    }
+};
+
+/* One stage: four steps of the unit, low half first. weights: this lane's row and first piece; mask: 0 where x is a
+ * column that does not exist. */
+DEVICE void multiply(float (&sum)[4], uint32_t weights, uint32_t x, uint32_t mask)
 {
-    const int m = lane / 8, r = lane % 8;
 #pragma unroll
-    for (int s = 0; s < 4; s++) {
+    for (uint32_t s = 0; s < 4; s++) {
         uint32_t a[4], b[4];
-        load_matrix4(a, stage + ((m & 1) * 8 + r) * 128 + (((2 * s + (m >> 1)) ^ r) << 4));
-        /* lanes 0 to 15 point at the high half, 16 to 31 at the low one */
-        load_matrix4(b, zero ? input : input + s * 32 + (m & 1) * 16 + (m >> 1) * lo_offset);
+        load_matrix4(a, weights ^ s << 5);
+        load_matrix4(b, x + (s << 5 & mask));
         mma_bf16(sum, a, b[2], b[3]);
         mma_bf16(sum, a, b[0], b[1]);
     }
@@ -265,7 +265,7 @@ DEVICE void merge_lanes(unsigned long long (&top)[4])
 }
 
 /* Every block leaves its best four of each column; the last one to come merges them and writes the result. */
-static __device__ void best_four(const sur_gpu_product &p, unsigned long long *room)
+static __device__ void best_four(const sur_gpu_product &p, int tiles, unsigned long long *room)
 {
     const sur_gpu_top_state &state = *at<const sur_gpu_top_state>(p.out.top);
     unsigned long long *candidates = at<unsigned long long>(state.candidates);
@@ -273,9 +273,8 @@ static __device__ void best_four(const sur_gpu_product &p, unsigned long long *r
     for (int c = 0; c < p.n; c++) {
         unsigned long long top[4] = {0};
         const float *y = at<const float>(p.out.y) + (size_t)(p.column0 + c) * p.out.stride;
-        for (int e = threadIdx.x;; e += blockDim.x) {
+        for (int e = threadIdx.x; e < tiles * 16; e += blockDim.x) {
             int row = row_of<SUR_GPU_HEAD>(e / 16, e % 16);
-            if (e % 16 == 0 && row >= p.rows) break;
             if (row < p.rows) keep(top, rank_of(__ldcg(y + row), row));
         }
         merge_lanes(top);
@@ -342,35 +341,43 @@ static __device__ void finish_round(const sur_gpu_product &p, const float *sums,
         const float *unit = sums + (size_t)local * segments * unit_size;
         float pair = EPILOGUE == SUR_GPU_ADD ? at<const float>(p.out.y)[(size_t)column * p.out.stride + row] : 0;
         float b0 = bias ? bias[row] : 0, b1 = bias && qkv ? bias[row + 1] : 0;
+        qkv_place place(p.out, qkv ? row : 0);
+        float2 turn = qkv ? turn_of(p.out, place, column) : make_float2(1, 0);
         float v = total(unit, segments, unit_size, r * p.n + c);
         if (two) pair = total(unit, segments, unit_size, (r + (swiglu ? 8 : 1)) * p.n + c);
         if (bias) v = __fadd_rn(v, b0);
         if (bias && qkv) pair = __fadd_rn(pair, b1);
-        finish<EPILOGUE>(p.out, row, column, v, pair, first);
-        if (qkv) finish<EPILOGUE>(p.out, row + 1, column, pair, v, first);
+        if (qkv) finish_pair(p.out, place, turn, row, column, v, pair, first);
+        else finish<EPILOGUE>(p.out, row, column, v, pair, first);
     }
 }
 
-template <int EPILOGUE> static __device__ void narrow(const sur_gpu_product &p)
+/* STAGES: 8 keep two units a warp under way, nearly all of a large multiprocessor's shared memory; 4 where that is not
+ * there. Either way a multiprocessor holds one block, and the next kernel's block begins to fetch as soon as this one
+ * leaves: what it has fetched by the time it may read its input covers the gap between two kernels. */
+template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_product &p)
 {
-    constexpr int STAGES = SUR_NARROW_STAGES, STAGE_BYTES = SUR_NARROW_STAGE_BYTES;
-    extern __shared__ __align__(128) char shared[];
+    constexpr int STAGE_BYTES = SUR_NARROW_STAGE_BYTES;
+    constexpr bool deep = STAGES == 8;
+    extern __shared__ __align__(1024) char shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     const int segments = sur_gpu_narrow_segments(&p), tiles = sur_gpu_narrow_tiles(&p, gridDim.x);
-    const int rounds = (tiles + p.tiles_a_round - 1) / p.tiles_a_round;
-    const int column = p.pitch + 8, units = p.tiles_a_round * segments, unit_size = 16 * p.n;
+    const int n_units = tiles * segments, units_a_round = p.tiles_a_round * segments, unit_size = 16 * p.n;
+    const int column = p.pitch + 8;
     __nv_bfloat16 *hi = (__nv_bfloat16 *)(shared + warps * STAGES * STAGE_BYTES), *lo = hi + (size_t)p.n * column;
     char *zeros = (char *)(lo + (size_t)p.n * column);
-    float *room = (float *)(zeros + 16), *sums = room + 248; /* room: [8][8] for norms, [16][4] of 8 bytes for the best */
+    float *room = (float *)(zeros + 16), *sums = room + 248; /* room: [8][8] for norms, [12][4] of 8 bytes for the best */
 
-    cursor ahead, now;
-    ahead.start(p, segments, tiles, rounds);
-    now = ahead;
-    uint32_t stages = shared_address(shared) + warp * STAGES * STAGE_BYTES;
-    int put = 0, get = 0;
-    for (; put < STAGES - 1; put++) {
-        fetch<EPILOGUE>(p, ahead, stages + put * STAGE_BYTES, lane);
-        if (!ahead.done) ahead.next(p, segments, tiles, rounds);
+    const uint32_t stages = shared_address(shared) + warp * STAGES * STAGE_BYTES;
+    const uint32_t to = stages + lane / 8 * 128 + ((lane % 8 ^ lane / 8) << 4);
+    const size_t four_rows = (size_t)p.pitch * 8;
+    unit now = {warp, warp / segments, warp % segments, 0, 0, NULL, NULL}, next;
+    if (warp < n_units) now.aim<EPILOGUE>(p);
+    for (int step = 0; step < (deep ? 4 : 3); step++) now.copy(step, to + step * STAGE_BYTES, four_rows);
+    if (deep) {
+        next = now;
+        next.next<EPILOGUE>(p, segments, n_units);
+        for (int step = 0; step < 3; step++) next.copy(step, to + (4 + step) * STAGE_BYTES, four_rows);
     }
     if (p.in.norm)
         for (int i = threadIdx.x * 32; i < p.in.norm_k; i += blockDim.x * 32) prefetch(at<const float>(p.in.norm) + i);
@@ -378,54 +385,62 @@ template <int EPILOGUE> static __device__ void narrow(const sur_gpu_product &p)
     let_next_start();
     int64_t first = p.out.position ? *at<const int64_t>(p.out.position) : 0;
     if (threadIdx.x < 4) ((uint32_t *)zeros)[threadIdx.x] = 0;
-    read_input(p, hi, lo, room);
+    read_input<EPILOGUE>(p, hi, lo, room);
     __syncthreads();
 
-    const bool zero = lane % 8 >= p.n;
-    const uint32_t input = zero ? shared_address(zeros) : shared_address(hi + (size_t)(lane % 8) * column);
-    const uint32_t lo_offset = (uint32_t)p.n * column * 2;
-    for (int round = 0; round < rounds; round++) {
-        float *part = sums + (size_t)(round & 1) * units * unit_size;
-        while (!now.done && now.round == round) {
+    /* lanes 0 to 15 point at the high half of their column, 16 to 31 at the low one; 8 to 15 and 24 to 31 8 of k on */
+    const int m = lane / 8, r = lane % 8;
+    const uint32_t mask = r < p.n ? ~0u : 0;
+    const uint32_t input = mask ? shared_address((m >> 1 ? lo : hi) + (size_t)r * column + (m & 1) * 8) : shared_address(zeros);
+    const uint32_t weights = stages + ((m & 1) * 8 + r) * 128 + (((m >> 1) ^ r) << 4);
+    uint32_t here = 0, there = 4 * STAGE_BYTES; /* the stages of this unit and, when deep, of the next */
+    for (int round = 0; round * units_a_round < n_units; round++) {
+        float *part = sums + (size_t)(round & 1) * units_a_round * unit_size;
+        const int round_end = (round + 1) * units_a_round;
+        while (now.number < n_units && now.number < round_end) {
             float sum[4] = {0};
-            int unit = now.unit;
-            uint32_t x = zero ? input : input + now.segment * SUR_GPU_SEGMENT * 2;
-            for (bool same = true; same;) {
+            const uint32_t x = input + (now.segment * SUR_GPU_SEGMENT * 2 & mask);
+            unit last = deep ? next : now; /* the one after those under way */
+            last.next<EPILOGUE>(p, segments, n_units);
+#pragma unroll
+            for (uint32_t step = 0; step < 4; step++) {
                 copy_wait<STAGES - 2>();
                 __syncwarp();
-                fetch<EPILOGUE>(p, ahead, stages + put * STAGE_BYTES, lane);
-                if (!ahead.done) ahead.next(p, segments, tiles, rounds);
-                put = put + 1 == STAGES ? 0 : put + 1;
-                multiply(sum, stages + get * STAGE_BYTES, x, lo_offset, zero, lane);
-                get = get + 1 == STAGES ? 0 : get + 1;
-                if (!zero) x += 128;
-                same = !now.next(p, segments, tiles, rounds);
+                if (step > 0) last.copy(step - 1, to + here + (step - 1) * STAGE_BYTES, four_rows);
+                else if (deep) next.copy(3, to + there + 3 * STAGE_BYTES, four_rows);
+                else now.copy(3, to + 3 * STAGE_BYTES, four_rows);
+                if (step < now.steps) multiply(sum, weights + here + step * STAGE_BYTES, x + (step * 128 & mask), mask);
             }
-            float *to = part + (size_t)unit * unit_size + lane / 4 * p.n;
+            float *to_unit = part + (size_t)(now.number - round * units_a_round) * unit_size + lane / 4 * p.n;
             for (int i = 0; i < 2; i++) {
                 int c = lane % 4 * 2 + i;
-                if (c < p.n) to[c] = sum[i], to[8 * p.n + c] = sum[2 + i];
+                if (c < p.n) to_unit[c] = sum[i], to_unit[8 * p.n + c] = sum[2 + i];
             }
+            now = deep ? next : last;
+            if (deep) next = last, here ^= 4 * STAGE_BYTES, there ^= 4 * STAGE_BYTES;
         }
         __syncthreads();
         finish_round<EPILOGUE>(p, part, round, segments, tiles, first);
     }
     if (EPILOGUE == SUR_GPU_HEAD) {
         __syncthreads();
-        best_four(p, (unsigned long long *)(((uintptr_t)room + 7) & ~(uintptr_t)7));
+        best_four(p, tiles, (unsigned long long *)(((uintptr_t)room + 7) & ~(uintptr_t)7));
     }
 }
 
-#define NARROW(name, epilogue)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(384, 2)                                                               \
-        k_narrow_##name(const __grid_constant__ sur_gpu_product p)                                                     \
+#define NARROW(name, epilogue, stages)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(384, 1)                                                               \
+        k_narrow_##name##_##stages(const __grid_constant__ sur_gpu_product p)                                          \
     {                                                                                                                  \
-        narrow<epilogue>(p);                                                                                           \
+        narrow<epilogue, stages>(p);                                                                                   \
     }
-NARROW(plain, SUR_GPU_PLAIN)
-NARROW(gelu, SUR_GPU_GELU)
-NARROW(add, SUR_GPU_ADD)
-NARROW(swiglu, SUR_GPU_SWIGLU)
-NARROW(qkv, SUR_GPU_QKV)
-NARROW(rows, SUR_GPU_ROWS)
-NARROW(head, SUR_GPU_HEAD)
+#define NARROW_STAGES(stages)                                                                                          \
+    NARROW(plain, SUR_GPU_PLAIN, stages)                                                                               \
+    NARROW(gelu, SUR_GPU_GELU, stages)                                                                                 \
+    NARROW(add, SUR_GPU_ADD, stages)                                                                                   \
+    NARROW(swiglu, SUR_GPU_SWIGLU, stages)                                                                             \
+    NARROW(qkv, SUR_GPU_QKV, stages)                                                                                   \
+    NARROW(rows, SUR_GPU_ROWS, stages)                                                                                 \
+    NARROW(head, SUR_GPU_HEAD, stages)
+NARROW_STAGES(8)
+NARROW_STAGES(4)

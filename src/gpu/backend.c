@@ -147,7 +147,8 @@ static int rewind_to(void *session, int64_t position)
 {
     struct gpu_session *s = session;
     int64_t now = atomic_load(&s->position);
-    if (position < s->options.start || position > now || now - position > SUR_STEP_MAX)
+    if (position < s->options.start || now - position > SUR_STEP_MAX ||
+        position > atomic_load_explicit(&s->n_rows, memory_order_acquire))
         return sur_fail(SUR_ERR_ARGUMENT, "rewind from %lld to %lld", (long long)now, (long long)position);
     atomic_store_explicit(&s->position, position, memory_order_release);
     return SUR_OK;

@@ -67,13 +67,17 @@ static int attribute(const struct gpu *g, CUdevice_attribute which)
     return value;
 }
 
+/* All of a block's shared memory but the kernel's own may be asked for at launch. */
 static int find(struct gpu *g, enum gpu_kernel kernel, const char *name)
 {
-    for (int i = 0; i < GPU_MAX_MODULES && g->modules[i]; i++)
-        if (cuModuleGetFunction(&g->kernels[kernel], g->modules[i], name) == CUDA_SUCCESS)
-            return CHECK(cuFuncSetAttribute(g->kernels[kernel], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                            kernel >= GPU_EMBED ? 0 : g->max_shared - 8192));
-    return sur_fail(SUR_ERR_BACKEND, "CUDA: the kernel %s is missing", name);
+    CUfunction f = NULL;
+    int own = 0;
+    for (int i = 0; i < GPU_MAX_MODULES && g->modules[i] && !f; i++)
+        if (cuModuleGetFunction(&f, g->modules[i], name) != CUDA_SUCCESS) f = NULL;
+    if (!f) return sur_fail(SUR_ERR_BACKEND, "CUDA: the kernel %s is missing", name);
+    g->kernels[kernel] = f;
+    int r = CHECK(cuFuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, f));
+    return r ? r : CHECK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, g->max_shared - own));
 }
 
 static int find_kernels(struct gpu *g)
@@ -81,8 +85,10 @@ static int find_kernels(struct gpu *g)
     char name[64];
     int r = SUR_OK;
     for (int e = 0; !r && e < SUR_GPU_N_EPILOGUES; e++) {
-        snprintf(name, sizeof name, "k_narrow_%s", epilogues[e]);
-        r = find(g, GPU_NARROW + (enum gpu_kernel)e, name);
+        snprintf(name, sizeof name, "k_narrow_%s_8", epilogues[e]);
+        r = find(g, GPU_NARROW_8 + (enum gpu_kernel)e, name);
+        snprintf(name, sizeof name, "k_narrow_%s_4", epilogues[e]);
+        if (!r) r = find(g, GPU_NARROW_4 + (enum gpu_kernel)e, name);
         for (int shape = 0; !r && e != SUR_GPU_HEAD && shape < SUR_GPU_N_WIDE; shape++) {
             snprintf(name, sizeof name, "k_wide_%s%s", epilogues[e], sur_gpu_wide_tile_at(shape).suffix);
             r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), name);
@@ -101,8 +107,6 @@ int gpu_open(struct gpu *g)
     if (!r) r = gpu_enter(g);
     g->multiprocessors = attribute(g, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     g->max_shared = attribute(g, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-    /* a block's own kilobyte is the driver's */
-    g->good_shared = attribute(g, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / 2 - 1024;
     g->dependent_launch = attribute(g, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 9;
     for (int i = 0; !r && i < GPU_MAX_MODULES && sur_gpu_fatbins[i].name; i++)
         r = CHECK(cuModuleLoadData(&g->modules[i], sur_gpu_fatbins[i].data));

@@ -14,8 +14,9 @@
 
 /* Kernels by number; names in driver.c. Products come once an epilogue. */
 enum gpu_kernel {
-    GPU_NARROW,                                           /* + epilogue */
-    GPU_WIDE = GPU_NARROW + SUR_GPU_N_EPILOGUES,          /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
+    GPU_NARROW_8,                                         /* + epilogue */
+    GPU_NARROW_4 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES,    /* + epilogue */
+    GPU_WIDE = GPU_NARROW_4 + SUR_GPU_N_EPILOGUES,        /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
     GPU_SPLIT = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES,
     GPU_ATTEND_64, GPU_ATTEND_128, GPU_ATTEND_PLAIN,
     GPU_EMBED, GPU_BEGIN, GPU_CARRY, GPU_RANDOMIZE, GPU_PROBE,
@@ -29,7 +30,7 @@ struct gpu {
     CUcontext context;
     CUmodule modules[GPU_MAX_MODULES];
     CUfunction kernels[GPU_N_KERNELS];
-    int multiprocessors, max_shared, good_shared; /* bytes a block; bytes that leave room for the next kernel */
+    int multiprocessors, max_shared;              /* bytes a block */
     bool dependent_launch;                        /* compute capability 9.0 and above */
     atomic_llong memory_bytes;                    /* allocated on the device */
 };

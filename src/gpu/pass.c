@@ -140,17 +140,17 @@ void gpu_pass_launch(struct gpu_pass *p, enum gpu_kernel kernel, const struct su
 static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k)
 {
     const struct gpu *g = p->stack->gpu;
-    int left = k->n;
+    int left = k->n, stages;
     while (left && !p->status) {
         struct sur_gpu_launch l;
         k->n = left;
-        while (k->n && !sur_gpu_narrow_plan(k, g->multiprocessors, g->max_shared - 1024, g->good_shared, &l))
+        while (k->n && !sur_gpu_narrow_plan(k, g->multiprocessors, g->max_shared - 2048, &l, &stages))
             k->n--;
         if (!k->n) {
             p->status = sur_fail(SUR_ERR_BACKEND, "a row of %d weights is too long for this GPU", k->k);
             return;
         }
-        gpu_pass_launch(p, GPU_NARROW + (enum gpu_kernel)e, &l, k);
+        gpu_pass_launch(p, (stages == 8 ? GPU_NARROW_8 : GPU_NARROW_4) + (enum gpu_kernel)e, &l, k);
         k->column0 += k->n;
         left -= k->n;
     }
