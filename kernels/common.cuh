@@ -9,6 +9,7 @@
 #include "launch.h"
 
 #define DEVICE static __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
 
 template <typename T> DEVICE T *at(sur_gpu_ptr p) { return reinterpret_cast<T *>(p); }
 
@@ -29,6 +30,9 @@ DEVICE void let_next_start()
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+
+/* The first 256 threads of a block meet. */
+DEVICE void sync_256() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
 
 DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
@@ -113,7 +117,10 @@ DEVICE float rms_scale(const float *x, int n, float eps, float *room)
     if (threadIdx.x < 256) {
         float sum = 0;
         for (int i = threadIdx.x * 4; i < n; i += 1024)
-            for (int j = i; j < i + 4 && j < n; j++) sum = __fmaf_rn(x[j], x[j], sum);
+            for (int j = i; j < i + 4 && j < n; j++) {
+                float v = __ldcg(x + j);
+                sum = __fmaf_rn(v, v, sum);
+            }
         sum = fold_warp(sum);
         if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = sum;
     }
@@ -125,8 +132,8 @@ DEVICE float rms_scale(const float *x, int n, float eps, float *room)
 DEVICE float input_element(const sur_gpu_input &in, int c, int i)
 {
     const float *x = at<const float>(in.x);
-    if (in.taps) return x[(size_t)(c * in.taps + i % 3) * in.stride + i / 3];
-    return x[(size_t)c * in.stride + i];
+    if (in.taps) return __ldcg(x + (size_t)(c * in.taps + i % 3) * in.stride + i / 3);
+    return __ldcg(x + (size_t)c * in.stride + i);
 }
 
 /* ---- what becomes of sums ---- */

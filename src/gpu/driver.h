@@ -53,7 +53,6 @@ int gpu_free_memory(size_t *n_bytes);
 /* params: the kernel's struct. overlap: may begin while the kernel before it in the stream ends (dependent launch). */
 int gpu_launch(const struct gpu *gpu, CUstream stream, enum gpu_kernel kernel, const struct sur_gpu_launch *launch,
                const void *params, bool overlap);
-
 /* Bytes a second that the device reads; the median of a few probes. */
 int gpu_read_bandwidth(struct gpu *gpu, double *bytes_a_second);
 

@@ -196,6 +196,12 @@ static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
     return offset == NONE ? 0 : base + offset;
 }
 
+/* Keys, values, queries and weights, the last two split. */
+static unsigned attend_bytes(const struct gpu_stack *k)
+{
+    return (unsigned)(SUR_GPU_KEYS * k->dp * 2 * 2 + 2 * 16 * k->dp * 2 + 2 * 16 * SUR_GPU_KEYS * 2);
+}
+
 static void attend(struct gpu_pass *p, int layer)
 {
     struct gpu_stack *k = p->stack;
@@ -211,18 +217,17 @@ static void attend(struct gpu_pass *p, int layer)
                                .window = s->window,
                                .max_blocks = k->max_blocks,
                                .scale = 1.0f / sqrtf((float)s->head_dim)};
+    unsigned groups = (unsigned)(p->n * group_of(s) + 15) / 16, heads = (unsigned)s->n_kv_heads;
     if (k->kv == SUR_KV_FP32 || k->dp > 128) {
         struct sur_gpu_launch l = {{(unsigned)p->n, (unsigned)s->n_heads, 1}, SUR_GPU_KEYS, 0};
         gpu_pass_launch(p, GPU_ATTEND_PLAIN, &l, &a);
         return;
     }
-    unsigned groups = (unsigned)(p->n * group_of(s) + 15) / 16;
-    /* keys, values, queries and weights, the last two split */
-    unsigned bytes = (unsigned)(SUR_GPU_KEYS * k->dp * 2 * 2 + 2 * 16 * k->dp * 2 + 2 * 16 * SUR_GPU_KEYS * 2);
+    unsigned bytes = attend_bytes(k);
     /* two thread blocks a multiprocessor: one computes while the other's keys arrive */
-    unsigned most = 2 * (unsigned)k->gpu->multiprocessors / ((unsigned)s->n_kv_heads * groups);
+    unsigned most = 2 * (unsigned)k->gpu->multiprocessors / (heads * groups);
     unsigned blocks = most < 1 ? 1 : most < (unsigned)k->max_blocks ? most : (unsigned)k->max_blocks;
-    struct sur_gpu_launch l = {{blocks, (unsigned)s->n_kv_heads, groups}, 256, bytes};
+    struct sur_gpu_launch l = {{blocks, heads, groups}, 256, bytes};
     gpu_pass_launch(p, k->dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, &a);
 }
 

@@ -176,6 +176,21 @@ static int launch_encode(struct gpu_session *s, int n_tokens)
     return pass.status;
 }
 
+/* Logits and the best four of the last n_out columns. */
+static void launch_head(struct gpu_pass *pass, struct gpu_session *s, int n_out)
+{
+    const struct gpu_weights *w = &s->state->weights;
+    const struct sur_tower *d = s->decoder.tower->shape;
+    struct gpu_product head = {SUR_GPU_HEAD, w->others, &w->embedding, .n = n_out};
+    head.in = (struct sur_gpu_input){.x = s->decoder.h + (size_t)(pass->n - n_out) * (size_t)d->dim * 4,
+                                     .norm = w->others + w->norm,
+                                     .stride = d->dim,
+                                     .norm_k = d->dim,
+                                     .eps = (float)d->norm_eps};
+    head.out = (struct sur_gpu_output){.y = s->logits, .stride = s->state->checkpoint->params.vocab_size, .top = s->top};
+    gpu_pass_product(pass, &head);
+}
+
 static int launch_step(struct gpu_session *s, int n, int n_out)
 {
     const struct gpu_weights *w = &s->state->weights;
@@ -196,25 +211,18 @@ static int launch_step(struct gpu_session *s, int n, int n_out)
     struct sur_gpu_launch l = {{(unsigned)n, 1, 1}, 256, 0};
     gpu_pass_launch(&pass, GPU_EMBED, &l, &embed);
     gpu_pass_tower(&pass);
-    if (!n_out) return pass.status;
-    struct gpu_product head = {SUR_GPU_HEAD, w->others, &w->embedding, .n = n_out};
-    head.in = (struct sur_gpu_input){.x = k->h + (size_t)(n - n_out) * (size_t)d->dim * 4,
-                                     .norm = w->others + w->norm,
-                                     .stride = d->dim,
-                                     .norm_k = d->dim,
-                                     .eps = (float)d->norm_eps};
-    head.out = (struct sur_gpu_output){.y = s->logits, .stride = s->state->checkpoint->params.vocab_size, .top = s->top};
-    gpu_pass_product(&pass, &head);
+    if (n_out) launch_head(&pass, s, n_out);
     return pass.status;
 }
 
-/* What launch(session, 1, 1) launches, as one graph. */
-static int record_graph(CUgraphExec *graph, CUstream stream, struct gpu_session *s, bool encode)
+/* A pass as one graph: of n_tokens tokens, or (0) of one position with its result. */
+static int record_graph(CUgraphExec *graph, struct gpu_session *s, int n_tokens)
 {
     CUgraph recorded = NULL;
+    CUstream stream = n_tokens ? s->encoder.stream : s->decoder.stream;
     int r = CHECK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
     if (r) return r;
-    r = encode ? launch_encode(s, 1) : launch_step(s, 1, 1);
+    r = n_tokens ? launch_encode(s, n_tokens) : launch_step(s, 1, 1);
     CUresult end = cuStreamEndCapture(stream, &recorded);
     if (!r) r = gpu_check(end, "cuStreamEndCapture");
     if (!r) r = CHECK(cuGraphInstantiate(graph, recorded, 0));
@@ -238,7 +246,8 @@ int gpu_run_encode(struct gpu_session *s, int n_tokens, int64_t first_row)
     int r = gpu_enter(&s->state->gpu);
     if (r) return r;
     if (shared) pthread_mutex_lock(&s->state->encoder_slots);
-    r = n_tokens == 1 ? CHECK(cuGraphLaunch(s->encode_graph, s->encoder.stream)) : launch_encode(s, n_tokens);
+    CUgraphExec graph = n_tokens == 1 ? s->encode_graph : n_tokens == s->options.max_tokens ? s->whole_graph : NULL;
+    r = graph ? CHECK(cuGraphLaunch(graph, s->encoder.stream)) : launch_encode(s, n_tokens);
     r = finish_pass(s, &s->encoder, r);
     if (shared) pthread_mutex_unlock(&s->state->encoder_slots);
     return r;
@@ -266,6 +275,7 @@ void gpu_session_destroy(void *session)
     gpu_enter(&s->state->gpu);
     if (s->step_graph) cuGraphExecDestroy(s->step_graph);
     if (s->encode_graph) cuGraphExecDestroy(s->encode_graph);
+    if (s->whole_graph) cuGraphExecDestroy(s->whole_graph);
     gpu_stack_finish(&s->encoder);
     gpu_stack_finish(&s->decoder);
     gpu_free(&s->state->gpu, &s->memory, s->n_bytes);
@@ -308,8 +318,9 @@ static int create_parts(struct gpu_session *s)
     r = CHECK(cuMemcpyHtoD(s->top, &top, sizeof top));
     if (!r) r = fold_delay(s);
     if (!r) r = gpu_session_reset(s);
-    if (!r) r = record_graph(&s->encode_graph, s->encoder.stream, s, true);
-    if (!r) r = record_graph(&s->step_graph, s->decoder.stream, s, false);
+    if (!r) r = record_graph(&s->encode_graph, s, 1);
+    if (!r && s->options.max_tokens > 1) r = record_graph(&s->whole_graph, s, s->options.max_tokens);
+    if (!r) r = record_graph(&s->step_graph, s, 0);
     return r;
 }
 

@@ -30,7 +30,8 @@ struct gpu_session {
     CUdeviceptr mel, conv0, adapter;      /* [2 + frames][n_mels], [1 + frames][e], [max_tokens][dim] */
     CUdeviceptr row_position, rows;       /* int64, [256][dim] */
     CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
-    CUgraphExec step_graph, encode_graph; /* one position, one token */
+    CUgraphExec step_graph, encode_graph; /* one position; one token */
+    CUgraphExec whole_graph;              /* max_tokens tokens, or NULL when that is 1 */
     _Atomic int64_t n_rows;               /* encode releases, step acquires */
     _Atomic int64_t position;             /* the next to be stepped; step releases, encode acquires */
 
