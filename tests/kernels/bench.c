@@ -1,0 +1,6 @@
+#include "checks.h"
+
+int bench(void)
+{
+    return 1;
+}
