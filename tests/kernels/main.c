@@ -12,7 +12,7 @@
 #include "checks.h"
 #include "harness.h"
 
-enum { SECONDS_A_GROUP = 200 };
+enum { SECONDS_A_GROUP = 200, NOT_LOADED = 78 };
 
 struct group {
     const char *name;
@@ -66,14 +66,14 @@ static int run_group(const struct group *g, const struct arguments *a)
 {
     if (report_list) return g->run(g->argument), 0;
     int r = device_open();
-    if (!r) r = kernels_load(a->files, a->n_files) ? 1 : 0;
+    if (!r) r = kernels_load(a->files, a->n_files) ? NOT_LOADED : 0;
     if (r) return r;
     g->run(g->argument);
     device_close();
     return 0;
 }
 
-/* 0, 77, or 1 when the group broke off: a failure of its own. */
+/* 0, 77, NOT_LOADED, or 1 when the group broke off: a failure of its own. */
 static int run_apart(const struct group *g, const struct arguments *a)
 {
     int status = 0;
@@ -84,8 +84,9 @@ static int run_apart(const struct group *g, const struct arguments *a)
         _exit(run_group(g, a) | (fflush(stdout) ? 1 : 0));
     }
     if (child < 0 || waitpid(child, &status, 0) != child) return 1;
-    if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77)) return WEXITSTATUS(status);
-    const char *how = WIFEXITED(status)             ? text("exit status %d", WEXITSTATUS(status))
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (code == 0 || code == 77 || code == NOT_LOADED) return code;
+    const char *how = code >= 0                     ? text("exit status %d", code)
                       : WTERMSIG(status) == SIGALRM ? text("no end after %d s", SECONDS_A_GROUP)
                                                     : text("signal %d", WTERMSIG(status));
     printf("FAIL %s: broke off: %s\n", g->name, how);
@@ -98,7 +99,7 @@ static int run_checks(const struct arguments *a)
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
         int r = a->one_process || report_list ? run_group(&groups[i], a) : run_apart(&groups[i], a);
         if (r == 77) return 77;
-        if (r && a->one_process) return 1;
+        if (r == NOT_LOADED || (r && a->one_process)) return 1;
     }
     if (report_list) return 0;
     printf("%d passed, %d failed, %d skipped\n", tally->passed, tally->failed, tally->skipped);

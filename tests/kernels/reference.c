@@ -107,7 +107,7 @@ static double ring_get(const struct ref_attend *a, bool value, int head, int e, 
 
 struct attend_job {
     const struct ref_attend *a;
-    double *out, *size, *spread;
+    double *out, *size, *root, *spread;
 };
 
 static void attend_row(void *arg, int row)
@@ -133,12 +133,14 @@ static void attend_row(void *arg, int row)
     }
     for (int64_t key = from; key <= at; key++) total += p[key - from] = exp(p[key - from] - max);
     for (int e = 0; e < d; e++) {
-        double sum = 0, size = 0;
+        double sum = 0, size = 0, square = 0;
         for (int64_t key = from; key <= at; key++) {
             double term = p[key - from] * ring_get(a, true, kv, e, key);
             sum += term;
             size += fabs(term);
+            square += term * term;
         }
+        j->root[(size_t)row * (size_t)d + (size_t)e] = sqrt(square) / total;
         j->out[(size_t)row * (size_t)d + (size_t)e] = sum / total;
         j->size[(size_t)row * (size_t)d + (size_t)e] = size / total;
     }
@@ -146,9 +148,9 @@ static void attend_row(void *arg, int row)
     free(p);
 }
 
-void ref_attend(const struct ref_attend *a, double *out, double *size, double *spread)
+void ref_attend(const struct ref_attend *a, double *out, double *size, double *root, double *spread)
 {
-    struct attend_job job = {a, out, size, spread};
+    struct attend_job job = {a, out, size, root, spread};
     in_parallel(attend_row, &job, a->n * a->n_heads);
 }
 

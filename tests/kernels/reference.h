@@ -31,9 +31,9 @@ struct ref_attend {
     int n, n_heads, window;
     double scale;
 };
-/* out, size [n][n_heads * head_dim]: the result; the sum of p |v|. spread [n][n_heads]: the largest over keys of
- * scale * sum |q k|, which rounding of scores is in proportion to. */
-void ref_attend(const struct ref_attend *a, double *out, double *size, double *spread);
+/* out, size, root [n][n_heads * head_dim]: the result; the sum of p |v|; the root of the sum of (p v)^2. spread
+ * [n][n_heads]: the largest over keys of scale * sum |q k|, which rounding of scores is in proportion to. */
+void ref_attend(const struct ref_attend *a, double *out, double *size, double *root, double *spread);
 
 /* Where the ring keeps element e of head `head` at position p. */
 size_t ref_ring_index(const struct sur_gpu_ring *r, bool value, int head, int e, int64_t p);
