@@ -87,7 +87,7 @@ struct sur_gpu_product {
     sur_gpu_ptr hi, lo;      /* wide only */
     int32_t rows, k, pitch, n;
     int32_t tiles_a_round;   /* narrow: tiles that a block finishes together */
-    int32_t unused;
+    int32_t column0;         /* narrow: columns column0 .. column0 + n - 1 of input and output */
     struct sur_gpu_input in; /* narrow only */
     struct sur_gpu_output out;
 };

@@ -12,7 +12,8 @@
 /* ---- input ---- */
 
 /* Scales of up to 32 runs (column by column) into scales; order as rms_scale. room: [8][8]. */
-static __device__ void rms_scales(const sur_gpu_input &in, int n_runs, int runs_a_column, float *scales, float *room)
+static __device__ void rms_scales(const sur_gpu_input &in, int column0, int n_runs, int runs_a_column, float *scales,
+                                  float *room)
 {
     const float *x = at<const float>(in.x);
     for (int run = 0; run < n_runs; run += 8) {
@@ -23,7 +24,7 @@ static __device__ void rms_scales(const sur_gpu_input &in, int n_runs, int runs_
                 for (int j = 0; j < 8; j++)
                     if (run + j < n_runs) {
                         int c = (run + j) / runs_a_column, part = (run + j) % runs_a_column;
-                        float v = x[(size_t)c * in.stride + (size_t)part * in.norm_k + i];
+                        float v = x[(size_t)(column0 + c) * in.stride + (size_t)part * in.norm_k + i];
                         sum[j] = __fmaf_rn(v, v, sum[j]);
                     }
 #pragma unroll
@@ -58,7 +59,7 @@ static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, _
     bool plain = !in.taps && p.k % 4 == 0 && in.stride % 4 == 0 && in.norm_k % 4 == 0;
     for (int c = 0; c < p.n; c++) {
         if (plain) {
-            const float *x = at<const float>(in.x) + (size_t)c * in.stride;
+            const float *x = at<const float>(in.x) + (size_t)(p.column0 + c) * in.stride;
 #pragma unroll 4
             for (int i = threadIdx.x * 4; i < p.pitch; i += blockDim.x * 4) {
                 float4 v = i < p.k ? *(const float4 *)(x + i) : make_float4(0, 0, 0, 0);
@@ -76,7 +77,7 @@ static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, _
             }
         } else {
             for (int i = threadIdx.x; i < p.pitch; i += blockDim.x) {
-                float v = i < p.k ? input_element(in, c, i) : 0;
+                float v = i < p.k ? input_element(in, p.column0 + c, i) : 0;
                 if (w && i < p.k)
                     v = __fmul_rn(__fmul_rn(v, scales[c * runs + i / in.norm_k]), w[i % in.norm_k]);
                 split(v, hi[c * column + i], lo[c * column + i]);
@@ -224,7 +225,7 @@ template <int ROWS> static __device__ void best_four(const sur_gpu_product &p, i
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     for (int c = 0; c < p.n; c++) {
         unsigned long long top[4] = {0};
-        const float *y = at<const float>(p.out.y) + (size_t)c * p.out.stride;
+        const float *y = at<const float>(p.out.y) + (size_t)(p.column0 + c) * p.out.stride;
         for (int e = threadIdx.x;; e += blockDim.x) {
             int tile = e / ROWS * gridDim.x + blockIdx.x, row = tile * ROWS + e % ROWS;
             if (tile >= tiles) break;
@@ -258,7 +259,7 @@ template <int ROWS> static __device__ void best_four(const sur_gpu_product &p, i
         merge_lanes(top);
         if (lane < 4) {
             unsigned long long x = lane == 0 ? top[0] : lane == 1 ? top[1] : lane == 2 ? top[2] : top[3];
-            sur_gpu_top *result = at<sur_gpu_top>(state.result) + c;
+            sur_gpu_top *result = at<sur_gpu_top>(state.result) + p.column0 + c;
             uint32_t u = (uint32_t)(x >> 32);
             result->id[lane] = (int)~(uint32_t)x;
             result->value[lane] = __uint_as_float(u & 0x80000000u ? u & 0x7fffffffu : ~u);
@@ -296,8 +297,8 @@ static __device__ void finish_round(const sur_gpu_product &p, const float *sums,
         if (qkv) pair = total(sums, local * segments, segments, unit_size, (r + 1) * p.n + c);
         if (bias) v = __fadd_rn(v, bias[row]);
         if (bias && qkv) pair = __fadd_rn(pair, bias[row + 1]);
-        finish<EPILOGUE>(p.out, row, c, v, pair, first);
-        if (qkv) finish<EPILOGUE>(p.out, row + 1, c, pair, v, first);
+        finish<EPILOGUE>(p.out, row, p.column0 + c, v, pair, first);
+        if (qkv) finish<EPILOGUE>(p.out, row + 1, p.column0 + c, pair, v, first);
     }
 }
 
@@ -325,7 +326,7 @@ template <int EPILOGUE, int ROWS> static __device__ void narrow(const sur_gpu_pr
     wait_for_previous();
     let_next_start();
     int64_t first = p.out.position ? *at<const int64_t>(p.out.position) : 0;
-    if (p.in.norm) rms_scales(p.in, p.n * (p.k / p.in.norm_k), p.k / p.in.norm_k, scales, room);
+    if (p.in.norm) rms_scales(p.in, p.column0, p.n * (p.k / p.in.norm_k), p.k / p.in.norm_k, scales, room);
     if (threadIdx.x < 4) ((uint32_t *)zeros)[threadIdx.x] = 0;
     read_input(p, hi, lo, scales);
     __syncthreads();

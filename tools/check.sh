@@ -18,6 +18,9 @@ case ${1:-} in
     ;;
 esac
 passed=0 failed=0 skipped=0 failures=()
+# kernels for one GPU, to stay quick: the one that is here, else 9.0
+cuda_arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '. ')
+case $cuda_arch in '' | *[!0-9]*) cuda_arch=90 ;; esac
 
 # step NAME COMMAND...: a build; one pass or one failure.
 step() {
@@ -41,7 +44,7 @@ build() {
     fi
     if ! [ -f "$dir/build.ninja" ]; then
         rm -rf "$dir"
-        meson setup "$dir" "$root" "$@" || return 1
+        meson setup "$dir" "$root" "-Dcuda-arch=$cuda_arch" "$@" || return 1
     fi
     ninja -C "$dir"
 }

@@ -1,0 +1,320 @@
+/* The wide product: y = W x for many columns, by tiles of W and of the split activations in shared memory; and the
+ * kernel that splits. The order of summation is launch.h's. */
+#include "common.cuh"
+#include "wide.h"
+
+/* ---- split ---- */
+
+extern "C" __global__ void __launch_bounds__(256) k_split(const __grid_constant__ struct sur_gpu_split p)
+{
+    __shared__ float room[8];
+    wait_for_previous();
+    let_next_start();
+    int c = (int)blockIdx.x;
+    __nv_bfloat16 *hi = at<__nv_bfloat16>(p.hi) + (size_t)c * p.pitch;
+    __nv_bfloat16 *lo = at<__nv_bfloat16>(p.lo) + (size_t)c * p.pitch;
+    const float *w = at<const float>(p.in.norm);
+    if (w) {
+        for (int from = 0; from < p.k; from += p.in.norm_k) {
+            const float *x = at<const float>(p.in.x) + (size_t)c * p.in.stride + from;
+            float scale = rms_scale(x, p.in.norm_k, p.in.eps, room);
+            for (int i = (int)threadIdx.x; i < p.in.norm_k; i += 256)
+                split(__fmul_rn(__fmul_rn(x[i], scale), w[i]), hi[from + i], lo[from + i]);
+            __syncthreads(); /* room is free again */
+        }
+    } else {
+        for (int i = (int)threadIdx.x; i < p.k; i += 256) split(input_element(p.in, c, i), hi[i], lo[i]);
+    }
+    for (int i = p.k + (int)threadIdx.x; i < p.pitch; i += 256) hi[i] = lo[i] = __float2bfloat16_rn(0.0f);
+}
+
+/* ---- tiles ---- */
+
+/* ROWS x COLUMNS outputs a block, WARPS_R x WARPS_C warps. A stage holds 64 of k: ROWS rows of weights, then COLUMNS of
+ * hi, then COLUMNS of lo, 128 bytes each; chunk i (16 bytes) of row r lies at chunk i ^ (r % 8), so that neither the
+ * copies nor ldmatrix meet a bank twice. */
+template <int ROWS_, int COLUMNS_, int WARPS_R_, int WARPS_C_, int STAGES_> struct tile {
+    static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, WARPS_R = WARPS_R_, WARPS_C = WARPS_C_, STAGES = STAGES_;
+    static constexpr int THREADS = 32 * WARPS_R * WARPS_C;
+    static constexpr int MT = ROWS / WARPS_R / 16, NT = COLUMNS / WARPS_C / 8; /* mma tiles a warp */
+    static constexpr uint32_t LINE = 2 * SUR_GPU_PITCH;
+    static constexpr uint32_t B = ROWS * LINE, B_LO = COLUMNS * LINE; /* hi's place in a stage, and lo's behind it */
+    static constexpr uint32_t STAGE = B + 2 * B_LO;
+    static constexpr int COPY_ROWS = THREADS / 8; /* rows that all threads together copy at once, 16 bytes each */
+    static constexpr int COPIES_A = ROWS / COPY_ROWS, COPIES_B = COLUMNS / COPY_ROWS;
+    static_assert(COPY_ROWS % 16 == 0 && ROWS % COPY_ROWS == 0 && COLUMNS % COPY_ROWS == 0, "whole copies");
+    static_assert(MT * 16 * WARPS_R == ROWS && NT * 8 * WARPS_C == COLUMNS && NT % 2 == 0, "whole fragments");
+};
+
+/* What one thread brings into shared memory: of every COPY_ROWS-th row one chunk. Rows and columns past the end are
+ * not fetched: what lies there reaches only outputs that are dropped. */
+template <typename T, bool TWO> struct fetch {
+    const char *a, *hi, *lo;
+    size_t a_step, b_step;
+    int a_left, b_left; /* rows and columns from the thread's first one to the end */
+    uint32_t to;
+
+    /* TWO: of 16 rows the first 8 are w's, the others the same rows of w_up: a thread then holds both of a row. */
+    __device__ __forceinline__ fetch(const sur_gpu_product &p, int row0, int column0)
+    {
+        int line = (int)threadIdx.x / 8, chunk = (int)threadIdx.x % 8;
+        size_t pitch = (size_t)p.pitch * 2;
+        int row = row0 + (TWO ? line / 16 * 8 + line % 8 : line), column = column0 + line;
+        a = at<const char>(TWO && line & 8 ? p.w_up : p.w) + row * pitch + chunk * 16;
+        hi = at<const char>(p.hi) + column * pitch + chunk * 16;
+        lo = at<const char>(p.lo) + column * pitch + chunk * 16;
+        a_step = (TWO ? T::COPY_ROWS / 2 : T::COPY_ROWS) * pitch;
+        b_step = T::COPY_ROWS * pitch;
+        a_left = p.rows - row;
+        b_left = p.n - column;
+        to = line * T::LINE + ((chunk ^ (line & 7)) << 4);
+    }
+    /* The next 64 of k. */
+    __device__ __forceinline__ void weights(uint32_t stage)
+    {
+#pragma unroll
+        for (int i = 0; i < T::COPIES_A; i++)
+            if (i * (TWO ? T::COPY_ROWS / 2 : T::COPY_ROWS) < a_left)
+                copy_async(stage + to + i * T::COPY_ROWS * T::LINE, a + i * a_step);
+        a += T::LINE;
+    }
+    __device__ __forceinline__ void activations(uint32_t stage)
+    {
+#pragma unroll
+        for (int i = 0; i < T::COPIES_B; i++)
+            if (i * T::COPY_ROWS < b_left) {
+                uint32_t there = stage + T::B + to + i * T::COPY_ROWS * T::LINE;
+                copy_async(there, hi + i * b_step);
+                copy_async(there + T::B_LO, lo + i * b_step);
+            }
+        hi += T::LINE;
+        lo += T::LINE;
+    }
+};
+
+/* 16 of k as a warp's mma take them. */
+template <typename T> struct fragments {
+    uint32_t a[T::MT][4], hi[T::NT / 2][4], lo[T::NT / 2][4];
+
+    __device__ __forceinline__ void load(uint32_t at_a, uint32_t at_b)
+    {
+#pragma unroll
+        for (int i = 0; i < T::NT / 2; i++) load_matrix4(lo[i], at_b + T::B_LO + i * 16 * T::LINE);
+#pragma unroll
+        for (int i = 0; i < T::MT; i++) load_matrix4(a[i], at_a + i * 16 * T::LINE);
+#pragma unroll
+        for (int i = 0; i < T::NT / 2; i++) load_matrix4(hi[i], at_b + i * 16 * T::LINE);
+    }
+    __device__ __forceinline__ void multiply(float (&c)[T::MT][T::NT][4]) const
+    {
+#pragma unroll
+        for (int m = 0; m < T::MT; m++)
+#pragma unroll
+            for (int n = 0; n < T::NT; n++) mma_bf16(c[m][n], a[m], lo[n / 2][n % 2 * 2], lo[n / 2][n % 2 * 2 + 1]);
+#pragma unroll
+        for (int m = 0; m < T::MT; m++)
+#pragma unroll
+            for (int n = 0; n < T::NT; n++) mma_bf16(c[m][n], a[m], hi[n / 2][n % 2 * 2], hi[n / 2][n % 2 * 2 + 1]);
+    }
+};
+
+/* ---- what becomes of the sums ---- */
+
+/* A thread's outputs: rows row + 16 m + 8 h (SWIGLU: row + 8 m), columns column + 8 n + j, at sum[m][n][2 h + j]. */
+template <typename T> struct outputs {
+    float sum[T::MT][T::NT][4];
+    int row, column;
+};
+
+/* finish<SUR_GPU_ADD>, of y alone, with all loads before the first store: the compiler may not move them across it, and
+ * each would wait for memory anew. */
+template <typename T> DEVICE void put_added(const sur_gpu_product &p, const outputs<T> &o)
+{
+    float old[T::MT][T::NT][4];
+    float *y = at<float>(p.out.y);
+#pragma unroll
+    for (int i = 0; i < T::MT * T::NT * 4; i++) {
+        int m = i / 4 / T::NT, n = i / 4 % T::NT, h = i % 4 / 2, j = i % 2;
+        int row = o.row + 16 * m + 8 * h, c = o.column + 8 * n + j;
+        old[m][n][2 * h + j] = row < p.rows && c < p.n ? y[(size_t)c * p.out.stride + row] : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < T::MT * T::NT * 4; i++) {
+        int m = i / 4 / T::NT, n = i / 4 % T::NT, h = i % 4 / 2, j = i % 2;
+        int row = o.row + 16 * m + 8 * h, c = o.column + 8 * n + j;
+        if (row < p.rows && c < p.n)
+            y[(size_t)c * p.out.stride + row] = __fadd_rn(old[m][n][2 * h + j], o.sum[m][n][2 * h + j]);
+    }
+}
+
+/* finish<SUR_GPU_QKV> with its divisions once a row and once a column, and a row's loads before its stores. */
+template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const outputs<T> &o, int64_t first)
+{
+    const sur_gpu_output &out = p.out;
+    const sur_gpu_ring &r = out.ring;
+    int kv_rows = r.n_kv_heads * r.head_dim;
+    uint32_t span = (uint32_t)r.n_blocks * SUR_GPU_KEYS, start = (uint32_t)(first % span);
+    uint32_t slot[T::NT][2];
+    float pairs[T::MT][T::NT][4]; /* of row ^ 1; exchanged here, where no lane has strayed yet */
+#pragma unroll
+    for (int i = 0; i < T::MT * T::NT * 4; i++)
+        pairs[i / 4 / T::NT][i / 4 % T::NT][i % 4] = __shfl_xor_sync(~0u, o.sum[i / 4 / T::NT][i / 4 % T::NT][i % 4], 4);
+#pragma unroll
+    for (int i = 0; i < T::NT * 2; i++) slot[i / 2][i % 2] = (start + o.column + 8 * (i / 2) + i % 2) % span;
+#pragma unroll
+    for (int i = 0; i < T::MT * 2; i++) {
+        int m = i / 2, h = i % 2, row = o.row + 16 * m + 8 * h;
+        int in = row < out.q_rows ? row : (row - out.q_rows) % kv_rows, head = in / r.head_dim, e = in % r.head_dim;
+        bool value = row >= out.q_rows + kv_rows;
+        float2 cs[T::NT][2];
+        float x[T::NT][2];
+#pragma unroll
+        for (int l = 0; l < T::NT * 2; l++) {
+            int n = l / 2, j = l % 2, c = o.column + 8 * n + j;
+            cs[n][j] = row < p.rows && c < p.n && !value
+                           ? at<const float2>(out.rotation)[((size_t)c * r.head_dim + (e & ~1)) / 2]
+                           : make_float2(1.0f, 0.0f);
+        }
+#pragma unroll
+        for (int l = 0; l < T::NT * 2; l++) {
+            int n = l / 2, j = l % 2;
+            float v = o.sum[m][n][2 * h + j], pair = pairs[m][n][2 * h + j];
+            float2 turn = cs[n][j];
+            float straight = __fmul_rn(v, turn.x), across = -__fmul_rn(pair, turn.y);
+            x[n][j] = __fmaf_rn(e & 1 ? pair : v, e & 1 ? turn.y : turn.x, e & 1 ? straight : across);
+            if (value) x[n][j] = v;
+        }
+        bool query = row < out.q_rows, fp32 = query || r.fp32;
+        sur_gpu_ptr to = query ? out.y : value ? r.v : r.k;
+        size_t in_head = (size_t)head * span * r.dp + (value ? e * SUR_GPU_KEYS : e);
+#pragma unroll
+        for (int l = 0; l < T::NT * 2; l++) {
+            int n = l / 2, j = l % 2, c = o.column + 8 * n + j;
+            uint32_t s = slot[n][j], in_block = s % SUR_GPU_KEYS;
+            size_t i = in_head + (value ? (size_t)(s - in_block) * r.dp + in_block : (size_t)s * r.dp);
+            if (query) i = (size_t)c * out.stride + row;
+            if (row >= p.rows || c >= p.n) continue;
+            if (fp32) at<float>(to)[i] = x[n][j];
+            else at<__half>(to)[i] = saturated_half(x[n][j]);
+        }
+    }
+}
+
+template <typename T, int EPILOGUE> DEVICE void put(const sur_gpu_product &p, outputs<T> &o)
+{
+    constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
+    if (p.out.bias) {
+        const float *bias = at<const float>(p.out.bias);
+#pragma unroll
+        for (int i = 0; i < T::MT * (TWO ? 1 : 2); i++) {
+            int m = i / (TWO ? 1 : 2), h = TWO ? 0 : i % 2, row = o.row + (TWO ? 8 : 16) * m + 8 * h;
+            float b = row < p.rows ? bias[row] : 0.0f;
+#pragma unroll
+            for (int l = 0; l < T::NT * 2; l++) {
+                float &v = o.sum[m][l / 2][2 * h + l % 2];
+                v = __fadd_rn(v, b);
+            }
+        }
+    }
+    if constexpr (EPILOGUE == SUR_GPU_ADD) {
+        put_added<T>(p, o);
+    } else if constexpr (EPILOGUE == SUR_GPU_QKV) {
+        put_qkv<T>(p, o, *at<const int64_t>(p.out.position));
+    } else {
+        int64_t first = EPILOGUE == SUR_GPU_ROWS ? *at<const int64_t>(p.out.position) : 0;
+#pragma unroll
+        for (int i = 0; i < T::MT * T::NT * (TWO ? 2 : 4); i++) {
+            int m = i / (TWO ? 2 : 4) / T::NT, n = i / (TWO ? 2 : 4) % T::NT, h = TWO ? 0 : i % 4 / 2, j = i % 2;
+            int row = o.row + (TWO ? 8 : 16) * m + 8 * h, c = o.column + 8 * n + j;
+            float v = o.sum[m][n][2 * h + j], pair = TWO ? o.sum[m][n][2 + j] : 0.0f;
+            if (row < p.rows && c < p.n) finish<EPILOGUE>(p.out, row, c, v, pair, first);
+        }
+    }
+}
+
+/* ---- the product ---- */
+
+template <typename T> DEVICE void add_segment(float (&sum)[T::MT][T::NT][4], float (&chain)[T::MT][T::NT][4])
+{
+#pragma unroll
+    for (int i = 0; i < T::MT * T::NT * 4; i++) {
+        float &c = chain[i / 4 / T::NT][i / 4 % T::NT][i % 4], &s = sum[i / 4 / T::NT][i / 4 % T::NT][i % 4];
+        s = __fadd_rn(s, c);
+        c = 0.0f;
+    }
+}
+
+/* Fragments of the next 16 of k load while those before are multiplied; stages of 64 arrive STAGES - 1 ahead. */
+template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
+{
+    extern __shared__ __align__(1024) char stages[];
+    constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
+    constexpr int AHEAD = T::STAGES - 1, STEPS = SUR_GPU_PITCH / 16, TILES_A_SEGMENT = SUR_GPU_SEGMENT / SUR_GPU_PITCH;
+    const int row0 = (int)blockIdx.y * (TWO ? T::ROWS / 2 : T::ROWS), column0 = (int)blockIdx.x * T::COLUMNS;
+    const int n_tiles = p.pitch / SUR_GPU_PITCH;
+    const uint32_t base = shared_address(stages), end = base + T::STAGES * T::STAGE;
+    fetch<T, TWO> in(p, row0, column0);
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        if (i < n_tiles) in.weights(base + i * T::STAGE);
+    wait_for_previous();
+    let_next_start();
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {
+        if (i < n_tiles) in.activations(base + i * T::STAGE);
+        copy_commit();
+    }
+
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    const int warp_r = warp / T::WARPS_C, warp_c = warp % T::WARPS_C;
+    /* ldmatrix: A: rows 0-7, rows 8-15, both of the next 8 of k; B: k 0-7, k 8-15, both of the next 8 columns */
+    const uint32_t a_row = warp_r * T::MT * 16 + lane % 16, b_row = warp_c * T::NT * 8 + lane / 16 * 8 + lane % 8;
+    const uint32_t a_off = a_row * T::LINE + (((lane / 16) ^ (lane & 7)) << 4);
+    const uint32_t b_off = T::B + b_row * T::LINE + ((((lane / 8) & 1) ^ (lane & 7)) << 4);
+
+    outputs<T> out = {};
+    float chain[T::MT][T::NT][4] = {};
+    fragments<T> now[2];
+    uint32_t from = base, to = base + AHEAD * T::STAGE;
+    copy_wait<AHEAD - 1>();
+    __syncthreads();
+    now[0].load(from + a_off, from + b_off);
+    for (int t = 0; t < n_tiles; t++) {
+#pragma unroll
+        for (int step = 0; step < STEPS; step++) {
+            if (step == STEPS - 1) { /* the next stage has arrived; everybody has read this one to its end */
+                copy_wait<AHEAD - 1>();
+                __syncthreads();
+                from = from + T::STAGE == end ? base : from + T::STAGE;
+            }
+            uint32_t next = (uint32_t)((step + 1) % STEPS) * 32;
+            now[(step + 1) % 2].load((from + a_off) ^ next, (from + b_off) ^ next);
+            if (step == 0 && t + AHEAD < n_tiles) in.weights(to);
+            if (step == 1) {
+                if (t + AHEAD < n_tiles) in.activations(to);
+                copy_commit();
+                to = to + T::STAGE == end ? base : to + T::STAGE;
+            }
+            now[step % 2].multiply(chain);
+        }
+        if ((t + 1) % TILES_A_SEGMENT == 0 || t + 1 == n_tiles) add_segment<T>(out.sum, chain);
+    }
+    out.row = row0 + warp_r * T::MT * (TWO ? 8 : 16) + lane / 4;
+    out.column = column0 + warp_c * T::NT * 8 + lane % 4 * 2;
+    put<T, EPILOGUE>(p, out);
+}
+
+#define WIDE(name, EPILOGUE, R, C, WR, WC, STAGES, BLOCKS) \
+    extern "C" __global__ void __launch_bounds__(32 * WR * WC, BLOCKS) \
+        k_wide_##name##_##R##x##C(const __grid_constant__ struct sur_gpu_product p) \
+    { \
+        wide<tile<R, C, WR, WC, STAGES>, EPILOGUE>(p); \
+    }
+#define WIDE_TILE(R, C, WR, WC, STAGES, BLOCKS, inner, outer) \
+    WIDE(plain, SUR_GPU_PLAIN, R, C, WR, WC, STAGES, BLOCKS) \
+    WIDE(gelu, SUR_GPU_GELU, R, C, WR, WC, STAGES, BLOCKS) \
+    WIDE(add, SUR_GPU_ADD, R, C, WR, WC, STAGES, BLOCKS) \
+    WIDE(swiglu, SUR_GPU_SWIGLU, R, C, WR, WC, STAGES, BLOCKS) \
+    WIDE(qkv, SUR_GPU_QKV, R, C, WR, WC, STAGES, BLOCKS) \
+    WIDE(rows, SUR_GPU_ROWS, R, C, WR, WC, STAGES, BLOCKS)
+SUR_GPU_WIDE_TILES(WIDE_TILE)

@@ -1,0 +1,60 @@
+/* The CUDA driver: one device, its primary context, its memory and its kernels. Calls return SUR_OK or a failure whose
+ * line names the call. Any thread may call after gpu_enter. */
+#ifndef SUR_GPU_DRIVER_H
+#define SUR_GPU_DRIVER_H
+
+#include <cuda.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/launch.h"
+#include "kernels/wide.h"
+
+/* Kernels by number; names in driver.c. Products come once an epilogue. */
+enum gpu_kernel {
+    GPU_NARROW_8,                                         /* + epilogue; 0 where a tile of 8 rows does not exist */
+    GPU_NARROW_16 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES,   /* + epilogue */
+    GPU_WIDE = GPU_NARROW_16 + SUR_GPU_N_EPILOGUES,       /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
+    GPU_SPLIT = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES,
+    GPU_ATTEND_64, GPU_ATTEND_128, GPU_ATTEND_PLAIN,
+    GPU_EMBED, GPU_BEGIN, GPU_CARRY, GPU_RANDOMIZE, GPU_PROBE,
+    GPU_N_KERNELS
+};
+
+enum { GPU_MAX_MODULES = 8 };
+
+struct gpu {
+    CUdevice device;
+    CUcontext context;
+    CUmodule modules[GPU_MAX_MODULES];
+    CUfunction kernels[GPU_N_KERNELS];
+    int multiprocessors, max_shared, good_shared; /* bytes a block; bytes that leave room for the next kernel */
+    bool dependent_launch;                        /* compute capability 9.0 and above */
+    atomic_llong memory_bytes;                    /* allocated on the device */
+};
+
+/* SUR_OK when a device can be used; else the reason in why. */
+int gpu_probe(char *why, size_t why_bytes);
+int gpu_open(struct gpu *gpu);  /* on failure closed again */
+void gpu_close(struct gpu *gpu);
+int gpu_enter(const struct gpu *gpu); /* makes the context the calling thread's */
+
+/* sur_fail with the driver's words, or SUR_OK. */
+int gpu_check(CUresult result, const char *call);
+/* Device memory, zeroed when `zero`; pinned host memory, mapped. *p is 0 on failure (SUR_ERR_BACKEND: none left). */
+int gpu_allocate(struct gpu *gpu, CUdeviceptr *p, size_t n_bytes, bool zero);
+void gpu_free(struct gpu *gpu, CUdeviceptr *p, size_t n_bytes);
+int gpu_allocate_host(void **p, size_t n_bytes);
+void gpu_free_host(void **p);
+int gpu_free_memory(size_t *n_bytes);
+
+/* params: the kernel's struct. overlap: may begin while the kernel before it in the stream ends (dependent launch). */
+int gpu_launch(const struct gpu *gpu, CUstream stream, enum gpu_kernel kernel, const struct sur_gpu_launch *launch,
+               const void *params, bool overlap);
+
+/* Bytes a second that the device reads; the median of a few probes. */
+int gpu_read_bandwidth(struct gpu *gpu, double *bytes_a_second);
+
+#endif

@@ -1,0 +1,320 @@
+#include "gpu/pass.h"
+
+#include <math.h>
+
+#include "kernels/narrow.h"
+#include "kernels/wide.h"
+#include "util/error.h"
+
+#define NONE SIZE_MAX
+
+/* ---- a stack's memory ---- */
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static void place(size_t *at, CUdeviceptr base, CUdeviceptr *field, size_t n_bytes)
+{
+    *field = base + *at;
+    *at += round_up(n_bytes, 256);
+}
+
+static int group_of(const struct sur_tower *s)
+{
+    return s->n_heads / s->n_kv_heads;
+}
+
+/* Lays the buffers out from base and returns how many bytes they take. */
+static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr base, int slack, int split_columns,
+                  int split_k, bool folded)
+{
+    size_t at = 0, n = (size_t)k->max_n, wide = (size_t)(s->n_heads * s->head_dim), dim = (size_t)s->dim;
+    size_t element = k->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads;
+    size_t hidden_pitch = round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
+    size_t split = round_up(wide > dim ? wide : dim, SUR_GPU_PITCH) * n;
+    size_t other = round_up((size_t)split_k, SUR_GPU_PITCH) * (size_t)split_columns;
+    k->dp = s->head_dim <= 64 ? 64 : s->head_dim <= 128 ? 128 : (int)round_up((size_t)s->head_dim, 32);
+    k->n_blocks = (int)(((size_t)s->window + (size_t)slack + n + SUR_GPU_KEYS - 1) / SUR_GPU_KEYS);
+    k->max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
+    k->ring_bytes = heads * (size_t)k->n_blocks * SUR_GPU_KEYS * (size_t)k->dp * element;
+    /* Many columns at once see few blocks in a prefill, all in an encoder's pass. */
+    size_t groups = (n * (size_t)group_of(s) + 15) / 16;
+    place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
+    place(&at, base, &k->ffn_norms, folded ? (size_t)s->n_layers * dim * 4 : 0);
+    if (!folded) k->ffn_norms = 0;
+    place(&at, base, &k->h, n * dim * 4);
+    place(&at, base, &k->q, n * wide * 4);
+    place(&at, base, &k->attended, n * wide * 4);
+    place(&at, base, &k->act, n * (size_t)s->hidden_dim * 4);
+    place(&at, base, &k->hi, (split > other ? split : other) * 2);
+    place(&at, base, &k->lo, (split > other ? split : other) * 2);
+    place(&at, base, &k->act_hi, n * hidden_pitch * 2);
+    place(&at, base, &k->act_lo, n * hidden_pitch * 2);
+    place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
+    place(&at, base, &k->position, 8);
+    place(&at, base, &k->counters, heads * groups * 4);
+    place(&at, base, &k->partial, heads * groups * (size_t)k->max_blocks * 16 * (size_t)(k->dp + 2) * 4);
+    return at;
+}
+
+size_t gpu_stack_bytes(const struct sur_tower *s, enum sur_kv_type kv, int max_n, int slack, int split_columns,
+                       int split_k)
+{
+    struct gpu_stack k = {.kv = kv, .max_n = max_n};
+    return lay(&k, s, 0, slack, split_columns, split_k, true);
+}
+
+int gpu_stack_init(struct gpu_stack *k, struct gpu *g, const struct gpu_tower *tower, enum sur_kv_type kv, int max_n,
+                   int slack, int split_columns, int split_k, bool folded)
+{
+    *k = (struct gpu_stack){.gpu = g, .tower = tower, .kv = kv, .max_n = max_n};
+    k->n_bytes = lay(k, tower->shape, 0, slack, split_columns, split_k, folded);
+    int r = gpu_allocate(g, &k->memory, k->n_bytes, true);
+    if (!r) lay(k, tower->shape, k->memory, slack, split_columns, split_k, folded);
+    if (!r) r = gpu_check(cuStreamCreate(&k->stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    if (!r && tower->slots[0]) {
+        r = gpu_check(cuStreamCreate(&k->copy, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+        if (!r) r = gpu_check(cuEventCreate(&k->start, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+        for (int i = 0; !r && i < GPU_SLOTS; i++) {
+            r = gpu_check(cuEventCreate(&k->ready[i], CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+            if (!r) r = gpu_check(cuEventCreate(&k->used[i], CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+        }
+    }
+    return r;
+}
+
+void gpu_stack_finish(struct gpu_stack *k)
+{
+    if (!k->gpu) return;
+    if (k->stream) cuStreamSynchronize(k->stream);
+    for (int i = 0; i < GPU_SLOTS; i++) {
+        if (k->ready[i]) cuEventDestroy(k->ready[i]);
+        if (k->used[i]) cuEventDestroy(k->used[i]);
+    }
+    if (k->start) cuEventDestroy(k->start);
+    if (k->copy) cuStreamDestroy(k->copy);
+    if (k->stream) cuStreamDestroy(k->stream);
+    gpu_free(k->gpu, &k->memory, k->n_bytes);
+    *k = (struct gpu_stack){.gpu = NULL};
+}
+
+static struct sur_gpu_ring ring_of(const struct gpu_stack *k, int layer)
+{
+    const struct sur_tower *s = k->tower->shape;
+    CUdeviceptr at = k->rings + (size_t)layer * 2 * k->ring_bytes;
+    return (struct sur_gpu_ring){.k = at,
+                                 .v = at + k->ring_bytes,
+                                 .n_blocks = k->n_blocks,
+                                 .n_kv_heads = s->n_kv_heads,
+                                 .head_dim = s->head_dim,
+                                 .dp = k->dp,
+                                 .fp32 = k->kv == SUR_KV_FP32};
+}
+
+int gpu_stack_randomize(struct gpu_stack *k, int64_t end)
+{
+    const struct sur_tower *s = k->tower->shape;
+    int64_t from = end > s->window ? end - s->window : 0;
+    int r = SUR_OK;
+    if (end == 0) return SUR_OK;
+    for (int layer = 0; !r && layer < s->n_layers; layer++) {
+        struct sur_gpu_launch l = {{(unsigned)(end - from), 1, 1}, 256, 0};
+        struct sur_gpu_randomize p = {.ring = ring_of(k, layer), .from = from, .n = (int)(end - from), .layer = layer};
+        r = gpu_launch(k->gpu, k->stream, GPU_RANDOMIZE, &l, &p, false);
+    }
+    return r ? r : gpu_check(cuStreamSynchronize(k->stream), "cuStreamSynchronize");
+}
+
+/* ---- products ---- */
+
+void gpu_pass_launch(struct gpu_pass *p, enum gpu_kernel kernel, const struct sur_gpu_launch *l, const void *params)
+{
+    if (p->status) return;
+    p->status = gpu_launch(p->stack->gpu, p->stack->stream, kernel, l, params, !p->fresh);
+    p->fresh = false;
+}
+
+static bool small_tiles(const struct sur_gpu_product *k, int multiprocessors)
+{
+    int n16 = sur_gpu_narrow_tiles(k, 16), n8 = sur_gpu_narrow_tiles(k, 8);
+    int most16 = (n16 + multiprocessors - 1) / multiprocessors * 16, most8 = (n8 + multiprocessors - 1) / multiprocessors * 8;
+    return most8 < most16;
+}
+
+/* As many columns at once as shared memory holds. */
+static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k)
+{
+    const struct gpu *g = p->stack->gpu;
+    bool small = e != SUR_GPU_SWIGLU && e != SUR_GPU_HEAD && small_tiles(k, g->multiprocessors);
+    enum gpu_kernel kernel = (small ? GPU_NARROW_8 : GPU_NARROW_16) + (enum gpu_kernel)e;
+    int left = k->n;
+    while (left && !p->status) {
+        struct sur_gpu_launch l;
+        k->n = left;
+        while (k->n && !sur_gpu_narrow_plan(k, small ? 8 : 16, g->multiprocessors, g->max_shared - 1024, g->good_shared, &l))
+            k->n--;
+        if (!k->n) {
+            p->status = sur_fail(SUR_ERR_BACKEND, "a row of %d weights is too long for this GPU", k->k);
+            return;
+        }
+        gpu_pass_launch(p, kernel, &l, k);
+        k->column0 += k->n;
+        left -= k->n;
+    }
+}
+
+static void wide(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k)
+{
+    struct gpu_stack *s = p->stack;
+    if (k->in.x) {
+        struct sur_gpu_launch l = {{(unsigned)k->n, 1, 1}, 256, 0};
+        struct sur_gpu_split split = {.hi = s->hi, .lo = s->lo, .k = k->k, .pitch = k->pitch, .n = k->n, .in = k->in};
+        gpu_pass_launch(p, GPU_SPLIT, &l, &split);
+        k->hi = s->hi;
+        k->lo = s->lo;
+    }
+    int tile = sur_gpu_wide_choose(k, s->gpu->multiprocessors, (uint32_t)s->gpu->max_shared - 1024);
+    struct sur_gpu_wide_tile t = sur_gpu_wide_tile_at(tile);
+    struct sur_gpu_launch l = {{1, 1, 1}, (unsigned)t.threads, t.shared_bytes};
+    sur_gpu_wide_grid(k, tile, l.grid);
+    gpu_pass_launch(p, (enum gpu_kernel)(GPU_WIDE + (int)e * SUR_GPU_N_WIDE + tile), &l, k);
+}
+
+void gpu_pass_product(struct gpu_pass *p, const struct gpu_product *d)
+{
+    struct sur_gpu_product k = {.w = d->base + d->w->offset,
+                                .w_up = d->w_up ? d->base + d->w_up->offset : 0,
+                                .hi = d->hi,
+                                .lo = d->lo,
+                                .rows = d->w->rows,
+                                .k = d->w->k,
+                                .pitch = d->w->pitch,
+                                .n = d->n,
+                                .in = d->in,
+                                .out = d->out};
+    if (d->n <= SUR_GPU_NARROW) narrow(p, d->epilogue, &k);
+    else wide(p, d->epilogue, &k);
+}
+
+/* ---- layers ---- */
+
+static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
+{
+    return offset == NONE ? 0 : base + offset;
+}
+
+static void attend(struct gpu_pass *p, int layer)
+{
+    struct gpu_stack *k = p->stack;
+    const struct sur_tower *s = k->tower->shape;
+    struct sur_gpu_attend a = {.q = k->q,
+                               .out = k->attended,
+                               .position = k->position,
+                               .partial = k->partial,
+                               .counters = k->counters,
+                               .ring = ring_of(k, layer),
+                               .n = p->n,
+                               .n_heads = s->n_heads,
+                               .window = s->window,
+                               .max_blocks = k->max_blocks,
+                               .scale = 1.0f / sqrtf((float)s->head_dim)};
+    if (k->kv == SUR_KV_FP32 || k->dp > 128) {
+        struct sur_gpu_launch l = {{(unsigned)p->n, (unsigned)s->n_heads, 1}, SUR_GPU_KEYS, 0};
+        gpu_pass_launch(p, GPU_ATTEND_PLAIN, &l, &a);
+        return;
+    }
+    unsigned groups = (unsigned)(p->n * group_of(s) + 15) / 16;
+    /* keys, values, queries and weights, the last two split */
+    unsigned bytes = (unsigned)(SUR_GPU_KEYS * k->dp * 2 * 2 + 2 * 16 * k->dp * 2 + 2 * 16 * SUR_GPU_KEYS * 2);
+    struct sur_gpu_launch l = {{(unsigned)k->max_blocks, (unsigned)s->n_kv_heads, groups}, 256, bytes};
+    gpu_pass_launch(p, k->dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, &a);
+}
+
+static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
+{
+    struct gpu_stack *k = p->stack;
+    const struct sur_tower *s = k->tower->shape;
+    const struct gpu_layer_plan *plan = &k->tower->plan;
+    const bool split = p->n > SUR_GPU_NARROW;
+    const int wide_rows = s->n_heads * s->head_dim;
+    struct sur_gpu_input h = {.x = k->h, .stride = s->dim, .norm_k = s->dim, .eps = (float)s->norm_eps};
+    struct sur_gpu_output residual = {.y = k->h, .stride = s->dim};
+
+    struct gpu_product qkv = {SUR_GPU_QKV, base, &plan->qkv, .in = h, .n = p->n};
+    qkv.in.norm = base + plan->attention_norm;
+    qkv.out = (struct sur_gpu_output){.y = k->q,
+                                      .bias = vector_at(base, plan->bias_qkv),
+                                      .position = k->position,
+                                      .rotation = k->rotation,
+                                      .ring = ring_of(k, i),
+                                      .stride = wide_rows,
+                                      .q_rows = wide_rows};
+    gpu_pass_product(p, &qkv);
+    attend(p, i);
+    struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .out = residual, .n = p->n};
+    wo.in = (struct sur_gpu_input){.x = k->attended, .stride = wide_rows};
+    wo.out.bias = vector_at(base, plan->bias_o);
+    gpu_pass_product(p, &wo);
+    struct gpu_product up = {SUR_GPU_SWIGLU, base, &plan->w1, &plan->w3, .in = h, .n = p->n};
+    up.in.norm = k->ffn_norms ? k->ffn_norms + (size_t)i * (size_t)s->dim * 4 : base + plan->ffn_norm;
+    up.out = (struct sur_gpu_output){.y = split ? 0 : k->act,
+                                     .hi = split ? k->act_hi : 0,
+                                     .lo = split ? k->act_lo : 0,
+                                     .stride = s->hidden_dim,
+                                     .pitch = plan->w2.pitch};
+    gpu_pass_product(p, &up);
+    struct gpu_product down = {SUR_GPU_ADD, base, &plan->w2, .hi = k->act_hi, .lo = k->act_lo, .out = residual, .n = p->n};
+    down.in = (struct sur_gpu_input){.x = split ? 0 : k->act, .stride = s->hidden_dim};
+    down.out.bias = vector_at(base, plan->bias_2);
+    gpu_pass_product(p, &down);
+}
+
+static void record(struct gpu_pass *p, CUevent event, CUstream stream)
+{
+    if (!p->status) p->status = gpu_check(cuEventRecord(event, stream), "cuEventRecord");
+}
+
+static void await(struct gpu_pass *p, CUstream stream, CUevent event)
+{
+    if (!p->status) p->status = gpu_check(cuStreamWaitEvent(stream, event, 0), "cuStreamWaitEvent");
+}
+
+/* The m-th layer that is not resident, into its slot. */
+static void fetch(struct gpu_pass *p, int m)
+{
+    struct gpu_stack *k = p->stack;
+    const struct gpu_tower *t = k->tower;
+    int i = t->n_resident + m, slot = m % GPU_SLOTS;
+    if (i >= t->shape->n_layers) return;
+    await(p, k->copy, m < GPU_SLOTS ? k->start : k->used[slot]);
+    if (!p->status)
+        p->status = gpu_check(cuMemcpyHtoDAsync(t->slots[slot], t->host_layers[i], t->plan.n_bytes, k->copy),
+                              "cuMemcpyHtoDAsync");
+    record(p, k->ready[slot], k->copy);
+}
+
+void gpu_pass_tower(struct gpu_pass *p)
+{
+    struct gpu_stack *k = p->stack;
+    const struct gpu_tower *t = k->tower;
+    bool streams = t->n_resident < t->shape->n_layers;
+    if (streams) {
+        record(p, k->start, k->stream);
+        for (int m = 0; m < GPU_SLOTS; m++) fetch(p, m);
+    }
+    for (int i = 0; i < t->shape->n_layers; i++) {
+        int m = i - t->n_resident, slot = m % GPU_SLOTS;
+        if (m < 0) {
+            layer(p, i, t->layers[i]);
+            continue;
+        }
+        await(p, k->stream, k->ready[slot]);
+        p->fresh = true;
+        layer(p, i, t->slots[slot]);
+        record(p, k->used[slot], k->stream);
+        fetch(p, m + GPU_SLOTS);
+    }
+    if (streams) p->fresh = true;
+}

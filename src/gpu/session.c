@@ -1,0 +1,332 @@
+#include "gpu/session.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/schedule.h"
+#include "util/error.h"
+#include "util/half.h"
+
+#define CHECK(call) gpu_check(call, #call)
+
+/* ---- memory ---- */
+
+static void place(size_t *at, CUdeviceptr base, CUdeviceptr *field, size_t n_bytes)
+{
+    *field = base + *at;
+    *at += (n_bytes + 255) / 256 * 256;
+}
+
+static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tokens, CUdeviceptr base)
+{
+    size_t at = 0, frames = (size_t)max_tokens * SUR_TOKEN_FRAMES, dim = (size_t)p->decoder.dim;
+    place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4);
+    place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
+    place(&at, base, &s->adapter, (size_t)max_tokens * dim * 4);
+    place(&at, base, &s->row_position, 8);
+    place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
+    place(&at, base, &s->logits, SUR_STEP_MAX * (size_t)p->vocab_size * 4);
+    place(&at, base, &s->top, sizeof(struct sur_gpu_top_state));
+    place(&at, base, &s->candidates, 1024 * SUR_STEP_MAX * SUR_GPU_TOP * 8);
+    place(&at, base, &s->counter, 4);
+    return at;
+}
+
+/* The largest wide inputs besides the towers' own: the stem's columns, the adapter's. */
+static int encoder_split(const struct sur_params *p, int max_tokens)
+{
+    int conv0 = 3 * p->n_mels * SUR_TOKEN_FRAMES, conv1 = 3 * p->encoder.dim * SUR_TOKEN_ROWS;
+    int adapter = 4 * p->encoder.dim > p->decoder.dim ? 4 * p->encoder.dim : p->decoder.dim;
+    int most = conv0 > conv1 ? conv0 : conv1;
+    /* in units of SUR_TOKEN_FRAMES columns a token, with room for each product's padding */
+    return (most > adapter ? most : adapter) / SUR_TOKEN_FRAMES + 2 * SUR_GPU_PITCH;
+}
+
+size_t gpu_session_bytes(const struct sur_checkpoint *c, enum sur_kv_type kv,
+                         const struct sur_backend_session_options *o)
+{
+    struct gpu_session s;
+    const struct sur_params *p = &c->params;
+    return lay(&s, p, o->max_tokens, 0) +
+           gpu_stack_bytes(&p->encoder, kv, o->max_tokens * SUR_TOKEN_ROWS, 0, o->max_tokens * SUR_TOKEN_FRAMES,
+                           encoder_split(p, o->max_tokens)) +
+           gpu_stack_bytes(&p->decoder, kv, o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX, SUR_STEP_MAX, 0, 0);
+}
+
+/* y = W x, by the processor: for what is computed once a session. */
+static void multiply(const struct sur_view *w, const float *x, float *y)
+{
+    for (int r = 0; r < w->rows; r++) {
+        const uint16_t *row = (const void *)((const char *)w->data + (size_t)r * w->row_bytes);
+        double sum = 0;
+        for (int k = 0; k < w->cols; k++) sum += (double)sur_bf16_to_f32(row[k]) * (double)x[k];
+        y[r] = (float)sum;
+    }
+}
+
+/* ffn_norm * (1 + W2(GELU(W0(t)))), t from the delay: what the decoder's second norm multiplies by, for good. */
+static int fold_delay(struct gpu_session *s)
+{
+    const struct sur_params *p = &s->state->checkpoint->params;
+    size_t dim = (size_t)p->decoder.dim;
+    float *t = malloc(sizeof *t * (dim * 2 + (size_t)p->ada_dim)), *ada = t + dim, *folded = ada + p->ada_dim;
+    if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    for (size_t i = 0; i < dim / 2; i++) {
+        double angle = s->options.delay * exp(-log(10000.0) * (double)i / (double)(dim / 2));
+        t[i] = (float)cos(angle);
+        t[dim / 2 + i] = (float)sin(angle);
+    }
+    int r = SUR_OK;
+    for (int l = 0; !r && l < p->decoder.n_layers; l++) {
+        const struct sur_layer *w = &s->state->checkpoint->weights.decoder[l];
+        const uint16_t *norm = w->ffn_norm.data;
+        multiply(&w->ada0, t, ada);
+        for (int i = 0; i < p->ada_dim; i++) ada[i] = 0.5f * ada[i] * (1.0f + erff(ada[i] * 0x1.6a09e6p-1f));
+        multiply(&w->ada2, ada, folded);
+        for (size_t i = 0; i < dim; i++) folded[i] = sur_bf16_to_f32(norm[i]) * (1.0f + folded[i]);
+        r = CHECK(cuMemcpyHtoD(s->decoder.ffn_norms + (size_t)l * dim * 4, folded, dim * 4));
+    }
+    free(t);
+    return r;
+}
+
+static int allocate_pinned(struct gpu_session *s)
+{
+    const struct sur_params *p = &s->state->checkpoint->params;
+    size_t frames = (size_t)s->options.max_tokens * SUR_TOKEN_FRAMES;
+    void *encode = NULL, *mel = NULL, *step = NULL, *result = NULL;
+    int r = gpu_allocate_host(&encode, sizeof *s->encode_request);
+    if (!r) r = gpu_allocate_host(&mel, frames * (size_t)p->n_mels * sizeof *s->mel_in);
+    if (!r) r = gpu_allocate_host(&step, sizeof *s->step_request + 4 * (size_t)s->decoder.max_n);
+    if (!r) r = gpu_allocate_host(&result, SUR_STEP_MAX * sizeof *s->result);
+    s->encode_request = encode;
+    s->mel_in = mel;
+    s->step_request = step;
+    s->result = result;
+    return r;
+}
+
+/* ---- passes ---- */
+
+static void launch_begin(struct gpu_pass *pass, struct gpu_session *s, int n_tokens)
+{
+    const struct gpu_stack *k = &s->encoder;
+    const struct sur_tower *e = k->tower->shape;
+    struct sur_gpu_begin b = {.request = (uintptr_t)s->encode_request,
+                              .mel_in = (uintptr_t)s->mel_in,
+                              .mel = s->mel,
+                              .position = k->position,
+                              .row_position = s->row_position,
+                              .rotation = k->rotation,
+                              .inv = k->tower->inv,
+                              .n_mels = s->state->checkpoint->params.n_mels,
+                              .n_frames = n_tokens * SUR_TOKEN_FRAMES,
+                              .n = pass->n,
+                              .half = e->head_dim / 2};
+    struct sur_gpu_launch l = {{(unsigned)pass->n, 1, 1}, 256, 0};
+    gpu_pass_launch(pass, GPU_BEGIN, &l, &b);
+}
+
+/* Mel to the first layer's input, and what the next pass needs of it. */
+static void launch_stem(struct gpu_pass *pass, struct gpu_session *s, int n_tokens)
+{
+    const struct gpu_weights *w = &s->state->weights;
+    int n_mels = s->state->checkpoint->params.n_mels, e = s->encoder.tower->shape->dim;
+    int frames = n_tokens * SUR_TOKEN_FRAMES;
+    struct gpu_product conv0 = {SUR_GPU_GELU, w->others, &w->conv0, .n = frames};
+    conv0.in = (struct sur_gpu_input){.x = s->mel, .stride = n_mels, .taps = 1};
+    conv0.out = (struct sur_gpu_output){.y = s->conv0 + (size_t)e * 4, .bias = w->others + w->conv0_bias, .stride = e};
+    gpu_pass_product(pass, &conv0);
+    struct gpu_product conv1 = {SUR_GPU_GELU, w->others, &w->conv1, .n = frames / 2};
+    conv1.in = (struct sur_gpu_input){.x = s->conv0, .stride = e, .taps = 2};
+    conv1.out = (struct sur_gpu_output){.y = s->encoder.h, .bias = w->others + w->conv1_bias, .stride = e};
+    gpu_pass_product(pass, &conv1);
+    struct sur_gpu_carry carry = {.mel = s->mel, .conv0 = s->conv0, .n_mels = n_mels, .e = e, .n_frames = frames};
+    struct sur_gpu_launch l = {{1, 1, 1}, 1024, 0};
+    gpu_pass_launch(pass, GPU_CARRY, &l, &carry);
+}
+
+static void launch_adapter(struct gpu_pass *pass, struct gpu_session *s, int n_tokens)
+{
+    const struct gpu_weights *w = &s->state->weights;
+    const struct sur_tower *e = s->encoder.tower->shape;
+    int dim = s->state->checkpoint->params.decoder.dim;
+    struct gpu_product first = {SUR_GPU_GELU, w->others, &w->adapter0, .n = n_tokens};
+    first.in = (struct sur_gpu_input){.x = s->encoder.h,
+                                      .norm = w->others + w->encoder_norm,
+                                      .stride = 4 * e->dim, /* four frames lie side by side already */
+                                      .norm_k = e->dim,
+                                      .eps = (float)e->norm_eps};
+    first.out = (struct sur_gpu_output){.y = s->adapter, .stride = dim};
+    gpu_pass_product(pass, &first);
+    struct gpu_product second = {SUR_GPU_ROWS, w->others, &w->adapter2, .n = n_tokens};
+    second.in = (struct sur_gpu_input){.x = s->adapter, .stride = dim};
+    second.out = (struct sur_gpu_output){.y = s->rows, .position = s->row_position, .stride = dim};
+    gpu_pass_product(pass, &second);
+}
+
+static int launch_encode(struct gpu_session *s, int n_tokens)
+{
+    struct gpu_pass pass = {&s->encoder, n_tokens * SUR_TOKEN_ROWS, .fresh = true};
+    launch_begin(&pass, s, n_tokens);
+    launch_stem(&pass, s, n_tokens);
+    gpu_pass_tower(&pass);
+    launch_adapter(&pass, s, n_tokens);
+    return pass.status;
+}
+
+static int launch_step(struct gpu_session *s, int n, int n_out)
+{
+    const struct gpu_weights *w = &s->state->weights;
+    struct gpu_stack *k = &s->decoder;
+    const struct sur_tower *d = k->tower->shape;
+    struct gpu_pass pass = {k, n, .fresh = true};
+    struct sur_gpu_embed embed = {.request = (uintptr_t)s->step_request,
+                                  .rows = s->rows,
+                                  .embedding = w->others + w->embedding.offset,
+                                  .h = k->h,
+                                  .position = k->position,
+                                  .rotation = k->rotation,
+                                  .inv = k->tower->inv,
+                                  .dim = d->dim,
+                                  .pitch = w->embedding.pitch,
+                                  .n = n,
+                                  .half = d->head_dim / 2};
+    struct sur_gpu_launch l = {{(unsigned)n, 1, 1}, 256, 0};
+    gpu_pass_launch(&pass, GPU_EMBED, &l, &embed);
+    gpu_pass_tower(&pass);
+    if (!n_out) return pass.status;
+    struct gpu_product head = {SUR_GPU_HEAD, w->others, &w->embedding, .n = n_out};
+    head.in = (struct sur_gpu_input){.x = k->h + (size_t)(n - n_out) * (size_t)d->dim * 4,
+                                     .norm = w->others + w->norm,
+                                     .stride = d->dim,
+                                     .norm_k = d->dim,
+                                     .eps = (float)d->norm_eps};
+    head.out = (struct sur_gpu_output){.y = s->logits, .stride = s->state->checkpoint->params.vocab_size, .top = s->top};
+    gpu_pass_product(&pass, &head);
+    return pass.status;
+}
+
+/* What launch(session, 1, 1) launches, as one graph. */
+static int record_graph(CUgraphExec *graph, CUstream stream, struct gpu_session *s, bool encode)
+{
+    CUgraph recorded = NULL;
+    int r = CHECK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    if (r) return r;
+    r = encode ? launch_encode(s, 1) : launch_step(s, 1, 1);
+    CUresult end = cuStreamEndCapture(stream, &recorded);
+    if (!r) r = gpu_check(end, "cuStreamEndCapture");
+    if (!r) r = CHECK(cuGraphInstantiate(graph, recorded, 0));
+    if (!r) r = CHECK(cuGraphUpload(*graph, stream));
+    if (recorded) cuGraphDestroy(recorded);
+    return r;
+}
+
+static int finish_pass(struct gpu_session *s, const struct gpu_stack *k, int r)
+{
+    CUresult e = cuStreamSynchronize(k->stream);
+    const struct gpu_tower *t = k->tower;
+    atomic_fetch_add_explicit(&s->state->uploads, t->shape->n_layers - t->n_resident, memory_order_relaxed);
+    return r ? r : gpu_check(e, "a pass on the GPU");
+}
+
+int gpu_run_encode(struct gpu_session *s, int n_tokens, int64_t first_row)
+{
+    bool shared = s->encoder.copy;
+    *s->encode_request = (struct sur_gpu_request){.first = first_row * SUR_TOKEN_ROWS, .first_row = first_row};
+    int r = gpu_enter(&s->state->gpu);
+    if (r) return r;
+    if (shared) pthread_mutex_lock(&s->state->encoder_slots);
+    r = n_tokens == 1 ? CHECK(cuGraphLaunch(s->encode_graph, s->encoder.stream)) : launch_encode(s, n_tokens);
+    r = finish_pass(s, &s->encoder, r);
+    if (shared) pthread_mutex_unlock(&s->state->encoder_slots);
+    return r;
+}
+
+int gpu_run_step(struct gpu_session *s, int64_t first, int n, int n_out)
+{
+    bool shared = s->decoder.copy;
+    s->step_request->first = first;
+    int r = gpu_enter(&s->state->gpu);
+    if (r) return r;
+    if (shared) pthread_mutex_lock(&s->state->decoder_slots);
+    r = n == 1 && n_out == 1 ? CHECK(cuGraphLaunch(s->step_graph, s->decoder.stream)) : launch_step(s, n, n_out);
+    r = finish_pass(s, &s->decoder, r);
+    if (shared) pthread_mutex_unlock(&s->state->decoder_slots);
+    return r;
+}
+
+/* ---- create, destroy ---- */
+
+void gpu_session_destroy(void *session)
+{
+    struct gpu_session *s = session;
+    if (!s) return;
+    gpu_enter(&s->state->gpu);
+    if (s->step_graph) cuGraphExecDestroy(s->step_graph);
+    if (s->encode_graph) cuGraphExecDestroy(s->encode_graph);
+    gpu_stack_finish(&s->encoder);
+    gpu_stack_finish(&s->decoder);
+    gpu_free(&s->state->gpu, &s->memory, s->n_bytes);
+    void *pinned[] = {s->encode_request, s->mel_in, s->step_request, s->result};
+    for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++) gpu_free_host(&pinned[i]);
+    free(s);
+}
+
+int gpu_session_reset(void *session)
+{
+    struct gpu_session *s = session;
+    const struct sur_params *p = &s->state->checkpoint->params;
+    int r = gpu_enter(&s->state->gpu);
+    if (!r) r = CHECK(cuMemsetD8(s->mel, 0, 2 * (size_t)p->n_mels * 4));
+    if (!r) r = CHECK(cuMemsetD8(s->conv0, 0, (size_t)p->encoder.dim * 4));
+    if (!r) r = CHECK(cuCtxSynchronize());
+    s->n_logits = 0;
+    atomic_store(&s->n_rows, s->options.start);
+    atomic_store(&s->position, s->options.start);
+    if (!r) r = gpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
+    if (!r) r = gpu_stack_randomize(&s->decoder, s->options.start);
+    return r;
+}
+
+static int create_parts(struct gpu_session *s)
+{
+    struct gpu_state *st = s->state;
+    const struct sur_params *p = &st->checkpoint->params;
+    const struct sur_backend_session_options *o = &s->options;
+    int prompt = o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX;
+    int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, st->options.kv, o->max_tokens * SUR_TOKEN_ROWS,
+                           0, o->max_tokens * SUR_TOKEN_FRAMES, encoder_split(p, o->max_tokens), false);
+    if (!r) r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, st->options.kv, prompt, SUR_STEP_MAX, 0, 0, true);
+    s->n_bytes = lay(s, p, o->max_tokens, 0);
+    if (!r) r = gpu_allocate(&st->gpu, &s->memory, s->n_bytes, true);
+    lay(s, p, o->max_tokens, s->memory);
+    if (!r) r = allocate_pinned(s);
+    if (r) return r;
+    struct sur_gpu_top_state top = {s->candidates, s->counter, (uintptr_t)s->result};
+    r = CHECK(cuMemcpyHtoD(s->top, &top, sizeof top));
+    if (!r) r = fold_delay(s);
+    if (!r) r = gpu_session_reset(s);
+    if (!r) r = record_graph(&s->encode_graph, s->encoder.stream, s, true);
+    if (!r) r = record_graph(&s->step_graph, s->decoder.stream, s, false);
+    return r;
+}
+
+int gpu_session_create(void **session, void *state, const struct sur_backend_session_options *o)
+{
+    struct gpu_state *st = state;
+    *session = NULL;
+    int r = gpu_enter(&st->gpu);
+    if (r) return r;
+    struct gpu_session *s = calloc(1, sizeof *s);
+    if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
+    s->state = st;
+    s->options = *o;
+    r = create_parts(s);
+    if (r)
+        gpu_session_destroy(s);
+    else
+        *session = s;
+    return r;
+}

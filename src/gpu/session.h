@@ -1,0 +1,61 @@
+/* The CUDA backend's model and sessions; the table of calls is in backend.c. */
+#ifndef SUR_GPU_SESSION_H
+#define SUR_GPU_SESSION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "gpu/driver.h"
+#include "gpu/pass.h"
+#include "gpu/weights.h"
+#include "model/backend.h"
+
+struct gpu_state {
+    struct gpu gpu;
+    struct gpu_weights weights;
+    const struct sur_checkpoint *checkpoint;
+    struct sur_backend_options options;
+    int64_t load_ns;
+    atomic_llong uploads;
+    /* Slots of layers that are not resident are the model's: one pass of a tower at a time then. */
+    pthread_mutex_t encoder_slots, decoder_slots;
+};
+
+struct gpu_session {
+    /* immutable after create */
+    struct gpu_state *state;
+    struct sur_backend_session_options options;
+    CUdeviceptr memory;                   /* the session's own buffers below */
+    size_t n_bytes;
+    CUdeviceptr mel, conv0, adapter;      /* [2 + frames][n_mels], [1 + frames][e], [max_tokens][dim] */
+    CUdeviceptr row_position, rows;       /* int64, [256][dim] */
+    CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
+    CUgraphExec step_graph, encode_graph; /* one position, one token */
+    _Atomic int64_t n_rows;               /* encode releases, step acquires */
+    _Atomic int64_t position;             /* the next to be stepped; step releases, encode acquires */
+
+    /* encode thread */
+    struct gpu_stack encoder;
+    struct sur_gpu_request *encode_request; /* pinned */
+    float *mel_in;                          /* pinned [frames][n_mels] */
+
+    /* decode thread */
+    struct gpu_stack decoder;
+    struct sur_gpu_request *step_request;   /* pinned, with n_prompt tokens */
+    struct sur_gpu_top *result;             /* pinned [8] */
+    int32_t last_token;
+    int n_logits;
+};
+
+/* Bytes of device memory that a session takes. */
+size_t gpu_session_bytes(const struct sur_checkpoint *checkpoint, enum sur_kv_type kv,
+                         const struct sur_backend_session_options *options);
+int gpu_session_create(void **session, void *state, const struct sur_backend_session_options *options);
+void gpu_session_destroy(void *session);
+int gpu_session_reset(void *session);
+
+/* Launch one pass and wait for it: n_tokens at first_row; n positions from first, n_out results. */
+int gpu_run_encode(struct gpu_session *session, int n_tokens, int64_t first_row);
+int gpu_run_step(struct gpu_session *session, int64_t first, int n, int n_out);
+
+#endif

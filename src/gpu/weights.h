@@ -1,0 +1,52 @@
+/* The weights on the device: one run of memory a layer, so that a layer can be copied at once.
+ *
+ * Matrices are bf16, row major, their rows padded with zeros to 64 elements; wq, wk and wv stand below one another as
+ * one matrix. Small vectors are fp32. When the card is too small, whole layers stay as far as they fit, the decoder's
+ * first; the others lie in pinned host memory and pass through two slots a tower. */
+#ifndef SUR_GPU_WEIGHTS_H
+#define SUR_GPU_WEIGHTS_H
+
+#include <cuda.h>
+
+#include "gpu/driver.h"
+#include "model/checkpoint.h"
+
+enum { GPU_SLOTS = 2 };
+
+struct gpu_matrix { /* [rows][pitch], at an offset of its run of memory */
+    size_t offset;
+    int rows, k, pitch;
+};
+
+struct gpu_layer_plan { /* offsets in bytes; a vector that does not exist is SIZE_MAX */
+    struct gpu_matrix qkv, wo, w1, w3, w2;
+    size_t attention_norm, ffn_norm, bias_qkv, bias_o, bias_2;
+    size_t n_bytes;
+};
+
+struct gpu_tower {
+    const struct sur_tower *shape;
+    const struct sur_layer *source;  /* [n_layers], the checkpoint's */
+    struct gpu_layer_plan plan;
+    CUdeviceptr *layers;             /* [n_layers]; 0: in host memory */
+    char **host_layers;              /* [n_layers] pinned, or NULL: on the card */
+    CUdeviceptr slots[GPU_SLOTS];    /* 0 when all layers are resident */
+    CUdeviceptr inv;                 /* [head_dim / 2] fp32 */
+    int n_resident;
+};
+
+struct gpu_weights {
+    struct gpu_tower encoder, decoder;
+    /* the rest, one run */
+    CUdeviceptr others;
+    size_t others_bytes;
+    struct gpu_matrix conv0, conv1, adapter0, adapter2, embedding;
+    size_t conv0_bias, conv1_bias, encoder_norm, norm;
+};
+
+/* Allocates and copies all of it; reserve_bytes stay free for a session. limit_bytes 0: what is free. */
+int gpu_weights_open(struct gpu_weights *weights, struct gpu *gpu, const struct sur_checkpoint *checkpoint,
+                     int64_t limit_bytes, size_t reserve_bytes);
+void gpu_weights_close(struct gpu_weights *weights, struct gpu *gpu);
+
+#endif

@@ -1,0 +1,23 @@
+/* What the loader meets in place of the CUDA module; FAKE says which. Without it: a good one, whose probe refuses. */
+#include <stdio.h>
+
+#include "gpu/module.h"
+
+SUR_API const struct sur_backend *sur_backend_cuda(int abi, const struct sur_gpu_host *host);
+
+static const struct sur_gpu_host *given;
+
+static int probe(char *why, size_t why_bytes)
+{
+    given->log(SUR_LOG_INFO, "the fake's %s line"); /* not a format */
+    snprintf(why, why_bytes, "clock %d", given->clock_ns() > 0);
+    return given->fail(SUR_ERR_BACKEND, "the fake's %s refusal");
+}
+
+static const struct sur_backend fake = {.name = "fake", .probe = probe};
+
+const struct sur_backend *sur_backend_cuda(int abi, const struct sur_gpu_host *host)
+{
+    given = host;
+    return abi == SUR_GPU_ABI + FAKE_ABI ? &fake : NULL;
+}
