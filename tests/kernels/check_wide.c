@@ -6,38 +6,11 @@
 #include "checks.h"
 #include "product.h"
 #include "reference.h"
-
-#if __has_include("wide.h")
 #include "wide.h"
-static struct sur_gpu_wide_tile tile_at(int i)
-{
-    return sur_gpu_wide_tile_at(i);
-}
-static void tile_grid(const struct sur_gpu_product *p, int tile, unsigned *grid)
-{
-    sur_gpu_wide_grid(p, tile, grid);
-}
-#else /* no wide product yet: its absence is reported */
-enum { SUR_GPU_N_WIDE = 1 };
-struct sur_gpu_wide_tile {
-    const char *suffix;
-    int32_t threads;
-    uint32_t shared_bytes;
-};
-static struct sur_gpu_wide_tile tile_at(int i)
-{
-    (void)i;
-    return (struct sur_gpu_wide_tile){.suffix = "", .threads = 32};
-}
-static void tile_grid(const struct sur_gpu_product *p, int tile, unsigned *grid)
-{
-    grid[0] = grid[1] = p && !tile;
-}
-#endif
 
 static const char *wide_name(enum sur_gpu_epilogue epilogue, int tile)
 {
-    return text("k_wide_%s%s", epilogue_names[epilogue], tile_at(tile).suffix);
+    return text("k_wide_%s%s", epilogue_names[epilogue], sur_gpu_wide_tile_at(tile).suffix);
 }
 
 struct halves {
@@ -135,12 +108,12 @@ void check_split(int unused)
 static void run_wide(const struct product *t, struct halves h, int tile, int first, int n)
 {
     struct sur_gpu_product p = product_columns(t, first, n);
-    struct sur_gpu_wide_tile w = tile_at(tile);
+    struct sur_gpu_wide_tile w = sur_gpu_wide_tile_at(tile);
     struct sur_gpu_launch l = {.threads = (unsigned)w.threads, .shared_bytes = w.shared_bytes};
     uint64_t offset = (uint64_t)first * (uint64_t)p.pitch * 2;
     p.hi = h.hi + offset;
     p.lo = h.lo + offset;
-    tile_grid(&p, tile, l.grid);
+    sur_gpu_wide_grid(&p, tile, l.grid);
     l.grid[2] = 1;
     kernel_launch(kernel_find(wide_name(t->c.epilogue, tile)), &l, &p, false);
 }
@@ -195,7 +168,7 @@ static void check_case(const struct product_case *c)
     bool wanted[SUR_GPU_N_WIDE], any = false, before = false;
     for (int i = 0; i < SUR_GPU_N_WIDE; i++) {
         wanted[i] = report_wanted(wide_name(c->epilogue, i), shape) && kernel_find(wide_name(c->epilogue, i)) &&
-                    (int)tile_at(i).shared_bytes <= device.max_shared;
+                    (int)sur_gpu_wide_tile_at(i).shared_bytes <= device.max_shared;
         any |= wanted[i];
     }
     if (!any || !kernel_find("k_split")) return;

@@ -368,12 +368,17 @@ const char *narrow_name(enum sur_gpu_epilogue epilogue, int rows_a_tile)
 
 const char *narrow_run(const struct product *t, int rows_a_tile, int multiprocessors, int first, int n)
 {
-    struct sur_gpu_product p = product_columns(t, first, n);
-    struct sur_gpu_launch l;
     CUfunction f = kernel_find(narrow_name(t->c.epilogue, rows_a_tile));
     if (!f) return "no such kernel";
-    if (!sur_gpu_narrow_plan(&p, rows_a_tile, multiprocessors, device.max_shared, device.max_shared / 2, &l))
-        return "no plan fits";
-    kernel_launch(f, &l, &p, false);
+    for (int done = 0, step = n; done < n;) {
+        struct sur_gpu_product p = product_columns(t, first + done, n - done < step ? n - done : step);
+        struct sur_gpu_launch l;
+        if (sur_gpu_narrow_plan(&p, rows_a_tile, multiprocessors, device.max_shared, device.max_shared / 2, &l)) {
+            kernel_launch(f, &l, &p, false);
+            done += p.n;
+        } else if (--step == 0) {
+            return "not even one column fits into shared memory";
+        }
+    }
     return NULL;
 }
