@@ -1,11 +1,13 @@
 /* Chooses a backend; the only file that knows which ones exist. */
-#include "model/backend.h"
+#include "backends.h"
 
 #include <stdio.h>
 
 #include "gpu/load.h"
 #include "util/error.h"
 #include "util/log.h"
+
+enum { WHY_BYTES = 480 };
 
 static int load_cuda(const struct sur_backend **backend, char *why, size_t why_bytes)
 {
@@ -30,17 +32,75 @@ static const struct {
     {SUR_BACKEND_CPU, "cpu", load_cpu},
 };
 
+enum { N_BACKENDS = sizeof table / sizeof *table };
+
+static int try_one(int i, const struct sur_backend **backend, char *why, size_t why_bytes)
+{
+    int r = table[i].load(backend, why, why_bytes);
+    return r ? r : (*backend)->probe(why, why_bytes);
+}
+
 int sur_backend_choose(const struct sur_backend **backend, enum sur_backend_kind kind)
 {
-    char why[480] = "";
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    char why[WHY_BYTES] = "";
+    for (int i = 0; i < N_BACKENDS; i++) {
         if (kind != SUR_BACKEND_AUTO && kind != table[i].kind) continue;
-        int r = table[i].load(backend, why, sizeof why);
-        if (!r) r = (*backend)->probe(why, sizeof why);
-        if (!r) return SUR_OK;
+        if (try_one(i, backend, why, sizeof why) == SUR_OK) return SUR_OK;
         if (kind != SUR_BACKEND_AUTO)
             return sur_fail(SUR_ERR_BACKEND, "backend %s cannot be used: %s", table[i].name, why);
         sur_log(SUR_LOG_INFO, "backend %s cannot be used: %s", table[i].name, why);
     }
     return sur_fail(SUR_ERR_BACKEND, "no usable backend: %s", why);
+}
+
+/* A backend that is there but has no room for this model, say, makes way for the next: that is worth a warning. */
+static int open_first(const struct sur_backend **backend, void **state, const struct sur_checkpoint *checkpoint,
+                      const struct sur_backend_options *options)
+{
+    char why[WHY_BYTES] = "";
+    int r = SUR_ERR_BACKEND;
+    for (int i = 0; i < N_BACKENDS; i++) {
+        if (try_one(i, backend, why, sizeof why) != SUR_OK) {
+            sur_log(SUR_LOG_INFO, "backend %s cannot be used: %s", table[i].name, why);
+            continue;
+        }
+        r = (*backend)->open(state, checkpoint, options);
+        if (r != SUR_ERR_BACKEND && r != SUR_ERR_MEMORY) return r;
+        if (i + 1 < N_BACKENDS) sur_log(SUR_LOG_WARN, "backend %s cannot be used: %s", table[i].name, sur_error_text());
+    }
+    return r;
+}
+
+/* What means nothing to the CPU is not asked of it where the other half can do it. */
+static struct sur_backend_options options_of(const struct sur_backend *half, const struct sur_backend_options *options)
+{
+    struct sur_backend_options o = *options;
+    if (half != &sur_backend_cpu) return o;
+    if (o.gemm == SUR_GEMM_LT) o.gemm = SUR_GEMM_OWN;
+    o.window_attention = SUR_ATTENTION_OWN;
+    o.vram_limit_bytes = 0;
+    return o;
+}
+
+int sur_backend_open(const struct sur_backend **backend, void **state, const struct sur_backend_wish *wish,
+                     const struct sur_checkpoint *checkpoint, const struct sur_backend_options *options)
+{
+    enum sur_backend_kind kinds[2] = {wish->encode_on, wish->decode_on};
+    const struct sur_backend *halves[2];
+    *state = NULL;
+    for (int i = 0; i < 2; i++) {
+        if (kinds[i] == SUR_BACKEND_AUTO) kinds[i] = wish->backend;
+        if (wish->backend != SUR_BACKEND_AUTO && kinds[i] != wish->backend)
+            return sur_fail(SUR_ERR_ARGUMENT, "a half on another backend than the whole");
+    }
+    if (kinds[0] == SUR_BACKEND_AUTO && kinds[1] == SUR_BACKEND_AUTO)
+        return open_first(backend, state, checkpoint, options);
+    for (int i = 0; i < 2; i++) {
+        int r = sur_backend_choose(&halves[i], kinds[i]);
+        if (r) return r;
+    }
+    *backend = halves[0];
+    if (halves[0] == halves[1]) return (*backend)->open(state, checkpoint, options);
+    struct sur_backend_options of[2] = {options_of(halves[0], options), options_of(halves[1], options)};
+    return sur_mix_open(backend, state, halves, checkpoint, of);
 }

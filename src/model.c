@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "backends.h"
 #include "util/error.h"
 #include "util/log.h"
 
@@ -30,14 +31,20 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
     *model = NULL;
     if (!o->dir) return sur_fail(SUR_ERR_ARGUMENT, "no model folder was named");
     if (o->threads < 0 || o->threads > 1024) return sur_fail(SUR_ERR_ARGUMENT, "%d threads", o->threads);
+    if (o->vram_limit_mib < 0) return sur_fail(SUR_ERR_ARGUMENT, "a limit of %d MiB", o->vram_limit_mib);
     struct sur_model *m = calloc(1, sizeof *m);
     if (!m) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     int r = sur_checkpoint_open(&m->checkpoint, o->dir);
-    if (!r) r = sur_backend_choose(&m->backend, o->backend);
     if (!r) {
         m->tekken = sur_tekken_info(m->checkpoint->tekken);
-        struct sur_backend_options b = {o->kv, o->cpu, o->gemm, o->threads ? o->threads : default_threads()};
-        r = m->backend->open(&m->state, m->checkpoint, &b);
+        struct sur_backend_options b = {.kv = o->kv,
+                                        .cpu = o->cpu,
+                                        .gemm = o->gemm,
+                                        .threads = o->threads ? o->threads : default_threads(),
+                                        .window_attention = o->window_attention,
+                                        .vram_limit_bytes = (int64_t)o->vram_limit_mib << 20};
+        struct sur_backend_wish wish = {o->backend, o->encode_on, o->decode_on};
+        r = sur_backend_open(&m->backend, &m->state, &wish, m->checkpoint, &b);
     }
     if (r) sur_model_close(&m);
     *model = m;
@@ -63,6 +70,14 @@ const char *sur_model_backend(const struct sur_model *m)
 {
     return m->backend->name;
 }
+
+void sur_model_get_stats(const struct sur_model *m, struct sur_model_stats *stats)
+{
+    struct sur_backend_stats b = {0};
+    m->backend->stats(m->state, &b);
+    *stats = (struct sur_model_stats){b.load_ns, b.memory_bytes, b.n_layers, b.n_resident, b.uploads, b.uploaded_bytes};
+}
+
 int sur_model_delay_ms(const struct sur_model *m)
 {
     return m->tekken->delay_ms;

@@ -89,6 +89,11 @@ struct sur_model_options {
     enum sur_cpu_level cpu;        /* instruction set of the CPU backend; auto: the best that the processor has */
     enum sur_gemm gemm;            /* lt: CUDA only; blas: a yardstick, whose bits change with the pass */
     int threads;                   /* CPU workers; 0: cores of the affinity mask, at most 16 */
+    enum sur_backend_kind encode_on, decode_on; /* a half on a backend of its own, to find a fault; auto: as `backend`,
+                                                 * which is auto or the same where a half is named */
+    enum sur_window_attention window_attention; /* CUDA only: who attends in passes of many tokens */
+    int vram_limit_mib;            /* CUDA only: memory of the card that may be used; 0: all that is free. Layers that
+                                    * do not fit are copied again for every pass; no bit changes. */
 };
 
 struct sur_model;
@@ -98,8 +103,16 @@ SUR_API void sur_model_options_init(struct sur_model_options *options);
  * SUR_ERR_MODEL, SUR_ERR_BACKEND, SUR_ERR_MEMORY, SUR_ERR_ARGUMENT. */
 SUR_API int sur_model_open(struct sur_model **model, const struct sur_model_options *options);
 SUR_API void sur_model_close(struct sur_model **model);
-SUR_API const char *sur_model_backend(const struct sur_model *model); /* "cpu" or "cuda" */
+SUR_API const char *sur_model_backend(const struct sur_model *model); /* "cpu", "cuda"; halves "cuda+cpu" */
 SUR_API int sur_model_delay_ms(const struct sur_model *model);        /* the checkpoint's default delay */
+
+struct sur_model_stats {
+    int64_t load_ns;                 /* until the backend had its weights; the CPU maps them and reads them later */
+    int64_t device_bytes;            /* of the card, for the model and its sessions now; 0 on the CPU */
+    int n_layers, n_resident;        /* of encoder and decoder; those that stay in the backend's memory */
+    int64_t uploads, uploaded_bytes; /* layers copied to the card again because not all of them fit */
+};
+SUR_API void sur_model_get_stats(const struct sur_model *model, struct sur_model_stats *stats);
 /* SUR_OK if delay_ms can be used: 80 to 1200 in steps of 80, or 2400. */
 SUR_API int sur_delay_check(int delay_ms);
 

@@ -2,7 +2,8 @@
  *
  * Bytes are counted, not guessed: the weights a phase reads once, plus the keys and values it looks at. The machine's
  * read bandwidth and its rate of multiply-adds are probed in the same process, before every repetition, because they
- * drift with what else runs; shares are of medians. */
+ * drift with what else runs; shares are of medians. A backend with memory of its own probes that, and nothing is
+ * measured of the processor then. */
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
@@ -11,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends.h"
 #include "bench/probe.h"
 #include "bench/synthetic.h"
 #include "cpu/pool.h"
-#include "model/backend.h"
 #include "model/schedule.h"
 #include "util/clock.h"
 
@@ -25,7 +26,7 @@ struct bench {
     void *state;
     const struct sur_checkpoint *checkpoint;
     struct sur_backend_options options;
-    struct probe probe;
+    struct probe probe; /* without data where the backend has a probe */
     int reps;
     json_t *json;
 };
@@ -83,9 +84,10 @@ struct phase {
 static int run_step(struct bench *b, struct phase *p)
 {
     int32_t tokens[PROMPT];
-    struct sur_step_out out;
+    struct sur_step_out out[SUR_STEP_MAX];
     for (int i = 0; i < p->n; i++) tokens[i] = 100 + i;
-    struct sur_step_job job = {.session = p->session, .n = p->n, .tokens = tokens, .n_out = p->n == 1, .out = &out};
+    struct sur_step_job job = {.session = p->session, .n = p->n, .tokens = tokens, .out = out};
+    job.n_out = p->n <= SUR_STEP_MAX ? p->n : 0;
     return b->backend->step(&job, 1);
 }
 
@@ -131,15 +133,26 @@ static void report(struct bench *b, const struct phase *p, double *ms, double *r
     if (p->n_bytes)
         printf("%8.1f MB %7.1f GB/s %5.1f%% of %.1f\n", (double)p->n_bytes * 1e-6, gbs, gbs / (bw * 1e-9) * 100,
                bw * 1e-9);
-    else
+    else if (f > 0)
         printf("%8.2f GF %7.1f GF/s %5.1f%% of %.1f\n", p->flops * 1e-9, gflops, gflops / (f * 1e-9) * 100, f * 1e-9);
+    else
+        printf("%8.2f GF %7.1f GF/s\n", p->flops * 1e-9, gflops);
     fflush(stdout);
     json_array_append_new(json_object_get(b->json, "phases"),
                           json_pack("{s:s,s:f,s:f,s:f,s:I,s:f,s:f,s:f,s:f,s:f,s:i}", "name", p->name, "ms", t, "ms_p5",
                                     low, "ms_p95", high, "bytes", (json_int_t)p->n_bytes, "flops", p->flops,
                                     "read_probe_GBps", bw * 1e-9, "fma_probe_GFps", f * 1e-9, "share_of_read",
                                     p->n_bytes ? gbs / (bw * 1e-9) : 0.0, "share_of_fma",
-                                    p->flops > 0 ? gflops / (f * 1e-9) : 0.0, "reps", n));
+                                    f > 0 ? gflops / (f * 1e-9) : 0.0, "reps", n));
+}
+
+static void probe(struct bench *b, const struct phase *p, double *read, double *fma)
+{
+    *read = *fma = 0;
+    if (!p->n_bytes && !b->backend->read_bandwidth)
+        *fma = probe_fma(&b->probe);
+    else if (p->n_bytes)
+        *read = b->backend->read_bandwidth ? b->backend->read_bandwidth(b->state) : probe_read(&b->probe);
 }
 
 static int measure(struct bench *b, struct phase *p, int max_tokens)
@@ -147,18 +160,13 @@ static int measure(struct bench *b, struct phase *p, int max_tokens)
     static double ms[MAX_REPS], read[MAX_REPS], fma[MAX_REPS];
     struct sur_backend_session_options o = {
         .delay = 6, .n_prompt = PROMPT, .max_tokens = max_tokens, .start = p->start};
-    int reps = p->n_bytes    ? b->reps
-               : b->reps < 5 ? b->reps
-                             : 5,
-        r = b->backend->session_create(&p->session, b->state, &o);
+    bool brief = !p->n_bytes && !b->backend->read_bandwidth && b->reps > 5; /* seconds each on a processor */
+    int reps = brief ? 5 : b->reps, r = b->backend->session_create(&p->session, b->state, &o);
     if (!r && p->run == run_step) r = b->backend->rows(p->session, 1, p->start, p->n, p->data);
     if (!r) r = p->run(b, p); /* warm */
     for (int i = 0; !r && i < reps; i++) {
         r = p->undo(b, p);
-        if (p->n_bytes)
-            read[i] = probe_read(&b->probe);
-        else
-            fma[i] = probe_fma(&b->probe);
+        probe(b, p, &read[i], &fma[i]);
         int64_t t = sur_clock_ns();
         if (!r) r = p->run(b, p);
         ms[i] = (double)(sur_clock_ns() - t) * 1e-6;
@@ -169,12 +177,20 @@ static int measure(struct bench *b, struct phase *p, int max_tokens)
     return r;
 }
 
+/* Steps of several columns, which nothing takes today, are for who asks for them where they take long. */
+static bool is_wanted(const struct bench *b, const struct phase *p, const char *only)
+{
+    if (only && !strstr(p->name, only)) return false;
+    return !strstr(p->name, " x") || b->backend->read_bandwidth || (only && strchr(only, 'x'));
+}
+
 static int all_phases(struct bench *b, const char *only)
 {
     const struct sur_params *p = &b->checkpoint->params;
     const struct sur_weights *w = &b->checkpoint->weights;
     uint64_t decoder = tower_bytes(w->decoder, p->decoder.n_layers), head = bytes(&w->embedding);
     uint64_t encoder = tower_bytes(w->encoder, p->encoder.n_layers) + bytes(&w->conv0) + bytes(&w->conv1);
+    uint64_t at_1000 = decoder + head + kv_bytes(&p->decoder, 1000, b->options.kv);
     uint64_t adapter = bytes(&w->adapter0) + bytes(&w->adapter2);
     size_t mel = (size_t)SUR_WHOLE_TOKENS * SUR_TOKEN_FRAMES * (size_t)p->n_mels,
            rows = (size_t)PROMPT * (size_t)p->decoder.dim;
@@ -187,10 +203,12 @@ static int all_phases(struct bench *b, const char *only)
     struct phase phases[] = {
         {"step@100", decoder + head + kv_bytes(&p->decoder, 100, b->options.kv), 0, NULL, 1, 100, data, run_step,
          undo_step},
-        {"step@1000", decoder + head + kv_bytes(&p->decoder, 1000, b->options.kv), 0, NULL, 1, 1000, data, run_step,
-         undo_step},
+        {"step@1000", at_1000, 0, NULL, 1, 1000, data, run_step, undo_step},
         {"step@8000", decoder + head + kv_bytes(&p->decoder, 8000, b->options.kv), 0, NULL, 1, 8000, data, run_step,
          undo_step},
+        {"step@1000 x2", at_1000, 0, NULL, 2, 1000, data, run_step, undo_step},
+        {"step@1000 x4", at_1000, 0, NULL, 4, 1000, data, run_step, undo_step},
+        {"step@1000 x8", at_1000, 0, NULL, 8, 1000, data, run_step, undo_step},
         {"encode 1 token", encoder + adapter + kv_bytes(&p->encoder, p->encoder.window, b->options.kv), 0, NULL, 1, far,
          data, run_encode, undo_encode},
         {"prefill 38", 0, (double)decoder * (PROMPT - 1), NULL, PROMPT - 1, 0, data, run_step, undo_prefill},
@@ -198,8 +216,7 @@ static int all_phases(struct bench *b, const char *only)
     };
     printf("%-18s %9s %9s %9s  %11s %12s %s\n", "phase", "ms", "5%", "95%", "work", "rate", "share of the probe");
     for (size_t i = 0; !r && i < sizeof phases / sizeof *phases; i++)
-        if (!only || strstr(phases[i].name, only))
-            r = measure(b, &phases[i], phases[i].run == run_encode ? phases[i].n : 1);
+        if (is_wanted(b, &phases[i], only)) r = measure(b, &phases[i], phases[i].run == run_encode ? phases[i].n : 1);
     free(data);
     return r;
 }
@@ -207,8 +224,8 @@ static int all_phases(struct bench *b, const char *only)
 static const char usage[] =
     "usage: surtitle-bench --model DIR | --synthetic full|tiny [--backend auto|cuda|cpu] [--cpu "
     "auto|plain|avx2|avx512]\n"
-    "                      [--kv fp16|fp32] [--gemm own|lt|blas] [--threads N] [--reps N] [--phase TEXT] [--json "
-    "FILE]\n";
+    "                      [--kv fp16|fp32] [--gemm own|lt|blas] [--window-attention own|gemm] [--vram-limit MIB]\n"
+    "                      [--threads N] [--reps N] [--phase TEXT] [--json FILE]\n";
 
 static int choose(const char *text, const char *const *names)
 {
@@ -232,13 +249,15 @@ static void parse(struct arguments *a, int argc, char **argv)
                                             {"cpu", 1, 0, 'c'},
                                             {"kv", 1, 0, 'k'},
                                             {"gemm", 1, 0, 'g'},
+                                            {"window-attention", 1, 0, 'w'},
+                                            {"vram-limit", 1, 0, 'v'},
                                             {"threads", 1, 0, 't'},
                                             {"reps", 1, 0, 'r'},
                                             {"phase", 1, 0, 'p'},
                                             {"json", 1, 0, 'j'},
                                             {0}};
     static const char *const backends[] = {"auto", "cuda", "cpu", NULL}, *const kvs[] = {"fp16", "fp32", NULL};
-    static const char *const gemms[] = {"own", "lt", "blas", NULL};
+    static const char *const gemms[] = {"own", "lt", "blas", NULL}, *const attentions[] = {"own", "gemm", NULL};
     static const char *const levels[] = {"auto", "plain", "avx2", "avx512", NULL};
     bool bad = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
@@ -259,6 +278,13 @@ static void parse(struct arguments *a, int argc, char **argv)
             break;
         case 'g':
             a->options.gemm = (enum sur_gemm)choose(optarg, gemms);
+            break;
+        case 'w':
+            a->options.window_attention = (enum sur_window_attention)choose(optarg, attentions);
+            break;
+        case 'v':
+            a->options.vram_limit_bytes = (int64_t)atoi(optarg) * 1048576;
+            bad = bad || a->options.vram_limit_bytes < 1;
             break;
         case 't':
             a->options.threads = atoi(optarg);
@@ -282,27 +308,47 @@ static void parse(struct arguments *a, int argc, char **argv)
     }
 }
 
+/* What stands above the phases. */
+static void tell_backend(struct bench *b)
+{
+    struct sur_backend_stats s = {0};
+    b->backend->stats(b->state, &s);
+    if (b->backend->read_bandwidth)
+        printf("%s backend, load %.2f s, %.1f MB of its memory, %d of %d layers stay, read %.1f GB/s\n",
+               b->backend->name, (double)s.load_ns * 1e-9, (double)s.memory_bytes * 1e-6, s.n_resident, s.n_layers,
+               b->backend->read_bandwidth(b->state) * 1e-9);
+    else
+        printf("%s backend, %d threads, read %.1f GB/s, multiply-add %.1f GF/s\n", b->backend->name, b->options.threads,
+               probe_read(&b->probe) * 1e-9, probe_fma(&b->probe) * 1e-9);
+    json_object_set_new(b->json, "backend", json_string(b->backend->name));
+    json_object_set_new(b->json, "load_s", json_real((double)s.load_ns * 1e-9));
+    json_object_set_new(b->json, "memory_bytes", json_integer(s.memory_bytes));
+    json_object_set_new(b->json, "layers", json_integer(s.n_layers));
+    json_object_set_new(b->json, "resident_layers", json_integer(s.n_resident));
+}
+
 int main(int argc, char **argv)
 {
     struct arguments a = {.reps = 15, .options = {.threads = 2}};
     parse(&a, argc, argv);
     struct bench b = {.reps = a.reps, .options = a.options};
+    struct sur_backend_wish wish = {.backend = (enum sur_backend_kind)a.backend};
     b.json = json_pack("{s:s,s:[]}", "version", SUR_VERSION, "phases");
     struct sur_pool *pool = NULL;
     struct sur_checkpoint made = {0}, *opened = NULL;
-    int r = sur_pool_create(&pool, a.options.threads);
-    if (!r) r = probe_init(&b.probe, pool);
+    int r = 0;
+    if (a.synthetic) r = sur_pool_create(&pool, a.options.threads);
     if (!r && a.synthetic) r = synthetic_create(&made, a.synthetic, pool);
     if (!r && a.dir) r = sur_checkpoint_open(&opened, a.dir);
     b.checkpoint = opened ? opened : &made;
-    if (!r) r = sur_backend_choose(&b.backend, (enum sur_backend_kind)a.backend);
-    if (!r) r = b.backend->open(&b.state, b.checkpoint, &b.options);
+    if (!r) r = sur_backend_open(&b.backend, &b.state, &wish, b.checkpoint, &b.options);
+    bool own_probe = !r && b.backend->read_bandwidth;
+    if (own_probe) sur_pool_destroy(&pool);
+    if (!r && !own_probe && !pool) r = sur_pool_create(&pool, a.options.threads);
+    if (!r && !own_probe) r = probe_init(&b.probe, pool);
     if (r) fprintf(stderr, "surtitle-bench: %s\n", *sur_error_text() ? sur_error_text() : "not enough memory");
-    if (!r) {
-        printf("%s backend, %d threads, read %.1f GB/s, multiply-add %.1f GF/s\n", b.backend->name, a.options.threads,
-               probe_read(&b.probe) * 1e-9, probe_fma(&b.probe) * 1e-9);
-        r = all_phases(&b, a.only);
-    }
+    if (!r) tell_backend(&b);
+    if (!r) r = all_phases(&b, a.only);
     if (!r && a.json && json_dump_file(b.json, a.json, JSON_INDENT(2)))
         r = fprintf(stderr, "surtitle-bench: cannot write %s\n", a.json);
     if (b.state) b.backend->close(b.state);

@@ -62,8 +62,10 @@ static double seconds(int64_t ns)
 static void print_stats(const struct run *run)
 {
     struct sur_session_stats s;
+    struct sur_model_stats m;
     struct rusage usage;
     sur_session_get_stats(run->session, &s);
+    sur_model_get_stats(run->model, &m);
     double audio = (double)(s.fed_samples + s.skipped_samples) / SUR_RATE,
            wall = seconds(sur_clock_ns() - run->start_ns);
     double busy = seconds(s.encode_ns + s.decode_ns + s.prefill_ns);
@@ -73,6 +75,7 @@ static void print_stats(const struct run *run)
     message_plain("skipped %.3f s", (double)s.skipped_samples / SUR_RATE);
     message_plain("wall %.3f s", wall);
     message_plain("load %.3f s", seconds(run->load_ns));
+    message_plain("load-weights %.3f s", seconds(m.load_ns));
     message_plain("encode %.3f s", seconds(s.encode_ns));
     message_plain("prefill %.3f s", seconds(s.prefill_ns));
     message_plain("decode %.3f s", seconds(s.decode_ns));
@@ -80,6 +83,11 @@ static void print_stats(const struct run *run)
     message_plain("steps %" PRId64 " steps", s.steps);
     message_plain("real-time-factor %.4f x", audio > 0 ? busy / audio : 0); /* below 1: faster than speech */
     message_plain("peak-memory %.1f MiB", (double)usage.ru_maxrss / 1024);
+    message_plain("device-memory %.1f MiB", (double)m.device_bytes / 1048576);
+    message_plain("layers %d layers", m.n_layers);
+    message_plain("resident-layers %d layers", m.n_resident);
+    message_plain("uploads %" PRId64 " layers", m.uploads);
+    message_plain("uploaded %.1f MiB", (double)m.uploaded_bytes / 1048576);
 }
 
 static int open_model(struct run *run)

@@ -10,8 +10,8 @@
 struct options {
     const char *source; /* FILE, "-", or NULL for the microphone */
     const char *model, *force, *output, *caption_file, *latency_report, *device; /* NULL: not given */
-    int backend, kv, gemm, cpu;                                                  /* the library's enums */
-    int delay_ms, threads;                                                       /* 0: not given */
+    int backend, encode_on, decode_on, kv, gemm, window_attention, cpu;          /* the library's enums */
+    int delay_ms, threads, vram_limit;                                           /* 0: not given */
     int pcm, rate, channels; /* pcm: enum source_pcm; 0: not given */
     int format;              /* index into options_formats */
     int width;               /* 0: not given */

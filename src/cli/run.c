@@ -76,11 +76,38 @@ static bool same_file(const char *a, const char *b)
            s.st_ino == t.st_ino;
 }
 
+static bool half_contradicts(const struct options *o, const char *name, int half)
+{
+    static const char *const names[] = {"auto", "cuda", "cpu"};
+    if (half == SUR_BACKEND_AUTO || o->backend == SUR_BACKEND_AUTO || half == o->backend) return false;
+    message("%s %s contradicts --backend %s: %s, or --backend auto", name, names[half], names[o->backend],
+            names[o->backend]);
+    return true;
+}
+
+/* The option that means nothing because the half that it is for is to run on the CPU; NULL: none. With auto that is
+ * found out when the backend is opened. */
+static const char *on_cpu_only(const struct options *o)
+{
+    bool whole = o->backend == SUR_BACKEND_CPU, encoder = whole || o->encode_on == SUR_BACKEND_CPU;
+    whole = encoder && (whole || o->decode_on == SUR_BACKEND_CPU);
+    if (o->gemm == SUR_GEMM_LT && whole) return "--gemm lt";
+    if (o->window_attention == SUR_ATTENTION_GEMM && encoder) return "--window-attention gemm";
+    if (o->vram_limit && whole) return "--vram-limit";
+    return NULL;
+}
+
 /* What the options say together that each alone may say. */
 static int check_usage(const struct options *o)
 {
-    if (o->gemm == SUR_GEMM_LT)
-        message("--gemm lt is for the CUDA backend, which this build does not have: own, blas");
+    const char *cuda_only = on_cpu_only(o);
+    if (half_contradicts(o, "--encode-on", o->encode_on) || half_contradicts(o, "--decode-on", o->decode_on))
+        return EXIT_USAGE;
+    if (cuda_only)
+        message("%s is for the CUDA backend, and --%s is cpu", cuda_only,
+                o->backend == SUR_BACKEND_CPU     ? "backend"
+                : o->encode_on == SUR_BACKEND_CPU ? "encode-on"
+                                                  : "decode-on");
     else if (same_file(o->source, o->output))
         message("--output %.100s is the sound itself: name another file", o->output);
     else if (same_file(o->source, o->caption_file))
@@ -241,7 +268,11 @@ int run_open_model(struct run *run, const char *dir)
     mo.dir = run->model_dir = dir;
     mo.backend = (enum sur_backend_kind)o->backend;
     mo.kv = (enum sur_kv_type)o->kv;
+    mo.encode_on = (enum sur_backend_kind)o->encode_on;
+    mo.decode_on = (enum sur_backend_kind)o->decode_on;
     mo.gemm = (enum sur_gemm)o->gemm;
+    mo.window_attention = (enum sur_window_attention)o->window_attention;
+    mo.vram_limit_mib = o->vram_limit;
     mo.cpu = (enum sur_cpu_level)o->cpu;
     mo.threads = o->threads;
     int64_t began = sur_clock_ns();

@@ -11,6 +11,7 @@
 #include "cpu/tower.h"
 #include "model/schedule.h"
 #include "text/tekken.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/half.h"
 
@@ -21,6 +22,7 @@ struct state { /* immutable after open, shared */
     struct sur_pool *pool;
     struct sur_cpu_tower encoder, decoder;
     float *conv0_bias, *conv1_bias, *encoder_norm, *norm;
+    int64_t load_ns;
 };
 
 struct session {
@@ -74,10 +76,14 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     *state = NULL;
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     s->checkpoint = c;
+    s->load_ns = -sur_clock_ns();
     s->kv = options->kv;
     int r = sur_ops_select(&s->ops, options->cpu);
     if (!r && options->gemm == SUR_GEMM_LT)
         r = sur_fail(SUR_ERR_ARGUMENT, "--gemm lt is for the CUDA backend: own, blas");
+    if (!r && options->window_attention != SUR_ATTENTION_OWN)
+        r = sur_fail(SUR_ERR_ARGUMENT, "--window-attention gemm is for the CUDA backend: own");
+    if (!r && options->vram_limit_bytes) r = sur_fail(SUR_ERR_ARGUMENT, "--vram-limit is for the CUDA backend");
     if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_blas_open();
     if (!r) r = sur_pool_create(&s->pool, options->threads);
     if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, s->ops, options->gemm, s->pool);
@@ -90,6 +96,7 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
         if (!s->conv0_bias || !s->conv1_bias || !s->encoder_norm || !s->norm)
             r = sur_fail(SUR_ERR_MEMORY, "not enough memory");
     }
+    s->load_ns += sur_clock_ns();
     if (r)
         state_close(s);
     else
@@ -349,7 +356,8 @@ static int rewind_to(void *session, int64_t position)
 {
     struct session *s = session;
     int64_t now = atomic_load(&s->position);
-    if (position < s->options.start || position > now || now - position > SUR_STEP_MAX)
+    if (position < s->options.start || now - position > SUR_STEP_MAX ||
+        position > atomic_load_explicit(&s->n_rows, memory_order_acquire))
         return sur_fail(SUR_ERR_ARGUMENT, "rewind from %lld to %lld", (long long)now, (long long)position);
     atomic_store_explicit(&s->position, position, memory_order_release);
     return SUR_OK;
@@ -372,6 +380,13 @@ static int rows(void *session, int put, int64_t first, int n, float *buffer)
     for (int i = 0; i < n; i++)
         memcpy(buffer + (size_t)i * dim, s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, dim * sizeof *buffer);
     return SUR_OK;
+}
+
+static void stats(void *state, struct sur_backend_stats *stats)
+{
+    const struct state *s = state;
+    int n = s->checkpoint->params.encoder.n_layers + s->checkpoint->params.decoder.n_layers;
+    *stats = (struct sur_backend_stats){.load_ns = s->load_ns, .n_layers = n, .n_resident = n};
 }
 
 static int64_t stage(void *session, const char *which, int64_t first, float *out, size_t max)
@@ -403,5 +418,6 @@ const struct sur_backend sur_backend_cpu = {
     .step = step,
     .rewind = rewind_to,
     .rows = rows,
+    .stats = stats,
     .stage = stage,
 };

@@ -75,7 +75,8 @@ struct sur_backend {
     int (*encode)(struct sur_encode_job *jobs, int n_jobs);
     /* SUR_AGAIN when rows are missing; then nothing was done. */
     int (*step)(struct sur_step_job *jobs, int n_jobs);
-    /* The next step takes this position again: at most SUR_STEP_MAX back. */
+    /* The next step takes this position: again, at most SUR_STEP_MAX back; or ahead, at most the number of rows, for
+     * a session whose rows are stepped elsewhere (encode then has room again; what lies between is never stepped). */
     int (*rewind)(void *session, int64_t position);
     /* Copies adapter rows [n, dim] out of (put 0) or into (put 1) the ring; put publishes them like encode. */
     int (*rows)(void *session, int put, int64_t first, int n, float *buffer);

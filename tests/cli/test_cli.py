@@ -99,7 +99,9 @@ def test_usage_errors():
             (["a", "b"], ["SOURCE", "a", "b"]), (["--pace", "a", "--stats", "b"], ["SOURCE"]), (["-", "-"], ["SOURCE"]),
             (["x", "--"], ["--", "CMD"]), (["--"], ["--", "CMD"]), (["x", "--", ""], ["--", "CMD"]),
             (["--nonsense", "--", "ls"], ["--nonsense"]), (["a", "b", "--", "ls"], ["SOURCE"]),
-            (["--overlay=1", "x"], ["--overlay"])]:
+            (["--overlay=1", "x"], ["--overlay"]),
+            (["--encode-on", "auto", "x"], ["--encode-on", "cuda|cpu"]), (["--decode-on", "gpu"], ["--decode-on"]),
+            (["--window-attention", "lt", "x"], ["--window-attention", "own|gemm"])]:
         r = check(run(*args, model=False), 2, *words)
         assert not r.stdout
     for name, good, bad in [
@@ -107,27 +109,51 @@ def test_usage_errors():
             ("--rate", "16000", ["999", "768001", "16k", "-1", "99999999999999999999", "+16000"]),
             ("--channels", "1", ["0", "65", "one"]), ("--width", "40", ["9", "1001", "-3"]),
             ("--alternatives", "0.5", ["-0.1", "1.1", "nan", "inf", "0x1", "", "1,0", "half", "."]),
-            ("--max-lag", "2.5", ["0.9", "101", "-1", "nan", "", "5s"]), ("--threads", "1", ["0", "257", "two"])]:
+            ("--max-lag", "2.5", ["0.9", "101", "-1", "nan", "", "5s"]), ("--threads", "1", ["0", "257", "two"]),
+            ("--vram-limit", "4000", ["0", "-1", "4G", "1048577"])]:
         for value in bad:
             check(run(name + "=" + value, "x", model=False), 2, name)
         r = run(name, good, path("absent"), model=False)
         assert r.returncode in (1, 2) and b"absent" in r.stderr, r  # the value is fine: the source is looked at
 
 
-def test_options_that_do_not_exist():
-    for name in ["encode-on", "decode-on",
-                 "window-attention", "vram-limit"]:
-        check(run("--" + name, "x", model=False), 2, "no option --" + name)
+def test_options_of_the_gpu():
+    gone = path("absent")
+    for args, words in [
+            ("--backend cpu --gemm lt", ["--gemm lt", "--backend"]), ("--backend cpu --vram-limit 1", ["--vram-limit"]),
+            ("--backend cpu --window-attention gemm", ["--window-attention gemm"]),
+            ("--encode-on cpu --window-attention gemm", ["--window-attention gemm", "--encode-on"]),
+            ("--encode-on cpu --decode-on cpu --vram-limit 1", ["--vram-limit"]),
+            ("--encode-on cpu --decode-on cpu --gemm lt", ["--gemm lt"]),
+            ("--backend cpu --encode-on cuda", ["--encode-on cuda", "--backend cpu"]),
+            ("--backend cuda --decode-on cpu", ["--decode-on cpu", "--backend cuda"])]:
+        check(run(*args.split(), gone, model=False), 2, *words)
+    for args in ["--backend cpu --encode-on cpu --window-attention own", "--backend cuda --decode-on cuda",
+                 "--vram-limit 1 --decode-on cpu", "--gemm lt --encode-on cpu", "--window-attention gemm --decode-on cpu"]:
+        check(run(*args.split(), gone, model=False), 1, "absent")  # the source is looked at
+    want = tokens("--backend", "cpu", CLIP)
+    for args in ["--encode-on cpu --decode-on cpu", "--backend cpu --decode-on cpu --window-attention own"]:
+        assert tokens(*args.split(), CLIP) == want
+    if run("--backend", "cuda", CLIP).returncode == 0:
+        for args in ["--encode-on cpu", "--decode-on cpu", "--vram-limit 1000"]:
+            tokens(*args.split(), CLIP)
+        return
+    for args in ["--encode-on cuda", "--decode-on cuda --encode-on cpu", "--encode-on cuda --decode-on cuda"]:
+        check(run(*args.split(), CLIP), 5, "backend cuda cannot be used: ")
+    for args in ["--vram-limit 100", "--gemm lt", "--window-attention gemm", "--gemm lt --encode-on cpu"]:
+        check(run(*args.split(), CLIP), 2, args.split()[0], "CUDA")
+    r = run("--log-level", "info", CLIP)  # auto goes on, and says why
+    assert r.returncode == 0 and b"backend cuda cannot be used: " in r.stderr, r.stderr
 
 
 def test_help_and_version():
     r = check(run("--help", model=False), 0)
     text = r.stdout.decode()
-    assert text.count("\n") <= 45 and max(map(len, text.split("\n"))) <= 90 and not r.stderr
+    assert text.count("\n") <= 48 and max(map(len, text.split("\n"))) <= 90 and not r.stderr
     for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "pace", "device",
                  "list-devices", "max-lag", "latency-report", "format", "output", "caption-file", "overlay", "width",
                  "timestamps", "alternatives", "stats", "threads", "cpu", "log-level", "version",
-                 "help"]:
+                 "encode-on", "decode-on", "window-attention", "vram-limit", "help"]:
         assert f"--{name}" in text, name
     r = check(run("--version", model=False), 0)
     assert re.fullmatch(rb"surtitle \d+\.\d+\.\d+\n", r.stdout)
@@ -147,7 +173,7 @@ def test_files_are_not_lost():
     for option in ["--output", "--caption-file"]:
         check(run(option, sound, sound), 2, option)
         assert open(sound, "rb").read() == open(CLIP, "rb").read()
-    check(run("--gemm", "lt", path("absent")), 2, "--gemm lt")
+    check(run("--backend", "cpu", "--gemm", "lt", path("absent")), 2, "--gemm lt")
 
 
 def test_order_of_checks():
@@ -606,7 +632,10 @@ def test_stats_and_log():
     lines = r.stderr.decode().splitlines()
     assert all(re.fullmatch(r"[a-z-]+ \S+ \S+", line) for line in lines), lines
     names = {line.split()[0] for line in lines}
-    assert {"audio", "wall", "load", "encode", "decode", "steps", "real-time-factor", "peak-memory", "backend"} <= names
+    assert {"audio", "wall", "load", "encode", "decode", "steps", "real-time-factor", "peak-memory", "backend",
+            "load-weights", "device-memory", "layers", "resident-layers", "uploads", "uploaded"} <= names
+    figures = {line.split()[0]: float(line.split()[1]) for line in lines[1:]}
+    assert figures["layers"] >= figures["resident-layers"] > 0 and 0 <= figures["load-weights"] <= figures["load"], lines
     r = check(run("--log-level", "debug", CLIP), 0)
     assert all(re.match(r"surtitle: (error|warning|info|debug): .", line) for line in r.stderr.decode().splitlines())
 

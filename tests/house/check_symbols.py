@@ -1,7 +1,8 @@
-"""Names that leave the library. Arguments: source folder, static library of the core, shared library, nm.
+"""Names that leave the library. Arguments: source folder, static library of the core, shared library, nm, and the CUDA
+module if there is one.
 
 Static: every external symbol that it defines begins with sur_. Shared: it exports exactly the SUR_API functions of
-surtitle.h."""
+surtitle.h. Module: it exports the one function that src/gpu/module.h says, and nothing else."""
 import re, subprocess, sys
 
 
@@ -13,7 +14,7 @@ def symbols(nm, *args):
             and line.split()[1] != "A" and not line.endswith(":")}
 
 
-def main(root, static, shared, nm):
+def main(root, static, shared, nm, module=None):
     bad = [f"{static}: {name} does not begin with sur_" for name in sorted(symbols(nm, static))
            if not name.startswith("sur_")]
     with open(root + "/src/surtitle.h", encoding="utf-8") as f:
@@ -22,9 +23,11 @@ def main(root, static, shared, nm):
     exported = symbols(nm, "--dynamic", shared)
     bad += [f"{shared}: {name} is in surtitle.h but not exported" for name in sorted(promised - exported)]
     bad += [f"{shared}: {name} is exported but not in surtitle.h" for name in sorted(exported - promised)]
+    if module and symbols(nm, "--dynamic", module) != {"sur_backend_cuda"}:
+        bad.append(f"{module} exports {sorted(symbols(nm, '--dynamic', module))}, not sur_backend_cuda alone")
     print(*bad, sep="\n")
     print(f"{len(promised)} functions promised, {len(exported)} exported, {len(bad)} wrong")
     return 1 if bad or not promised else 0
 
 
-sys.exit(main(*sys.argv[1:5]))
+sys.exit(main(*sys.argv[1:6]))
