@@ -1,13 +1,14 @@
 /* Attention over a ring of keys and values: online softmax, split over blocks of 128 keys.
  *
- * k_attend takes 16 rows (query, head of the group) and one block of keys a thread block, on the tensor cores: queries
- * and weights are split in two halves of fp16 (22 bits; powers of two keep them in its range), keys and values are
- * exact. The last block of a row group to finish merges all blocks in ascending order, so that no bit depends on which
- * came last. k_attend_plain does the same for any head size and for rings of fp32, slowly. */
+ * k_attend takes 16 rows (query, head of the group) and every so many-th block of keys a thread block, on the tensor
+ * cores: queries and weights are split in two halves of fp16 (22 bits; powers of two keep them in its range), keys and
+ * values are exact. The thread block of a row group that finishes last merges all blocks of keys in ascending order, so
+ * that no bit depends on which came last. k_attend_plain does the same for any head size and for rings of fp32, slowly. */
 #include "common.cuh"
 
 #define KEYS SUR_GPU_KEYS
 #define ROWS 16
+#define DEVICE_MEMBER __device__ __forceinline__
 #define WARPS 8
 #define LOG2E 0x1.715476p0f
 #define WEIGHT_SCALE 16384.0f /* weights 0 to 1 become 0 to 2^14: their low halves stay normal numbers */
@@ -197,20 +198,29 @@ template <int DP> DEVICE void write_out(const sur_gpu_attend &p, int row, int e,
         at<float>(p.out)[((size_t)(row / group) * p.n_heads + blockIdx.y * group + row % group) * d + e] = v;
 }
 
-/* Merges the blocks of a row group: partial [blocks][16][DP + 2]. */
+/* Merges the blocks of a row group: partial [blocks][16][DP + 4], through shared memory. */
 template <int DP> static __device__ void merge(const sur_gpu_attend &p, const float *partial, int n_blocks, int row0, int rows,
-                                               float (*factors)[32][2])
+                                               char *room, int room_bytes, float (*factors)[32][2])
 {
     constexpr int SPLIT = WARPS * 32 / DP; /* threads that share an element's rows */
+    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, PIECES = ROW / 4;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = threadIdx.x % DP, part = threadIdx.x / DP;
-    constexpr size_t ROW = DP + 2, BLOCK = ROWS * ROW;
+    const int fit = room_bytes / (rows * ROW * 4), batch = fit < 32 ? fit : 32;
+    const float *all = (const float *)room;
     float sum[ROWS / SPLIT] = {0}, weight[ROWS / SPLIT] = {0}, run[2] = {-INFINITY, -INFINITY};
-    for (int base = 0; base < n_blocks; base += 32) {
-        int n = n_blocks - base < 32 ? n_blocks - base : 32;
+    for (int base = 0; base < n_blocks; base += batch) {
+        int n = n_blocks - base < batch ? n_blocks - base : batch;
+        __syncthreads();
+        for (int i = threadIdx.x; i < n * rows * PIECES; i += WARPS * 32) {
+            int block = i / (rows * PIECES), piece = i % (rows * PIECES);
+            copy_async(shared_address(room) + i * 16, partial + (size_t)(base + block) * BLOCK + piece * 4);
+        }
+        copy_commit();
+        copy_wait<0>();
         __syncthreads();
         for (int i = 0; i < 2; i++) {
             int r = warp * 2 + i;
-            float a, b, most = lane < n && r < rows ? __ldcg(partial + (base + lane) * BLOCK + r * ROW + DP) : -INFINITY;
+            float a, b, most = lane < n && r < rows ? all[(lane * rows + r) * ROW + DP] : -INFINITY;
             merge_factors(most, run[i], a, b);
             factors[r][lane][0] = a, factors[r][lane][1] = b;
         }
@@ -218,13 +228,13 @@ template <int DP> static __device__ void merge(const sur_gpu_attend &p, const fl
 #pragma unroll
         for (int i = 0; i < ROWS / SPLIT; i++) {
             int r = i * SPLIT + part;
-            if (r >= rows) continue;
-            const float *from = partial + base * BLOCK + r * ROW;
-#pragma unroll 16
+            if (r >= rows) break;
+#pragma unroll 4
             for (int b = 0; b < n; b++) {
-                float f0 = factors[r][b][0], f1 = factors[r][b][1];
-                sum[i] = __fmaf_rn(__ldcg(from + b * BLOCK + e), f1, __fmul_rn(sum[i], f0));
-                weight[i] = __fmaf_rn(__ldcg(from + b * BLOCK + DP + 1), f1, __fmul_rn(weight[i], f0));
+                const float *from = all + (b * rows + r) * ROW;
+                float2 f = *(const float2 *)factors[r][b];
+                sum[i] = __fmaf_rn(from[e], f.y, __fmul_rn(sum[i], f.x));
+                weight[i] = __fmaf_rn(from[DP + 1], f.y, __fmul_rn(weight[i], f.x));
             }
         }
     }
@@ -235,69 +245,115 @@ template <int DP> static __device__ void merge(const sur_gpu_attend &p, const fl
     }
 }
 
+/* What a thread has gathered of its two rows when its block of threads takes all blocks of keys: merged as merge does. */
+template <int DP> struct gathered {
+    float sum[DP / 64][4], weight[2], run[2];
+
+    DEVICE_MEMBER void add(const float (&block)[DP / 64][4], const float *most, const float *block_weight)
+    {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            int r = threadIdx.x % 32 / 4 + 8 * h;
+            float m = most[r], now = fmaxf(run[h], m);
+            float a = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(run[h], now));
+            float b = m == -INFINITY ? 0 : exp2_fast(__fsub_rn(m, now));
+            run[h] = now;
+            weight[h] = __fmaf_rn(block_weight[r], b, __fmul_rn(weight[h], a));
+#pragma unroll
+            for (int i = 0; i < DP / 64 * 2; i++) {
+                float &s = sum[i / 2][2 * h + i % 2];
+                s = __fmaf_rn(block[i / 2][2 * h + i % 2], b, __fmul_rn(s, a));
+            }
+        }
+    }
+};
+
 template <int DP> static __device__ void attend(const sur_gpu_attend &p)
 {
     extern __shared__ __align__(128) char shared[];
     char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2, *q_lo = q_hi + ROWS * DP * 2;
-    char *w_hi = q_lo + ROWS * DP * 2, *w_lo = w_hi + ROWS * KEYS * 2;
+    char *w_hi = q_lo + ROWS * DP * 2, *w_lo = w_hi + ROWS * KEYS * 2, *end = w_lo + ROWS * KEYS * 2;
     __shared__ float factor[ROWS], most[ROWS], weight[ROWS], room[WARPS][ROWS], factors[ROWS][32][2];
     __shared__ bool last;
     const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = blockIdx.z * ROWS;
-    const int rows = n_rows - row0 < ROWS ? n_rows - row0 : ROWS;
+    const int rows = n_rows - row0 < ROWS ? n_rows - row0 : ROWS, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
     /* The position was written at least two kernels ago; so was every block that no query's own position lies in. */
     int64_t first = *at<const int64_t>(p.position);
     int64_t from = seen_by(p, first, row0 / group).from / KEYS, to = (first + (row0 + rows - 1) / group) / KEYS;
+    int n_blocks = (int)(to - from) + 1, takers = n_blocks < gridDim.x ? n_blocks : gridDim.x;
     int64_t block = from + blockIdx.x;
-    int n_blocks = (int)(to - from) + 1;
-    bool mine = block <= to, old = (block + 1) * KEYS <= first;
-    size_t at_block = ((size_t)blockIdx.y * p.ring.n_blocks + (size_t)(block % p.ring.n_blocks)) * KEYS * DP;
-    if (mine && !old) wait_for_previous();
-    if (mine) {
-        fetch_tile<DP / 8>(shared_address(keys), at<const __half>(p.ring.k) + at_block, KEYS);
+    const bool mine = block <= to, alone = takers == 1;
+    const size_t head_at = (size_t)blockIdx.y * p.ring.n_blocks;
+    auto fetch_keys = [&](int64_t b) {
+        if (b <= to)
+            fetch_tile<DP / 8>(shared_address(keys),
+                               at<const __half>(p.ring.k) + (head_at + (size_t)(b % p.ring.n_blocks)) * KEYS * DP, KEYS);
         copy_commit();
-        fetch_tile<KEYS / 8>(shared_address(values), at<const __half>(p.ring.v) + at_block, DP);
+    };
+    auto fetch_values = [&](int64_t b) {
+        if (b <= to)
+            fetch_tile<KEYS / 8>(shared_address(values),
+                                 at<const __half>(p.ring.v) + (head_at + (size_t)(b % p.ring.n_blocks)) * KEYS * DP, DP);
         copy_commit();
-    }
+    };
+    if (mine && (block + 1) * KEYS > first) wait_for_previous();
+    fetch_keys(block);
+    fetch_values(block);
     wait_for_previous();
     let_next_start();
     if (!mine) return;
 
     read_queries<DP>(p, row0, n_rows, q_hi, q_lo, factor);
-    copy_wait<1>();
-    __syncthreads();
-    float score[2][4] = {}, sum[DP / 64][4] = {};
-    scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
-    softmax(p, score, factor, first, block * KEYS, row0, w_hi, w_lo, room, most, weight);
-    copy_wait<0>();
-    __syncthreads();
-    weigh<DP>(sum, shared_address(w_hi), shared_address(w_lo), shared_address(values));
-
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     size_t group_at = (size_t)blockIdx.y * gridDim.z + blockIdx.z;
-    float *partial = at<float>(p.partial) + group_at * p.max_blocks * ROWS * (DP + 2);
+    float *partial = at<float>(p.partial) + group_at * p.max_blocks * ROWS * SUR_GPU_PARTIAL(DP);
+    gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};
+    for (; block <= to; block += gridDim.x) {
+        float score[2][4] = {}, sum[DP / 64][4] = {};
+        copy_wait<1>();
+        __syncthreads();
+        scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
+        __syncthreads();
+        fetch_keys(block + gridDim.x);
+        softmax(p, score, factor, first, block * KEYS, row0, w_hi, w_lo, room, most, weight);
+        copy_wait<1>();
+        __syncthreads();
+        weigh<DP>(sum, shared_address(w_hi), shared_address(w_lo), shared_address(values));
 #pragma unroll
-    for (int i = 0; i < DP / 64 * 4; i++) {
-        int r = lane / 4 + i % 4 / 2 * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
-        float v = sum[i / 4][i % 4] * (1 / WEIGHT_SCALE);
-        if (r >= rows) continue;
-        if (n_blocks == 1) write_out<DP>(p, row0 + r, e, __fdiv_rn(v, weight[r]));
-        else __stcg(partial + ((size_t)blockIdx.x * ROWS + r) * (DP + 2) + e, v);
+        for (int i = 0; i < DP / 64 * 4; i++) sum[i / 4][i % 4] *= 1 / WEIGHT_SCALE;
+        if (alone) {
+            all.add(sum, most, weight);
+        } else {
+            float *to_block = partial + (size_t)(block - from) * ROWS * SUR_GPU_PARTIAL(DP);
+#pragma unroll
+            for (int i = 0; i < DP / 64 * 4; i++) {
+                int r = lane / 4 + i % 4 / 2 * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
+                if (r < rows) __stcg(to_block + r * SUR_GPU_PARTIAL(DP) + e, sum[i / 4][i % 4]);
+            }
+            if (threadIdx.x < rows) {
+                __stcg(to_block + threadIdx.x * SUR_GPU_PARTIAL(DP) + DP, most[threadIdx.x]);
+                __stcg(to_block + threadIdx.x * SUR_GPU_PARTIAL(DP) + DP + 1, weight[threadIdx.x]);
+            }
+        }
+        __syncthreads();
+        fetch_values(block + gridDim.x);
     }
-    if (n_blocks == 1) return;
-    if (threadIdx.x < rows) {
-        float *to_stats = partial + ((size_t)blockIdx.x * ROWS + threadIdx.x) * (DP + 2) + DP;
-        __stcg(to_stats, most[threadIdx.x]);
-        __stcg(to_stats + 1, weight[threadIdx.x]);
+    if (alone) {
+#pragma unroll
+        for (int i = 0; i < DP / 64 * 4; i++) {
+            int h = i % 4 / 2, r = lane / 4 + h * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
+            if (r < rows) write_out<DP>(p, row0 + r, e, __fdiv_rn(all.sum[i / 4][i % 4], all.weight[h]));
+        }
+        return;
     }
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) last = atomicAdd(at<int>(p.counters) + group_at, 1) == n_blocks - 1;
+    if (threadIdx.x == 0) last = atomicAdd(at<int>(p.counters) + group_at, 1) == takers - 1;
     __syncthreads();
     if (!last) return;
     __threadfence();
     if (threadIdx.x == 0) at<int>(p.counters)[group_at] = 0;
-    merge<DP>(p, partial, n_blocks, row0, rows, factors);
+    merge<DP>(p, partial, n_blocks, row0, rows, shared, (int)(end - shared), factors);
 }
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_64(const __grid_constant__ sur_gpu_attend p)

@@ -37,6 +37,7 @@ DEVICE void copy_async(uint32_t to, const void *from)
 {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
+DEVICE void prefetch(const void *p) { asm volatile("prefetch.global.L1 [%0];" ::"l"(p)); }
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 
@@ -91,22 +92,33 @@ DEVICE float silu_mul(float gate, float up)
 
 /* ---- input of a product ---- */
 
-/* 1 / sqrt(mean(x^2) + eps) of x [n], in an order that depends on n alone: thread i of 256 sums elements i, i + 256,
- * ..., the lanes of a warp fold by butterflies, the 8 warps are added ascending. All threads of the block call it; the
- * first 256 sum; `room` has 8 floats. Ends with all threads knowing the result; callers synchronize before they reuse
- * room. */
+/* An RMSNorm's sum of squares in an order that depends on n alone: thread i of 256 sums elements 4 i .. 4 i + 3, then
+ * those 1024 further on, ...; the lanes of a warp fold by butterflies (fold_warp), the 8 warps are added ascending
+ * (rms_of). */
+DEVICE float fold_warp(float sum)
+{
+    for (int step = 16; step; step >>= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
+    return sum;
+}
+/* 1 / sqrt(mean + eps) of the warps' sums [8]. */
+DEVICE float rms_of(const float *sums, int n, float eps)
+{
+    float total = sums[0];
+    for (int i = 1; i < 8; i++) total = __fadd_rn(total, sums[i]);
+    return __frsqrt_rn(__fadd_rn(__fdiv_rn(total, (float)n), eps));
+}
+/* The scale of x [n]. All threads of the block call it; callers synchronize before they reuse room [8]. */
 DEVICE float rms_scale(const float *x, int n, float eps, float *room)
 {
     if (threadIdx.x < 256) {
         float sum = 0;
-        for (int i = threadIdx.x; i < n; i += 256) sum = __fmaf_rn(x[i], x[i], sum);
-        for (int step = 16; step; step >>= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
+        for (int i = threadIdx.x * 4; i < n; i += 1024)
+            for (int j = i; j < i + 4 && j < n; j++) sum = __fmaf_rn(x[j], x[j], sum);
+        sum = fold_warp(sum);
         if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = sum;
     }
     __syncthreads();
-    float total = room[0];
-    for (int i = 1; i < 8; i++) total = __fadd_rn(total, room[i]);
-    return __frsqrt_rn(__fadd_rn(__fdiv_rn(total, (float)n), eps));
+    return rms_of(room, n, eps);
 }
 
 /* Element i of column c, before any norm. */
@@ -130,7 +142,8 @@ DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t
     else at<__half>(to)[i] = saturated_half(x);
 }
 
-/* v: the sum of this row and column with its bias. pair: QKV: that of row ^ 1; SWIGLU: that of w_up's row. */
+/* v: the sum of this row and column with its bias. pair: QKV: that of row ^ 1; SWIGLU: that of w_up's row; ADD: y as it
+ * was, which callers load early. */
 template <int EPILOGUE> DEVICE void finish(const sur_gpu_output &o, int row, int c, float v, float pair, int64_t first)
 {
     if (EPILOGUE == SUR_GPU_QKV) {
@@ -152,7 +165,7 @@ template <int EPILOGUE> DEVICE void finish(const sur_gpu_output &o, int row, int
     if (o.y) {
         size_t column = EPILOGUE == SUR_GPU_ROWS ? (size_t)((first + c) % SUR_GPU_ROW_RING) : (size_t)c;
         float *y = at<float>(o.y) + column * o.stride + row;
-        *y = EPILOGUE == SUR_GPU_ADD ? __fadd_rn(*y, v) : v;
+        *y = EPILOGUE == SUR_GPU_ADD ? __fadd_rn(pair, v) : v;
     }
     if (o.hi) split(v, at<__nv_bfloat16>(o.hi)[(size_t)c * o.pitch + row], at<__nv_bfloat16>(o.lo)[(size_t)c * o.pitch + row]);
 }

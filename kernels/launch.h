@@ -101,12 +101,14 @@ struct sur_gpu_split {
 };
 
 /* out[i] = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query
- * major; a block of the grid takes 16 rows and 128 keys: grid (key blocks, n_kv_heads, row groups). */
+ * major; grid (any number, n_kv_heads, row groups of 16): block x takes the x-th block of keys and those gridDim.x
+ * further on. */
+#define SUR_GPU_PARTIAL(dp) ((dp) + 4) /* floats of a row's partial result: sums, maximum, weight, two unused */
 struct sur_gpu_attend {
     sur_gpu_ptr q;          /* [n][n_heads * head_dim] */
     sur_gpu_ptr out;        /* as q */
     sur_gpu_ptr position;   /* int64: first */
-    sur_gpu_ptr partial;    /* [n_kv_heads][row groups][max_blocks][16][dp + 2]: sums, then maximum and weight */
+    sur_gpu_ptr partial;    /* [n_kv_heads][row groups][max_blocks][16][SUR_GPU_PARTIAL(dp)] */
     sur_gpu_ptr counters;   /* int32 [n_kv_heads][row groups], zero between launches */
     struct sur_gpu_ring ring;
     int32_t n, n_heads, window, max_blocks;

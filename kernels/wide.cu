@@ -126,24 +126,26 @@ template <typename T> struct outputs {
     int row, column;
 };
 
-/* finish<SUR_GPU_ADD>, of y alone, with all loads before the first store: the compiler may not move them across it, and
- * each would wait for memory anew. */
+/* finish<SUR_GPU_ADD>, of y alone, with up to 32 loads before their stores: the compiler may not move a load across a
+ * store, and each would wait for memory anew. */
 template <typename T> DEVICE void put_added(const sur_gpu_product &p, const outputs<T> &o)
 {
-    float old[T::MT][T::NT][4];
+    constexpr int BATCH = T::NT * (T::MT > 3 ? 4 : 8); /* one or two m: what the registers hold */
     float *y = at<float>(p.out.y);
 #pragma unroll
-    for (int i = 0; i < T::MT * T::NT * 4; i++) {
-        int m = i / 4 / T::NT, n = i / 4 % T::NT, h = i % 4 / 2, j = i % 2;
-        int row = o.row + 16 * m + 8 * h, c = o.column + 8 * n + j;
-        old[m][n][2 * h + j] = row < p.rows && c < p.n ? y[(size_t)c * p.out.stride + row] : 0.0f;
-    }
+    for (int from = 0; from < T::MT * T::NT * 4; from += BATCH) {
+        float old[BATCH];
 #pragma unroll
-    for (int i = 0; i < T::MT * T::NT * 4; i++) {
-        int m = i / 4 / T::NT, n = i / 4 % T::NT, h = i % 4 / 2, j = i % 2;
-        int row = o.row + 16 * m + 8 * h, c = o.column + 8 * n + j;
-        if (row < p.rows && c < p.n)
-            y[(size_t)c * p.out.stride + row] = __fadd_rn(old[m][n][2 * h + j], o.sum[m][n][2 * h + j]);
+        for (int i = from; i < from + BATCH && i < T::MT * T::NT * 4; i++) {
+            int row = o.row + 16 * (i / 4 / T::NT) + i % 4 / 2 * 8, c = o.column + 8 * (i / 4 % T::NT) + i % 2;
+            old[i - from] = row < p.rows && c < p.n ? y[(size_t)c * p.out.stride + row] : 0.0f;
+        }
+#pragma unroll
+        for (int i = from; i < from + BATCH && i < T::MT * T::NT * 4; i++) {
+            int row = o.row + 16 * (i / 4 / T::NT) + i % 4 / 2 * 8, c = o.column + 8 * (i / 4 % T::NT) + i % 2;
+            float v = __fadd_rn(old[i - from], o.sum[i / 4 / T::NT][i / 4 % T::NT][i % 4]);
+            if (row < p.rows && c < p.n) y[(size_t)c * p.out.stride + row] = v;
+        }
     }
 }
 
@@ -157,8 +159,10 @@ template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const output
     uint32_t slot[T::NT][2];
     float pairs[T::MT][T::NT][4]; /* of row ^ 1; exchanged here, where no lane has strayed yet */
 #pragma unroll
-    for (int i = 0; i < T::MT * T::NT * 4; i++)
-        pairs[i / 4 / T::NT][i / 4 % T::NT][i % 4] = __shfl_xor_sync(~0u, o.sum[i / 4 / T::NT][i / 4 % T::NT][i % 4], 4);
+    for (int i = 0; i < T::MT * T::NT * 4; i++) {
+        int m = i / 4 / T::NT, n = i / 4 % T::NT;
+        pairs[m][n][i % 4] = __shfl_xor_sync(~0u, o.sum[m][n][i % 4], 4);
+    }
 #pragma unroll
     for (int i = 0; i < T::NT * 2; i++) slot[i / 2][i % 2] = (start + o.column + 8 * (i / 2) + i % 2) % span;
 #pragma unroll

@@ -1,7 +1,8 @@
 /* Tiles of the wide product, and which one a product gets. Read by nvcc and by the C compiler.
  *
  * A kernel's name is k_wide_<epilogue> (plain, gelu, add, swiglu, qkv, rows) followed by its tile's suffix. Every tile
- * gives the same bits; the choice is one of speed alone. */
+ * gives the same bits; the choice is one of speed alone. A launch: sur_gpu_wide_choose, its tile's threads and
+ * shared_bytes, sur_gpu_wide_grid. */
 #ifndef SUR_KERNELS_WIDE_H
 #define SUR_KERNELS_WIDE_H
 
@@ -69,18 +70,6 @@ static inline int sur_gpu_wide_choose(const struct sur_gpu_product *p, int n_mul
         if (cost < least) least = cost, best = i;
     }
     return best;
-}
-
-/* All that a launch needs: the suffix of the kernel's name, grid (x, y), threads a block, dynamic shared memory. */
-static inline void sur_gpu_wide_launch(const struct sur_gpu_product *p, int n_multiprocessors, uint32_t shared_limit,
-                                       const char **suffix, unsigned grid[2], unsigned *threads, unsigned *shared_bytes)
-{
-    int tile = sur_gpu_wide_choose(p, n_multiprocessors, shared_limit);
-    struct sur_gpu_wide_tile t = sur_gpu_wide_tile_at(tile);
-    sur_gpu_wide_grid(p, tile, grid);
-    *suffix = t.suffix;
-    *threads = (unsigned)t.threads;
-    *shared_bytes = t.shared_bytes;
 }
 
 #endif

@@ -54,11 +54,11 @@ INLINE float fold(struct v16 v)
 /* ---- products ---- */
 
 /* One step of 16 along k. */
-INLINE void tile_step(struct v16 (*acc)[4], const uint16_t *const *w, const float *const *x, int k, const int rows,
-                      const int cols)
+INLINE void tile_step(struct v16 (*acc)[TILE_COLS], const uint16_t *const *w, const float *const *x, int k,
+                      const int rows, const int cols)
 {
     UNROLL for (int i = 0; i < PARTS; i++) {
-        vf b[4];
+        vf b[TILE_COLS];
         UNROLL for (int c = 0; c < cols; c++) b[c] = *(const vf *)(x[c] + k + i * VW);
         UNROLL for (int r = 0; r < rows; r++) {
             vf a = load_bf16(w[r] + k + i * VW);
@@ -71,9 +71,9 @@ INLINE void tile_step(struct v16 (*acc)[4], const uint16_t *const *w, const floa
  * prefetching would start anew at each. */
 INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, const int cols, const bool fetch)
 {
-    struct v16 acc[4][4];
-    const uint16_t *w[4];
-    const float *x[4];
+    struct v16 acc[TILE_ROWS][TILE_COLS];
+    const uint16_t *w[TILE_ROWS];
+    const float *x[TILE_COLS];
     UNROLL for (int r = 0; r < rows; r++) w[r] = m->w + (size_t)(row + r) * m->w_stride;
     UNROLL for (int c = 0; c < cols; c++) x[c] = m->x + (size_t)(col + c) * m->x_stride;
     UNROLL for (int r = 0; r < rows; r++)
@@ -103,21 +103,30 @@ INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, c
         }
 }
 
-/* Columns of one group of rows: full tiles, then one column at a time. */
+/* As many tiles of `cols` columns as fit before col1; returns the first column left. */
+INLINE int tiles(const struct sur_matmul *m, int row, const int rows, int col0, int c, int col1, const int cols)
+{
+    if (c == col0 && c + cols <= col1) tile(m, row, c, rows, cols, true), c += cols;
+    for (; c + cols <= col1; c += cols) tile(m, row, c, rows, cols, false);
+    return c;
+}
+
+/* Columns of one group of rows. Widest tiles first: a weight is widened once a tile. */
 INLINE void strip(const struct sur_matmul *m, int row, const int rows, int col0, int col1)
 {
-    int c = col0;
-    if (c + TILE_COLS <= col1) tile(m, row, c, rows, TILE_COLS, true), c += TILE_COLS;
-    else tile(m, row, c++, rows, 1, true);
-    for (; c + TILE_COLS <= col1; c += TILE_COLS) tile(m, row, c, rows, TILE_COLS, false);
-    for (; c < col1; c++) tile(m, row, c, rows, 1, false);
+    int c = tiles(m, row, rows, col0, col0, col1, TILE_COLS);
+    if (TILE_COLS > 4) c = tiles(m, row, rows, col0, c, col1, 4);
+    if (TILE_COLS > 2) c = tiles(m, row, rows, col0, c, col1, 2);
+    tiles(m, row, rows, col0, c, col1, 1);
 }
 
 static void matmul(const struct sur_matmul *m, int row0, int row1)
 {
-    enum { COLS = 32 }; /* columns a sweep over the weights: their activations stay in the second-level cache */
-    for (int c = 0; c < m->n; c += COLS) {
-        int c1 = m->n < c + COLS ? m->n : c + COLS, r = row0;
+    /* columns a sweep over the weights: as many as keep half a megabyte of activations in the second-level cache */
+    int cols = (1 << 17) / m->k / TILE_COLS * TILE_COLS;
+    if (cols < 4 * TILE_COLS) cols = 4 * TILE_COLS;
+    for (int c = 0; c < m->n; c += cols) {
+        int c1 = m->n - c < cols ? m->n : c + cols, r = row0;
         for (; r + TILE_ROWS <= row1; r += TILE_ROWS) strip(m, r, TILE_ROWS, c, c1);
         for (; r < row1; r++) strip(m, r, 1, c, c1);
     }
@@ -198,20 +207,31 @@ INLINE vf load_kv(const void *p, size_t i, const bool half)
 }
 
 /* Vectors that four rows of sums may take side by side and still stay in registers. */
-enum { STEP = TILE_ROWS * TILE_COLS * PARTS / 4 };
+enum { STEP = VW == 16 ? 4 : 2 };
+
+/* The first rows that look at a block ask for the next one (NULL: there is none), a piece for each piece they use: all
+ * at once would fill the queue of misses, and the sums would wait until the whole block is there. */
+INLINE void fetch_kv(const char *next, size_t i, const int vectors, const bool half)
+{
+    if (next)
+        for (int at = 0; at < vectors * VW * (half ? 2 : 4); at += 64)
+            __builtin_prefetch(next + i * (half ? 2 : 4) + at, 0, 2);
+}
 
 /* score[row][key] = q[row] . k[key]: d ascending, one lane a key. */
-INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, const void *k, int head_dim,
-                   const bool half)
+INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, const void *k, const char *next,
+                   int head_dim, const bool half)
 {
     for (int key = 0; key < KEY_VECTORS; key += STEP) {
         vf acc[4][STEP];
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < STEP; s++) acc[r][s] = (vf){0};
-        for (int d = 0; d < head_dim; d++)
+        for (int d = 0; d < head_dim; d++) {
+            fetch_kv(next, (size_t)d * KEYS + (size_t)key * VW, STEP, half);
             UNROLL for (int s = 0; s < STEP; s++) {
                 vf kv = load_kv(k, (size_t)d * KEYS + (size_t)(key + s) * VW, half);
                 UNROLL for (int r = 0; r < rows; r++) acc[r][s] = FMA(broadcast(q[r][d]), kv, acc[r][s]);
             }
+        }
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int s = 0; s < STEP; s++) *(vf *)(score[r] + (key + s) * VW) = acc[r][s];
     }
@@ -244,32 +264,29 @@ INLINE void softmax_block(float *score, int lo, int hi, float scale, float *max,
     *sum = fold(s);
 }
 
-INLINE void weigh_step(float *const *out, float (*p)[KEYS], const int rows, const void *v, int stride, int d,
-                       const int step, const bool half)
+INLINE void weigh_step(float *const *out, float (*p)[KEYS], const int rows, const void *v, const char *next, int stride,
+                       int d, const int step, const bool half)
 {
     vf acc[4][STEP];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < step; s++) acc[r][s] = (vf){0};
-    for (int j = 0; j < KEYS; j++)
+    for (int j = 0; j < KEYS; j++) {
+        fetch_kv(next, (size_t)j * (size_t)stride + (size_t)d, step, half);
         UNROLL for (int s = 0; s < step; s++) {
             vf x = load_kv(v, (size_t)j * (size_t)stride + (size_t)(d + s * VW), half);
             UNROLL for (int r = 0; r < rows; r++) acc[r][s] = FMA(broadcast(p[r][j]), x, acc[r][s]);
         }
+    }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int s = 0; s < step; s++) *(vf *)(out[r] + d + s * VW) = acc[r][s];
 }
 
 /* out[row][d] = sum over keys of p[row][key] * v[key][d]: key ascending, one lane a d. */
-INLINE void weigh(float *const *out, float (*p)[KEYS], const int rows, const void *v, int stride, const bool half)
+INLINE void weigh(float *const *out, float (*p)[KEYS], const int rows, const void *v, const char *next, int stride,
+                  const bool half)
 {
     int d = 0;
-    for (; d + STEP * VW <= stride; d += STEP * VW) weigh_step(out, p, rows, v, stride, d, STEP, half);
-    for (; d < stride; d += VW) weigh_step(out, p, rows, v, stride, d, 1, half);
-}
-
-/* The next block, on its way into the second-level cache while this one is worked on. */
-INLINE void fetch_block(const void *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + i, 0, 2);
+    for (; d + STEP * VW <= stride; d += STEP * VW) weigh_step(out, p, rows, v, next, stride, d, STEP, half);
+    for (; d < stride; d += VW) weigh_step(out, p, rows, v, next, stride, d, 1, half);
 }
 
 /* What a row has gathered from the blocks so far: weights are relative to max. */
@@ -294,9 +311,12 @@ INLINE void merge(struct gathered *g, float max, float sum, const float *o, int 
     }
 }
 
+/* 64 keys and values, and the next ones to ask for. */
+struct block { const char *k, *v, *next_k, *next_v; };
+
 /* rows (up to 4) consecutive rows of (query, head) against one block, of which each sees at least one key. */
-INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int64_t block, const void *k,
-                        const void *v, const bool half)
+INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int64_t block, const struct block *b,
+                        const bool half)
 {
     float score[4][KEYS];
     const float *q[4];
@@ -306,7 +326,7 @@ INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int
         q[r] = a->q + (size_t)((row + r) / a->group) * a->q_stride + (size_t)((row + r) % a->group * a->head_dim);
         partial[r] = spare + r * a->v_stride;
     }
-    scores(score, q, rows, k, a->head_dim, half);
+    scores(score, q, rows, b->k, b->next_k, a->head_dim, half);
     float max[4], sum[4];
     UNROLL for (int r = 0; r < rows; r++) {
         int64_t at = a->first + (row + r) / a->group, lo = at - a->window + 1 - block * KEYS, hi = at - block * KEYS;
@@ -314,7 +334,7 @@ INLINE void attend_rows(const struct sur_attend *a, int row, const int rows, int
         hi = hi > KEYS - 1 ? KEYS - 1 : hi;
         softmax_block(score[r], (int)lo, (int)hi, a->scale, max + r, sum + r);
     }
-    weigh(partial, score, rows, v, a->v_stride, half);
+    weigh(partial, score, rows, b->v, b->next_v, a->v_stride, half);
     UNROLL for (int r = 0; r < rows; r++) {
         float *s = state + (size_t)(row + r) * state_size;
         struct gathered g = {s[0], s[1], s + 2};
@@ -333,16 +353,17 @@ INLINE void attend_blocks(const struct sur_attend *a, const bool half)
     for (int r = 0; r < n_rows; r++) a->scratch[(size_t)r * state + 1] = 0;
     for (int64_t b = oldest > 0 ? oldest / KEYS : 0; b <= last; b++) {
         size_t at = (size_t)(b % a->n_blocks), next = (size_t)((b + 1) % a->n_blocks);
-        const char *k = (const char *)a->k + at * k_bytes, *v = (const char *)a->v + at * v_bytes;
-        if (b < last) {
-            fetch_block((const char *)a->k + next * k_bytes, k_bytes);
-            fetch_block((const char *)a->v + next * v_bytes, v_bytes);
-        }
+        const char *k = a->k, *v = a->v;
+        struct block kv = {k + at * k_bytes, v + at * v_bytes, b < last ? k + next * k_bytes : NULL,
+                           b < last ? v + next * v_bytes : NULL};
         /* queries that see any key of this block: positions from its first key to its last key + window - 1 */
         int64_t q0 = b * KEYS - a->first, q1 = b * KEYS + KEYS - 1 + a->window - a->first;
         int row = (int)(q0 > 0 ? q0 : 0) * a->group, end = (int)(q1 < a->n_queries ? q1 : a->n_queries) * a->group;
-        for (; row + 4 <= end; row += 4) attend_rows(a, row, 4, b, k, v, half);
-        for (; row < end; row++) attend_rows(a, row, 1, b, k, v, half);
+        for (; row + 4 <= end; row += 4) {
+            attend_rows(a, row, 4, b, &kv, half);
+            kv.next_k = kv.next_v = NULL;
+        }
+        for (; row < end; row++) attend_rows(a, row, 1, b, &kv, half);
     }
     for (int r = 0; r < n_rows; r++) {
         const float *s = a->scratch + (size_t)r * state;

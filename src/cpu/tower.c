@@ -229,14 +229,16 @@ static void append(const struct pass *p, char *ring, const float *x, bool keys, 
     const struct sur_tower *s = k->tower->shape;
     size_t d = (size_t)s->head_dim, width = keys ? d : (size_t)k->v_stride,
            head_size = (size_t)k->n_blocks * SUR_KEY_BLOCK * width;
-    for (int c = 0; c < p->n; c++) {
-        int64_t at = p->first + c;
-        size_t block = (size_t)(at / SUR_KEY_BLOCK % k->n_blocks), slot = (size_t)(at % SUR_KEY_BLOCK);
-        for (int r = r0; r < r1; r++) {
-            size_t head = (size_t)p->layer * (size_t)s->n_kv_heads + (size_t)r / d, e = (size_t)r % d;
-            size_t in_block = keys ? e * SUR_KEY_BLOCK + slot : slot * width + e;
-            put(ring, head * head_size + block * SUR_KEY_BLOCK * width + in_block,
-                x[(size_t)c * 2 * (size_t)s->n_kv_heads * d + (size_t)r], k->kv);
+    for (int r = r0, end; r < r1; r = end) { /* a head at a time */
+        size_t head = (size_t)r / d, base = ((size_t)p->layer * (size_t)s->n_kv_heads + head) * head_size;
+        end = r1 < (int)((head + 1) * d) ? r1 : (int)((head + 1) * d);
+        for (int c = 0; c < p->n; c++) {
+            int64_t at = p->first + c;
+            size_t block = (size_t)(at / SUR_KEY_BLOCK % k->n_blocks), slot = (size_t)(at % SUR_KEY_BLOCK),
+                   e = (size_t)r - head * d, to = base + block * SUR_KEY_BLOCK * width;
+            const float *from = x + (size_t)c * 2 * (size_t)s->n_kv_heads * d;
+            for (int i = r; i < end; i++, e++)
+                put(ring, to + (keys ? e * SUR_KEY_BLOCK + slot : slot * width + e), from[i], k->kv);
         }
     }
 }

@@ -81,10 +81,8 @@ static int find_kernels(struct gpu *g)
     char name[64];
     int r = SUR_OK;
     for (int e = 0; !r && e < SUR_GPU_N_EPILOGUES; e++) {
-        snprintf(name, sizeof name, "k_narrow_%s_16", epilogues[e]);
-        r = find(g, GPU_NARROW_16 + (enum gpu_kernel)e, name);
-        snprintf(name, sizeof name, "k_narrow_%s_8", epilogues[e]);
-        if (!r && e != SUR_GPU_SWIGLU && e != SUR_GPU_HEAD) r = find(g, GPU_NARROW_8 + (enum gpu_kernel)e, name);
+        snprintf(name, sizeof name, "k_narrow_%s", epilogues[e]);
+        r = find(g, GPU_NARROW + (enum gpu_kernel)e, name);
         for (int shape = 0; !r && e != SUR_GPU_HEAD && shape < SUR_GPU_N_WIDE; shape++) {
             snprintf(name, sizeof name, "k_wide_%s%s", epilogues[e], sur_gpu_wide_tile_at(shape).suffix);
             r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), name);

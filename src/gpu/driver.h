@@ -14,9 +14,8 @@
 
 /* Kernels by number; names in driver.c. Products come once an epilogue. */
 enum gpu_kernel {
-    GPU_NARROW_8,                                         /* + epilogue; 0 where a tile of 8 rows does not exist */
-    GPU_NARROW_16 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES,   /* + epilogue */
-    GPU_WIDE = GPU_NARROW_16 + SUR_GPU_N_EPILOGUES,       /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
+    GPU_NARROW,                                           /* + epilogue */
+    GPU_WIDE = GPU_NARROW + SUR_GPU_N_EPILOGUES,          /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
     GPU_SPLIT = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES,
     GPU_ATTEND_64, GPU_ATTEND_128, GPU_ATTEND_PLAIN,
     GPU_EMBED, GPU_BEGIN, GPU_CARRY, GPU_RANDOMIZE, GPU_PROBE,

@@ -55,7 +55,7 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
     place(&at, base, &k->position, 8);
     place(&at, base, &k->counters, heads * groups * 4);
-    place(&at, base, &k->partial, heads * groups * (size_t)k->max_blocks * 16 * (size_t)(k->dp + 2) * 4);
+    place(&at, base, &k->partial, heads * groups * (size_t)k->max_blocks * 16 * SUR_GPU_PARTIAL((size_t)k->dp) * 4);
     return at;
 }
 
@@ -136,30 +136,21 @@ void gpu_pass_launch(struct gpu_pass *p, enum gpu_kernel kernel, const struct su
     p->fresh = false;
 }
 
-static bool small_tiles(const struct sur_gpu_product *k, int multiprocessors)
-{
-    int n16 = sur_gpu_narrow_tiles(k, 16), n8 = sur_gpu_narrow_tiles(k, 8);
-    int most16 = (n16 + multiprocessors - 1) / multiprocessors * 16, most8 = (n8 + multiprocessors - 1) / multiprocessors * 8;
-    return most8 < most16;
-}
-
 /* As many columns at once as shared memory holds. */
 static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k)
 {
     const struct gpu *g = p->stack->gpu;
-    bool small = e != SUR_GPU_SWIGLU && e != SUR_GPU_HEAD && small_tiles(k, g->multiprocessors);
-    enum gpu_kernel kernel = (small ? GPU_NARROW_8 : GPU_NARROW_16) + (enum gpu_kernel)e;
     int left = k->n;
     while (left && !p->status) {
         struct sur_gpu_launch l;
         k->n = left;
-        while (k->n && !sur_gpu_narrow_plan(k, small ? 8 : 16, g->multiprocessors, g->max_shared - 1024, g->good_shared, &l))
+        while (k->n && !sur_gpu_narrow_plan(k, g->multiprocessors, g->max_shared - 1024, g->good_shared, &l))
             k->n--;
         if (!k->n) {
             p->status = sur_fail(SUR_ERR_BACKEND, "a row of %d weights is too long for this GPU", k->k);
             return;
         }
-        gpu_pass_launch(p, kernel, &l, k);
+        gpu_pass_launch(p, GPU_NARROW + (enum gpu_kernel)e, &l, k);
         k->column0 += k->n;
         left -= k->n;
     }
@@ -228,7 +219,10 @@ static void attend(struct gpu_pass *p, int layer)
     unsigned groups = (unsigned)(p->n * group_of(s) + 15) / 16;
     /* keys, values, queries and weights, the last two split */
     unsigned bytes = (unsigned)(SUR_GPU_KEYS * k->dp * 2 * 2 + 2 * 16 * k->dp * 2 + 2 * 16 * SUR_GPU_KEYS * 2);
-    struct sur_gpu_launch l = {{(unsigned)k->max_blocks, (unsigned)s->n_kv_heads, groups}, 256, bytes};
+    /* two thread blocks a multiprocessor: one computes while the other's keys arrive */
+    unsigned most = 2 * (unsigned)k->gpu->multiprocessors / ((unsigned)s->n_kv_heads * groups);
+    unsigned blocks = most < 1 ? 1 : most < (unsigned)k->max_blocks ? most : (unsigned)k->max_blocks;
+    struct sur_gpu_launch l = {{blocks, (unsigned)s->n_kv_heads, groups}, 256, bytes};
     gpu_pass_launch(p, k->dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, &a);
 }
 
