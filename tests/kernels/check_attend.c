@@ -166,13 +166,15 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     int64_t *positions = host_new((size_t)c->n, sizeof *positions);
     for (int i = 0; i < c->n; i++) positions[i] = c->first + i;
     t->positions = memory_of("positions", positions, (size_t)c->n * sizeof *positions);
-    t->p.partial = memory_new("partial", groups * (size_t)(t->needed + 3) * 16 * (size_t)(dp + 2) * sizeof(float));
+    t->p.max_blocks = t->needed + 1;
+    t->p.partial =
+        memory_new("partial", groups * (size_t)t->p.max_blocks * 16 * (size_t)SUR_GPU_PARTIAL(dp) * sizeof(float));
     t->p.counters = memory_of("counters", host_new(groups, 4), groups * 4);
     want(t, q, k, v);
 }
 
-/* Queries `step` at a time, with `more` blocks in the grid that have nothing to do. */
-static const char *run(struct attend *t, int step, int more, unsigned char *bytes)
+/* Queries `step` at a time, with so many thread blocks along the keys; 0: as many as blocks of keys. */
+static const char *run(struct attend *t, int step, int grid, unsigned char *bytes)
 {
     const struct attend_case *c = &t->c;
     CUfunction f = kernel_find(t->kernel);
@@ -184,11 +186,10 @@ static const char *run(struct attend *t, int step, int more, unsigned char *byte
         p.q += offset;
         p.out += offset;
         p.position = t->positions + (uint64_t)first * sizeof(int64_t);
-        p.max_blocks = t->needed + more;
         struct sur_gpu_launch l = {{(unsigned)p.n, (unsigned)c->n_heads, 1}, 128, 0};
         if (!c->plain)
             l = (struct sur_gpu_launch){
-                {(unsigned)p.max_blocks, (unsigned)c->n_kv_heads, (unsigned)row_groups(c, p.n)},
+                {(unsigned)(grid ? grid : t->needed), (unsigned)c->n_kv_heads, (unsigned)row_groups(c, p.n)},
                 256,
                 (unsigned)(SUR_GPU_KEYS * p.ring.dp * 4 + 16 * p.ring.dp * 4 + 16 * SUR_GPU_KEYS * 4)};
         kernel_launch(f, &l, &p, false);
@@ -209,12 +210,17 @@ static void check_case(const struct attend_case *c)
     struct attend t = {.kernel = c->plain ? "k_attend_plain" : c->head_dim <= 64 ? "k_attend_64" : "k_attend_128"};
     const struct {
         const char *what;
-        int step, more;
-    } variants[] = {{"a second run", c->n, 0},
-                    {"a third run", c->n, 0},
-                    {"a larger grid", c->n, 3},
-                    {"one query at a time", 1, 0},
-                    {"three at a time", 3, 1}};
+        int step, grid;
+    } variants[] = {
+        {"a second run", c->n, 0},
+        {"a third run", c->n, 0},
+        {"one block a row group", c->n, 1},
+        {"two blocks", c->n, 2},
+        {"a grid with idle blocks", c->n, blocks_needed(c) + 3},
+        {"five blocks", c->n, 5},
+        {"one query at a time", 1, 0},
+        {"three at a time", 3, 2},
+    };
     char shape[240];
     snprintf(shape, sizeof shape, "head %d x %d/%d window %d n %d at %lld %s %s", c->head_dim, c->n_heads,
              c->n_kv_heads, c->window, c->n, (long long)c->first, c->fp32 ? "fp32" : "fp16", keys_names[c->keys]);
@@ -228,7 +234,7 @@ static void check_case(const struct attend_case *c)
     if (statistic > STATISTIC_BOUND)
         reason = text("errors are %.3g of the terms in the mean, bound %.3g", statistic, STATISTIC_BOUND);
     for (size_t i = 0; i < sizeof variants / sizeof *variants && !reason; i++) {
-        reason = run(&t, variants[i].step, variants[i].more, bytes);
+        reason = run(&t, variants[i].step, variants[i].grid, bytes);
         if (!reason && memcmp(kept, bytes, t.out.n_bytes)) reason = text("%s differs", variants[i].what);
     }
     const char *damaged = memory_damaged();
@@ -240,7 +246,6 @@ static void check_case(const struct attend_case *c)
 
 void check_attend(int unused)
 {
-    (void)unused;
     static const struct attend_case cases[] = {
         /* the encoder's: live, whole, at the start, full window, far away */
         {64, 8, 8, 750, 4, 0, 0, 0, 0},

@@ -1,23 +1,23 @@
-/* The narrow product: against the reference, and to the bit between runs, columns, grids and tiles. */
-#include <stdlib.h>
+/* The narrow product: against the reference, and to the bit between runs, columns and grids. */
 #include <string.h>
 
 #include "checks.h"
 #include "product.h"
 
-static bool has_tile(enum sur_gpu_epilogue epilogue, int rows_a_tile)
-{
-    return rows_a_tile == 16 || (epilogue != SUR_GPU_SWIGLU && epilogue != SUR_GPU_HEAD);
-}
+struct variant {
+    const char *what;
+    int multiprocessors, step;
+    bool by_column0;
+};
 
-/* Runs all columns, `step` at a time, and keeps the bytes. */
-static const char *run_by(struct product *t, int rows_a_tile, int multiprocessors, int step, unsigned char *bytes)
+/* Runs all columns, some at a time, and keeps the bytes. */
+static const char *run(struct product *t, const struct variant *v, unsigned char *bytes)
 {
     product_reset(t);
     const char *reason = NULL;
-    for (int first = 0; first < t->c.n && !reason; first += step) {
-        int n = t->c.n - first < step ? t->c.n - first : step;
-        reason = narrow_run(t, rows_a_tile, multiprocessors, first, n);
+    for (int first = 0; first < t->c.n && !reason; first += v->step) {
+        int n = t->c.n - first < v->step ? t->c.n - first : v->step;
+        reason = narrow_run(t, v->multiprocessors, first, n, v->by_column0);
     }
     if (reason) return reason;
     product_read(t);
@@ -25,34 +25,28 @@ static const char *run_by(struct product *t, int rows_a_tile, int multiprocessor
     return NULL;
 }
 
-struct variant {
-    const char *what;
-    int multiprocessors, step;
-};
-
-static const char *check_tile(struct product *t, int rows_a_tile, unsigned char *kept, unsigned char *bytes,
-                              bool kept_before, double *worst)
+static const char *compare_variants(struct product *t, double *worst)
 {
-    size_t n_bytes = product_bytes(t);
+    int all = device.multiprocessors, n = t->c.n;
     bool small = (int64_t)t->c.rows * t->c.k < 4 << 20;
     const struct variant variants[] = {
-        {"a second run", device.multiprocessors, t->c.n},
-        {"a third run", device.multiprocessors, t->c.n},
-        {"one column at a time", device.multiprocessors, 1},
-        {"three columns at a time", device.multiprocessors, 3},
-        {"a grid of 60", 60, t->c.n},
-        {"a grid of 7", 7, t->c.n},
-        {"a grid of 1", small ? 1 : 13, t->c.n},
+        {"", all, n, false},
+        {"a second run", all, n, false},
+        {"a third run", all, n, false},
+        {"one column at a time", all, 1, false},
+        {"three columns at a time", all, 3, false},
+        {"one at a time, by column0,", all, 1, true},
+        {"a grid of 60", 60, n, false},
+        {"a grid of 7", 7, n, false},
+        {small ? "a grid of 1" : "a grid of 13", small ? 1 : 13, n, false},
     };
-    const char *reason = run_by(t, rows_a_tile, device.multiprocessors, t->c.n, bytes);
+    size_t n_bytes = product_bytes(t);
+    unsigned char *kept = host_new(n_bytes, 1), *bytes = host_new(n_bytes, 1);
+    const char *reason = run(t, &variants[0], kept);
     if (!reason) reason = product_compare(t, worst);
-    if (!reason && kept_before && memcmp(kept, bytes, n_bytes)) reason = "8 and 16 rows a tile differ";
-    if (reason) return reason;
-    memcpy(kept, bytes, n_bytes);
-    for (size_t i = 0; i < sizeof variants / sizeof *variants && !reason; i++) {
-        const struct variant *v = &variants[i];
-        reason = run_by(t, rows_a_tile, v->multiprocessors, v->step, bytes);
-        if (!reason && memcmp(kept, bytes, n_bytes)) reason = text("%s differs", v->what);
+    for (size_t i = 1; i < sizeof variants / sizeof *variants && !reason; i++) {
+        reason = run(t, &variants[i], bytes);
+        if (!reason && memcmp(kept, bytes, n_bytes)) reason = text("%s differs", variants[i].what);
     }
     return reason;
 }
@@ -61,30 +55,15 @@ static void check_case(const struct product_case *c)
 {
     struct product_case full = *c;
     if (c->epilogue == SUR_GPU_QKV) full.rows = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
-    const char *shape = text("%s", product_shape(&full));
-    char kept_shape[240];
-    strcpy(kept_shape, shape);
-    bool wanted[2], any = false;
-    for (int i = 0; i < 2; i++) {
-        wanted[i] = has_tile(c->epilogue, 8 * (i + 1)) && report_wanted(narrow_name(c->epilogue, 8 * (i + 1)), shape);
-        wanted[i] = wanted[i] && kernel_find(narrow_name(c->epilogue, 8 * (i + 1)));
-        any |= wanted[i];
-    }
-    if (!any) return;
+    char shape[240];
+    strcpy(shape, product_shape(&full));
+    if (!report_wanted(narrow_name(c->epilogue), shape) || !kernel_find(narrow_name(c->epilogue))) return;
     struct product t;
+    double worst = 0;
     product_init(&t, c);
-    unsigned char *kept = host_new(product_bytes(&t), 1), *bytes = host_new(product_bytes(&t), 1);
-    bool before = false;
-    for (int i = 0; i < 2; i++) {
-        if (!wanted[i]) continue;
-        double worst = 0;
-        const char *reason = check_tile(&t, 8 * (i + 1), kept, bytes, before, &worst);
-        const char *damaged = memory_damaged();
-        if (!reason && damaged) reason = text("wrote beside %s", damaged);
-        before = !reason;
-        report(narrow_name(c->epilogue, 8 * (i + 1)), kept_shape, worst, reason);
-        if (damaged) break;
-    }
+    const char *reason = compare_variants(&t, &worst), *damaged = memory_damaged();
+    if (!reason && damaged) reason = text("wrote beside %s", damaged);
+    report(narrow_name(c->epilogue), shape, worst, reason);
     memory_release();
     host_release();
 }
@@ -196,8 +175,5 @@ void check_narrow(int epilogue)
 
 void check_narrow_names(int unused)
 {
-    (void)unused;
-    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++)
-        for (int rows = 8; rows <= 16; rows += 8)
-            if (has_tile((enum sur_gpu_epilogue)e, rows)) checks_need(narrow_name((enum sur_gpu_epilogue)e, rows));
+    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++) checks_need(narrow_name((enum sur_gpu_epilogue)e));
 }

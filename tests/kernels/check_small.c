@@ -223,7 +223,6 @@ static void check_probe(size_t n_bytes, unsigned grid)
 
 void check_small(int unused)
 {
-    (void)unused;
     static const char *const names[] = {"k_embed", "k_begin", "k_carry", "k_randomize", "k_probe"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) checks_need(names[i]);
     check_embed(3072, 500, 1, 64, 131072 + 7);

@@ -84,7 +84,6 @@ static void check_split_case(const struct product_case *c)
 
 void check_split(int unused)
 {
-    (void)unused;
     static const int shapes[][2] = {{3072, 64}, {1280, 256}, {5120, 9}, {2048, 16}, {9216, 39}, {4096, 39},
                                     {40, 10},   {84, 9},     {100, 33}, {252, 12},  {150, 9},   {1, 9}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -129,12 +128,12 @@ static void keep_wide(struct product *t, struct halves h, int tile, int step, un
 
 static const char *against_narrow(struct product *t, const unsigned char *kept, unsigned char *bytes)
 {
-    if (!kernel_find(narrow_name(t->c.epilogue, 16))) return NULL; /* its own failure */
+    if (!kernel_find(narrow_name(t->c.epilogue))) return NULL; /* its own failure */
     const char *reason = NULL;
     product_reset(t);
     for (int first = 0; first < t->c.n && !reason; first += SUR_GPU_NARROW) {
         int n = t->c.n - first < SUR_GPU_NARROW ? t->c.n - first : SUR_GPU_NARROW;
-        reason = narrow_run(t, 16, device.multiprocessors, first, n);
+        reason = narrow_run(t, device.multiprocessors, first, n, false);
     }
     if (reason) return reason;
     product_read(t);
@@ -262,7 +261,6 @@ void check_wide(int epilogue)
 
 void check_wide_names(int unused)
 {
-    (void)unused;
     checks_need("k_split");
     for (int e = 0; e < SUR_GPU_HEAD; e++)
         for (int i = 0; i < SUR_GPU_N_WIDE; i++) checks_need(wide_name((enum sur_gpu_epilogue)e, i));

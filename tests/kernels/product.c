@@ -361,21 +361,23 @@ void product_keep(const struct product *t, unsigned char *bytes)
     if (t->top) memcpy(bytes, t->top, (size_t)t->c.n * sizeof *t->top);
 }
 
-const char *narrow_name(enum sur_gpu_epilogue epilogue, int rows_a_tile)
+const char *narrow_name(enum sur_gpu_epilogue epilogue)
 {
-    return text("k_narrow_%s_%d", epilogue_names[epilogue], rows_a_tile);
+    return text("k_narrow_%s", epilogue_names[epilogue]);
 }
 
-const char *narrow_run(const struct product *t, int rows_a_tile, int multiprocessors, int first, int n)
+const char *narrow_run(const struct product *t, int multiprocessors, int first, int n, bool by_column0)
 {
-    CUfunction f = kernel_find(narrow_name(t->c.epilogue, rows_a_tile));
+    CUfunction f = kernel_find(narrow_name(t->c.epilogue));
     if (!f) return "no such kernel";
     for (int done = 0, step = n; done < n;) {
-        struct sur_gpu_product p = product_columns(t, first + done, n - done < step ? n - done : step);
+        int columns = n - done < step ? n - done : step;
+        struct sur_gpu_product p = product_columns(t, by_column0 ? 0 : first + done, columns);
         struct sur_gpu_launch l;
-        if (sur_gpu_narrow_plan(&p, rows_a_tile, multiprocessors, device.max_shared, device.max_shared / 2, &l)) {
+        p.column0 = by_column0 ? first + done : 0;
+        if (sur_gpu_narrow_plan(&p, multiprocessors, device.max_shared, device.max_shared / 2, &l)) {
             kernel_launch(f, &l, &p, false);
-            done += p.n;
+            done += columns;
         } else if (--step == 0) {
             return "not even one column fits into shared memory";
         }

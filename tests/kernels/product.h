@@ -48,9 +48,9 @@ const char *product_compare(const struct product *t, double *worst);
 size_t product_bytes(const struct product *t);
 void product_keep(const struct product *t, unsigned char *bytes);
 
-/* Runs columns first .. by the narrow kernel, as many at once as fit; NULL, or why it cannot. */
-const char *narrow_run(const struct product *t, int rows_a_tile, int multiprocessors, int first, int n);
-/* The kernel's name, and whether a module has it. */
-const char *narrow_name(enum sur_gpu_epilogue epilogue, int rows_a_tile);
+/* Runs columns first .. by the narrow kernel, as many at once as fit; NULL, or why it cannot. by_column0: all addresses
+ * stay those of column 0. */
+const char *narrow_run(const struct product *t, int multiprocessors, int first, int n, bool by_column0);
+const char *narrow_name(enum sur_gpu_epilogue epilogue);
 
 #endif
