@@ -45,6 +45,7 @@ static const struct group groups[] = {
 
 struct arguments {
     bool bench, one_process;
+    int fill_mib; /* above 0: only fills the card */
     char **files;
     int n_files;
 };
@@ -54,7 +55,9 @@ static const char usage[] =
     "  --only TEXT    only checks whose line (kernel, shape) holds TEXT\n"
     "  --list         the checks by name; nothing is run\n"
     "  --one-process  no process of its own for each group: for compute-sanitizer\n"
-    "  --bench        no checks: each kernel at full size, as a share of what the memory gives\n";
+    "  --bench        no checks: each kernel at full size, as a share of what the memory gives\n"
+    "  --fill MIB     no checks: takes the card's memory but for MIB, says so, and keeps it until standard input "
+    "ends\n";
 
 void checks_need(const char *kernel)
 {
@@ -112,6 +115,8 @@ static int parse(struct arguments *a, int argc, char **argv)
     for (; i < argc && argv[i][0] == '-'; i++) {
         if (!strcmp(argv[i], "--only") && i + 1 < argc)
             report_only = argv[++i];
+        else if (!strcmp(argv[i], "--fill") && i + 1 < argc && atoi(argv[i + 1]) > 0)
+            a->fill_mib = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--list"))
             report_list = true;
         else if (!strcmp(argv[i], "--one-process"))
@@ -123,7 +128,25 @@ static int parse(struct arguments *a, int argc, char **argv)
     }
     a->files = argv + i;
     a->n_files = argc - i;
-    return a->n_files > 0 || report_list ? 0 : -1;
+    return a->n_files > 0 || report_list || a->fill_mib ? 0 : -1;
+}
+
+/* For the tests of a full card. */
+static int fill(int left_mib)
+{
+    size_t free_bytes = 0, all = 0, left = (size_t)left_mib << 20;
+    int r = device_open();
+    if (r) return r;
+    CU(cu.cuMemGetInfo(&free_bytes, &all));
+    for (size_t piece = (size_t)1 << 34; piece >= 1 << 20; piece /= 2) {
+        CUdeviceptr p;
+        while (free_bytes >= left + piece && cu.cuMemAlloc(&p, piece) == CUDA_SUCCESS)
+            CU(cu.cuMemGetInfo(&free_bytes, &all));
+    }
+    printf("filled: %zu MiB are free\n", free_bytes >> 20);
+    fflush(stdout);
+    while (getchar() != EOF) {}
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -132,6 +155,7 @@ int main(int argc, char **argv)
     if (parse(&a, argc, argv)) return fputs(usage, stderr), 2;
     tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (tally == MAP_FAILED) return perror("kernel_check"), 1;
+    if (a.fill_mib) return fill(a.fill_mib);
     if (!a.bench) return run_checks(&a);
     int r = device_open();
     if (!r) r = kernels_load(a.files, a.n_files) ? 1 : 0;
