@@ -120,7 +120,7 @@ static struct times time_item(const struct bench_item *item, CUfunction f)
     CUgraphExec made;
     unsigned char parameters[BENCH_MAX_PARAMETERS];
     memcpy(parameters, item->parameters, sizeof parameters);
-    if (item->launch.shared_bytes > 48 * 1024)
+    if (item->launch.shared_bytes > 0)
         CU(cu.cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)item->launch.shared_bytes));
     CU(cu.cuStreamBeginCapture(device.stream, CU_STREAM_CAPTURE_MODE_RELAXED));
     for (int i = 0; i < launches; i++) {

@@ -38,7 +38,8 @@ int device_open(void)
                         attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
     if (device.capability < 80) return printf("skipped: %s is older than compute capability 8.0\n", device.name), 77;
     device.multiprocessors = attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-    device.max_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+    device.max_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) - 1024;
+    device.good_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / 2 - 1024;
     CU(cu.cuDevicePrimaryCtxRetain(&context, handle));
     CU(cu.cuCtxSetCurrent(context));
     CU(cu.cuStreamCreate(&device.stream, CU_STREAM_NON_BLOCKING));
@@ -111,7 +112,7 @@ void kernel_launch(CUfunction f, const struct sur_gpu_launch *l, const void *par
                         .numAttrs = overlap && device.capability >= 90};
     void *parameters[1];
     memcpy(parameters, &parameter, sizeof parameter);
-    if (l->shared_bytes > 48 * 1024)
+    if (l->shared_bytes > 0) /* with what is static it may pass 48 KB */
         CU(cu.cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)l->shared_bytes));
     CU(cu.cuLaunchKernelEx(&c, f, parameters, NULL));
 }

@@ -14,7 +14,8 @@
 /* ---- device ---- */
 
 struct device {
-    int multiprocessors, max_shared, capability; /* bytes a block may have; 90 = 9.0 */
+    int multiprocessors, capability; /* 90 = 9.0 */
+    int max_shared, good_shared;     /* bytes a block may have; bytes that leave room for the next kernel */
     char name[100];
     CUstream stream;
 };

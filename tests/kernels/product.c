@@ -375,7 +375,7 @@ const char *narrow_run(const struct product *t, int multiprocessors, int first, 
         struct sur_gpu_product p = product_columns(t, by_column0 ? 0 : first + done, columns);
         struct sur_gpu_launch l;
         p.column0 = by_column0 ? first + done : 0;
-        if (sur_gpu_narrow_plan(&p, multiprocessors, device.max_shared, device.max_shared / 2, &l)) {
+        if (sur_gpu_narrow_plan(&p, multiprocessors, device.max_shared, device.good_shared, &l)) {
             kernel_launch(f, &l, &p, false);
             done += columns;
         } else if (--step == 0) {
