@@ -1,0 +1,262 @@
+/* What is timed: the products, attention and the small kernels of one layer of each tower at full size. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bench.h"
+#include "narrow.h"
+#include "product.h"
+#include "wide.h"
+
+struct shape {
+    const char *what;
+    enum sur_gpu_epilogue epilogue;
+    int rows, k, n, runs, taps, head_dim, n_kv_heads;
+};
+
+static const struct shape narrow_shapes[] = {
+    {"decoder q, k, v", SUR_GPU_QKV, 6144, 3072, 1, 1, 0, 128, 8},
+    {"decoder attention's output", SUR_GPU_ADD, 3072, 4096, 1, 0, 0, 0, 0},
+    {"decoder gate and up", SUR_GPU_SWIGLU, 9216, 3072, 1, 1, 0, 0, 0},
+    {"decoder down", SUR_GPU_ADD, 3072, 9216, 1, 0, 0, 0, 0},
+    {"head", SUR_GPU_HEAD, 131072, 3072, 1, 1, 0, 0, 0},
+    {"decoder q, k, v", SUR_GPU_QKV, 6144, 3072, 4, 1, 0, 128, 8},
+    {"decoder gate and up", SUR_GPU_SWIGLU, 9216, 3072, 4, 1, 0, 0, 0},
+    {"decoder down", SUR_GPU_ADD, 3072, 9216, 4, 0, 0, 0, 0},
+    {"decoder q, k, v", SUR_GPU_QKV, 6144, 3072, 8, 1, 0, 128, 8},
+    {"decoder attention's output", SUR_GPU_ADD, 3072, 4096, 8, 0, 0, 0, 0},
+    {"decoder gate and up", SUR_GPU_SWIGLU, 9216, 3072, 8, 1, 0, 0, 0},
+    {"head", SUR_GPU_HEAD, 131072, 3072, 8, 1, 0, 0, 0},
+    {"encoder q, k, v", SUR_GPU_QKV, 6144, 1280, 4, 1, 0, 64, 32},
+    {"encoder attention's output", SUR_GPU_ADD, 1280, 2048, 4, 0, 0, 0, 0},
+    {"encoder gate and up", SUR_GPU_SWIGLU, 5120, 1280, 4, 1, 0, 0, 0},
+    {"encoder down", SUR_GPU_ADD, 1280, 5120, 4, 0, 0, 0, 0},
+    {"conv0", SUR_GPU_GELU, 1280, 384, 8, 0, 1, 0, 0},
+    {"conv1", SUR_GPU_GELU, 1280, 3840, 4, 0, 2, 0, 0},
+    {"adapter 0", SUR_GPU_GELU, 3072, 5120, 1, 4, 0, 0, 0},
+    {"adapter 2", SUR_GPU_ROWS, 3072, 3072, 1, 0, 0, 0, 0},
+};
+
+static const struct shape wide_shapes[] = {
+    {"encoder q, k, v", SUR_GPU_QKV, 6144, 1280, 256, 1, 0, 64, 32},
+    {"encoder attention's output", SUR_GPU_ADD, 1280, 2048, 256, 0, 0, 0, 0},
+    {"encoder gate and up", SUR_GPU_SWIGLU, 5120, 1280, 256, 1, 0, 0, 0},
+    {"encoder down", SUR_GPU_ADD, 1280, 5120, 256, 0, 0, 0, 0},
+    {"conv0", SUR_GPU_GELU, 1280, 384, 512, 0, 1, 0, 0},
+    {"conv1", SUR_GPU_GELU, 1280, 3840, 256, 0, 2, 0, 0},
+    {"adapter 0", SUR_GPU_GELU, 3072, 5120, 64, 4, 0, 0, 0},
+    {"adapter 2", SUR_GPU_ROWS, 3072, 3072, 64, 0, 0, 0, 0},
+    {"prefill q, k, v", SUR_GPU_QKV, 6144, 3072, 38, 1, 0, 128, 8},
+    {"prefill attention's output", SUR_GPU_ADD, 3072, 4096, 38, 0, 0, 0, 0},
+    {"prefill gate and up", SUR_GPU_SWIGLU, 9216, 3072, 38, 1, 0, 0, 0},
+    {"prefill down", SUR_GPU_ADD, 3072, 9216, 38, 0, 0, 0, 0},
+};
+
+static size_t ring_elements(const struct sur_gpu_ring *r)
+{
+    return (size_t)r->n_kv_heads * (size_t)r->n_blocks * SUR_GPU_KEYS * (size_t)r->dp;
+}
+
+static struct sur_gpu_ring new_ring(int head_dim, int n_kv_heads, int n_blocks, bool own)
+{
+    struct sur_gpu_ring r = {.n_blocks = n_blocks, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .dp = head_dim};
+    if (own) r.k = bench_zeros("k", ring_elements(&r) * 2), r.v = bench_zeros("v", ring_elements(&r) * 2);
+    return r;
+}
+
+static struct sur_gpu_product new_product(const struct shape *s)
+{
+    struct sur_gpu_product p = {.rows = s->rows, .k = s->k, .pitch = s->k, .n = s->n};
+    int channels = s->taps ? s->k / 3 : s->k, input_rows = s->taps ? (s->n - 1) * s->taps + 3 : s->n;
+    struct sur_gpu_output *o = &p.out;
+    int64_t position = 1000;
+    p.in = (struct sur_gpu_input){.stride = channels, .taps = s->taps, .eps = 1e-5f};
+    p.in.x = bench_floats("x", (size_t)input_rows * (size_t)channels);
+    if (s->runs) {
+        p.in.norm_k = s->k / s->runs;
+        p.in.norm = bench_floats("norm", (size_t)p.in.norm_k);
+    }
+    o->stride = s->rows;
+    o->y = bench_zeros("y", (size_t)(s->epilogue == SUR_GPU_ROWS ? SUR_GPU_ROW_RING : s->n) * (size_t)s->rows * 4);
+    o->position = memory_of("position", &position, sizeof position);
+    if (s->epilogue == SUR_GPU_QKV) {
+        o->q_rows = s->rows - 2 * s->n_kv_heads * s->head_dim;
+        o->rotation = bench_floats("rotation", (size_t)s->n * (size_t)s->head_dim);
+        o->ring = new_ring(s->head_dim, s->n_kv_heads, 12, true);
+    }
+    if (s->epilogue == SUR_GPU_HEAD) {
+        struct sur_gpu_top_state state = {.result =
+                                              (sur_gpu_ptr)(uintptr_t)memory_pinned(8 * sizeof(struct sur_gpu_top))};
+        state.candidates = bench_zeros("candidates", (size_t)1024 * SUR_GPU_NARROW * SUR_GPU_TOP * 8);
+        state.counter = bench_zeros("counter", 4);
+        o->top = memory_of("top state", &state, sizeof state);
+    }
+    return p;
+}
+
+/* Everything but the launch and the kernel's name. */
+static struct bench_item product_item(const struct shape *s, const struct sur_gpu_product *p)
+{
+    struct bench_item item = {.name = text("%s, %d x %d, n %d", s->what, s->rows, s->k, s->n)};
+    size_t n_bytes = (size_t)s->rows * (size_t)s->k * 2;
+    _Static_assert(sizeof *p <= BENCH_MAX_PARAMETERS, "parameters");
+    memcpy(item.parameters, p, sizeof *p);
+    item.rotate[0] = offsetof(struct sur_gpu_product, w);
+    item.rotate_bytes[0] = n_bytes;
+    if (s->epilogue == SUR_GPU_SWIGLU) {
+        item.rotate[1] = offsetof(struct sur_gpu_product, w_up);
+        item.rotate_bytes[1] = n_bytes;
+    }
+    item.n_bytes = (double)(item.rotate_bytes[0] + item.rotate_bytes[1]);
+    return item;
+}
+
+static void narrow_items(void)
+{
+    for (size_t i = 0; i < sizeof narrow_shapes / sizeof *narrow_shapes; i++) {
+        const struct shape *s = &narrow_shapes[i];
+        struct sur_gpu_product p = new_product(s);
+        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1; /* the plan asks whether there is one */
+        struct sur_gpu_launch l;
+        if (sur_gpu_narrow_plan(&p, device.multiprocessors, device.max_shared, device.good_shared, &l)) {
+            struct bench_item item = product_item(s, &p);
+            item.kernel = narrow_name(s->epilogue);
+            item.launch = l;
+            bench_run(&item);
+        } else {
+            printf("%s: %d columns do not fit into shared memory\n", s->what, s->n);
+        }
+        memory_release();
+    }
+}
+
+/* Operations are those of the product; the tensor cores do twice as many, for the two halves. */
+static void wide_items(void)
+{
+    for (size_t i = 0; i < sizeof wide_shapes / sizeof *wide_shapes; i++) {
+        const struct shape *s = &wide_shapes[i];
+        struct sur_gpu_product p = new_product(s);
+        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1;
+        p.hi = bench_zeros("hi", (size_t)s->n * (size_t)s->k * 2);
+        p.lo = bench_zeros("lo", (size_t)s->n * (size_t)s->k * 2);
+        struct sur_gpu_split split = {.hi = p.hi, .lo = p.lo, .k = s->k, .pitch = s->k, .n = s->n, .in = p.in};
+        struct bench_item item = {.name = text("split of %s, k %d, n %d", s->what, s->k, s->n), .kernel = "k_split"};
+        memcpy(item.parameters, &split, sizeof split);
+        item.launch = (struct sur_gpu_launch){{(unsigned)s->n, 1, 1}, 256, 0};
+        bench_run(&item); /* and hi and lo are random now */
+        int chosen = sur_gpu_wide_choose(&p, device.multiprocessors, (uint32_t)device.max_shared);
+        for (int tile = 0; tile < SUR_GPU_N_WIDE; tile++) {
+            struct sur_gpu_wide_tile w = sur_gpu_wide_tile_at(tile);
+            if ((int)w.shared_bytes > device.max_shared) continue;
+            item = product_item(s, &p);
+            if (tile == chosen) item.name = text("%s *", item.name);
+            item.kernel = text("k_wide_%s%s", epilogue_names[s->epilogue], w.suffix);
+            item.launch = (struct sur_gpu_launch){{1, 1, 1}, (unsigned)w.threads, w.shared_bytes};
+            sur_gpu_wide_grid(&p, tile, item.launch.grid);
+            item.n_bytes = 0;
+            item.flops = 2.0 * s->rows * s->k * s->n * (s->epilogue == SUR_GPU_SWIGLU ? 2 : 1);
+            bench_run(&item);
+        }
+        memory_release();
+    }
+}
+
+/* ---- attention ---- */
+
+struct attend_shape {
+    const char *what;
+    int head_dim, n_heads, n_kv_heads, window, n;
+    int64_t first;
+};
+
+static void attend_item(const struct attend_shape *s)
+{
+    int groups = (s->n * (s->n_heads / s->n_kv_heads) + 15) / 16;
+    int64_t seen = s->first + 1 < s->window ? s->first + 1 : s->window;
+    struct sur_gpu_attend p = {.n = s->n, .n_heads = s->n_heads, .window = s->window};
+    p.max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
+    p.ring = new_ring(s->head_dim, s->n_kv_heads, (s->window + s->n) / SUR_GPU_KEYS + 2, false);
+    p.scale = 1 / sqrtf((float)s->head_dim);
+    p.q = bench_floats("q", (size_t)(s->n * s->n_heads * s->head_dim));
+    p.out = bench_zeros("out", (size_t)(s->n * s->n_heads * s->head_dim) * 4);
+    p.position = memory_of("position", &s->first, sizeof s->first);
+    size_t rows = (size_t)s->n_kv_heads * (size_t)groups;
+    p.partial = bench_zeros("partial", rows * (size_t)p.max_blocks * 16 * (size_t)SUR_GPU_PARTIAL(s->head_dim) * 4);
+    p.counters = bench_zeros("counters", rows * 4);
+
+    struct bench_item item = {.name = text("%s, context %lld, n %d", s->what, (long long)s->first, s->n)};
+    item.kernel = s->head_dim == 64 ? "k_attend_64" : "k_attend_128";
+    memcpy(item.parameters, &p, sizeof p);
+    /* Keys and values lie in the first blocks of their rings: what is not read still moves the next launch on. */
+    item.rotate[0] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, k);
+    item.rotate[1] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, v);
+    item.rotate_bytes[0] = item.rotate_bytes[1] = ring_elements(&p.ring) * 2;
+    unsigned most = 2 * (unsigned)device.multiprocessors / (unsigned)rows, needed = (unsigned)p.max_blocks;
+    unsigned shared = (unsigned)(SUR_GPU_KEYS * s->head_dim * 4 + 16 * s->head_dim * 4 + 16 * SUR_GPU_KEYS * 4);
+    unsigned blocks = most < 1 ? 1 : most < needed ? most : needed;
+    item.launch = (struct sur_gpu_launch){{blocks, (unsigned)s->n_kv_heads, (unsigned)groups}, 256, shared};
+    if (s->n <= SUR_GPU_NARROW)
+        item.n_bytes = (double)(seen + s->n - 1) * s->n_kv_heads * s->head_dim * 4;
+    else
+        item.flops = 4.0 * (double)seen * s->n * s->n_heads * s->head_dim;
+    bench_run(&item);
+    memory_release();
+}
+
+static void attend_items(void)
+{
+    static const struct attend_shape shapes[] = {
+        {"decoder attention", 128, 32, 8, 8192, 1, 100},  {"decoder attention", 128, 32, 8, 8192, 1, 1000},
+        {"decoder attention", 128, 32, 8, 8192, 1, 8000}, {"decoder attention", 128, 32, 8, 8192, 1, 100000},
+        {"decoder attention", 128, 32, 8, 8192, 8, 1000}, {"decoder attention", 128, 32, 8, 8192, 38, 0},
+        {"encoder attention", 64, 32, 32, 750, 4, 5000},  {"encoder attention", 64, 32, 32, 750, 256, 5000},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) attend_item(&shapes[i]);
+}
+
+/* ---- small ---- */
+
+static void small_items(void)
+{
+    struct sur_gpu_request *request = memory_pinned(sizeof *request);
+    *request = (struct sur_gpu_request){.first = 1000, .first_row = 250, .n = 1};
+    float *mel = memory_pinned(8 * 128 * sizeof *mel);
+    data_fill(mel, 8 * 128, DATA_RANDOM);
+    struct sur_gpu_embed e = {
+        .request = (sur_gpu_ptr)(uintptr_t)request, .dim = 3072, .pitch = 3072, .n = 1, .half = 64};
+    e.rows = bench_floats("rows", (size_t)SUR_GPU_ROW_RING * 3072);
+    e.embedding = bench_zeros("embedding", 3072 * 2);
+    e.h = bench_zeros("h", 3072 * 4);
+    e.position = bench_zeros("position", 8);
+    e.rotation = bench_zeros("rotation", 128 * 4);
+    e.inv = bench_floats("inv", 64);
+    struct bench_item item = {.name = "start of a step", .kernel = "k_embed", .launch = {{1, 1, 1}, 256, 0}};
+    memcpy(item.parameters, &e, sizeof e);
+    bench_run(&item);
+
+    struct sur_gpu_begin b = {.request = e.request, .mel_in = (sur_gpu_ptr)(uintptr_t)mel, .n_mels = 128};
+    b.n_frames = 8, b.n = 4, b.half = 32;
+    b.mel = bench_zeros("mel", 10 * 128 * 4);
+    b.position = e.position;
+    b.row_position = bench_zeros("row position", 8);
+    b.rotation = bench_zeros("rotation", 4 * 64 * 4);
+    b.inv = e.inv;
+    item =
+        (struct bench_item){.name = "start of an encoder's pass", .kernel = "k_begin", .launch = {{4, 1, 1}, 256, 0}};
+    memcpy(item.parameters, &b, sizeof b);
+    bench_run(&item);
+
+    struct sur_gpu_carry c = {b.mel, bench_zeros("conv0", 9 * 1280 * 4), 128, 1280, 8, 0};
+    item = (struct bench_item){.name = "end of the stem", .kernel = "k_carry", .launch = {{1, 1, 1}, 1024, 0}};
+    memcpy(item.parameters, &c, sizeof c);
+    bench_run(&item);
+    memory_release();
+}
+
+void bench_items(void)
+{
+    narrow_items();
+    attend_items();
+    wide_items();
+    small_items();
+}

@@ -1,0 +1,179 @@
+/* The narrow product: against the reference, and to the bit between runs, columns and grids. */
+#include <string.h>
+
+#include "checks.h"
+#include "product.h"
+
+struct variant {
+    const char *what;
+    int multiprocessors, step;
+    bool by_column0;
+};
+
+/* Runs all columns, some at a time, and keeps the bytes. */
+static const char *run(struct product *t, const struct variant *v, unsigned char *bytes)
+{
+    product_reset(t);
+    const char *reason = NULL;
+    for (int first = 0; first < t->c.n && !reason; first += v->step) {
+        int n = t->c.n - first < v->step ? t->c.n - first : v->step;
+        reason = narrow_run(t, v->multiprocessors, first, n, v->by_column0);
+    }
+    if (reason) return reason;
+    product_read(t);
+    product_keep(t, bytes);
+    return NULL;
+}
+
+static const char *compare_variants(struct product *t, double *worst)
+{
+    int all = device.multiprocessors, n = t->c.n;
+    bool small = (int64_t)t->c.rows * t->c.k < 4 << 20;
+    const struct variant variants[] = {
+        {"", all, n, false},
+        {"a second run", all, n, false},
+        {"a third run", all, n, false},
+        {"one column at a time", all, 1, false},
+        {"three columns at a time", all, 3, false},
+        {"one at a time, by column0,", all, 1, true},
+        {"a grid of 60", 60, n, false},
+        {"a grid of 7", 7, n, false},
+        {small ? "a grid of 1" : "a grid of 13", small ? 1 : 13, n, false},
+    };
+    size_t n_bytes = product_bytes(t);
+    unsigned char *kept = host_new(n_bytes, 1), *bytes = host_new(n_bytes, 1);
+    const char *reason = run(t, &variants[0], kept);
+    if (!reason) reason = product_compare(t, worst);
+    for (size_t i = 1; i < sizeof variants / sizeof *variants && !reason; i++) {
+        reason = run(t, &variants[i], bytes);
+        if (!reason && memcmp(kept, bytes, n_bytes)) reason = text("%s differs", variants[i].what);
+    }
+    return reason;
+}
+
+static void check_case(const struct product_case *c)
+{
+    struct product_case full = *c;
+    if (c->epilogue == SUR_GPU_QKV) full.rows = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+    char shape[240];
+    strcpy(shape, product_shape(&full));
+    if (!report_wanted(narrow_name(c->epilogue), shape) || !kernel_find(narrow_name(c->epilogue))) return;
+    struct product t;
+    double worst = 0;
+    product_init(&t, c);
+    const char *reason = compare_variants(&t, &worst), *damaged = memory_damaged();
+    if (!reason && damaged) reason = text("wrote beside %s", damaged);
+    report(narrow_name(c->epilogue), shape, worst, reason);
+    memory_release();
+    host_release();
+}
+
+/* Inputs that a case of any epilogue is tried with. */
+static void check_shapes(enum sur_gpu_epilogue epilogue)
+{
+    static const int shapes[][3] = {
+        /* like the model's */
+        {768, 3072, 1},
+        {640, 1280, 4},
+        {768, 3072, 8},
+        {256, 9216, 1},
+        {256, 9216, 8},
+        {640, 5120, 4},
+        {384, 4096, 8},
+        {1280, 2048, 4},
+        {6144, 3072, 2},
+        /* odd */
+        {7, 40, 1},
+        {84, 84, 3},
+        {1000, 100, 8},
+        {84, 252, 5},
+        {7, 150, 2},
+        {1000, 40, 6},
+        {1, 512, 7},
+        {17, 257, 4},
+        {130, 212, 8},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct product_case c = {.epilogue = epilogue, .rows = shapes[i][0], .k = shapes[i][1], .n = shapes[i][2]};
+        c.bias = i % 2 && epilogue != SUR_GPU_SWIGLU && epilogue != SUR_GPU_HEAD;
+        c.first = 250 + (int64_t)i;
+        check_case(&c);
+        c.data = DATA_INTEGER;
+        check_case(&c);
+        c.data = DATA_RANDOM;
+        c.runs = 1;
+        check_case(&c);
+    }
+    for (int data = DATA_ZERO; data < DATA_KINDS; data++) {
+        struct product_case c = {.epilogue = epilogue, .rows = 200, .k = 1280, .n = 3, .data = (enum data)data};
+        check_case(&c);
+        c.runs = 1;
+        c.bias = epilogue != SUR_GPU_SWIGLU && epilogue != SUR_GPU_HEAD;
+        check_case(&c);
+    }
+}
+
+static void check_qkv(void)
+{
+    static const struct product_case cases[] = {
+        {.k = 3072, .n = 1, .head_dim = 128, .n_heads = 8, .n_kv_heads = 2, .first = 131072 + 383, .runs = 1},
+        {.k = 3072, .n = 8, .head_dim = 128, .n_heads = 8, .n_kv_heads = 2, .first = 380, .runs = 1},
+        {.k = 1280, .n = 4, .head_dim = 64, .n_heads = 8, .n_kv_heads = 8, .first = 524288, .runs = 1, .bias = true},
+        {.k = 1280, .n = 8, .head_dim = 64, .n_heads = 4, .n_kv_heads = 4, .first = 1020, .fp32 = true},
+        {.k = 84, .n = 5, .head_dim = 40, .n_heads = 3, .n_kv_heads = 3, .first = 126, .runs = 1, .bias = true},
+        {.k = 100, .n = 8, .head_dim = 20, .n_heads = 6, .n_kv_heads = 3, .first = 0, .runs = 1},
+        {.k = 40, .n = 3, .head_dim = 16, .n_heads = 4, .n_kv_heads = 1, .first = 767, .bias = true},
+        {.k = 252, .n = 2, .head_dim = 160, .n_heads = 2, .n_kv_heads = 1, .first = 254, .fp32 = true},
+        {.k = 128, .n = 7, .head_dim = 36, .n_heads = 4, .n_kv_heads = 4, .first = 120, .fp32 = true, .bias = true},
+        {.k = 192, .n = 8, .head_dim = 32, .n_heads = 8, .n_kv_heads = 2, .first = 1000, .data = DATA_LARGE},
+        {.k = 192, .n = 4, .head_dim = 32, .n_heads = 8, .n_kv_heads = 2, .first = 1000, .data = DATA_ZERO, .runs = 1},
+        {.k = 192, .n = 4, .head_dim = 2, .n_heads = 8, .n_kv_heads = 2, .first = 1000, .data = DATA_DENORMAL},
+        {.k = 640, .n = 4, .head_dim = 64, .n_heads = 2, .n_kv_heads = 2, .first = 130, .data = DATA_SPIKE, .runs = 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct product_case c = cases[i];
+        c.epilogue = SUR_GPU_QKV;
+        check_case(&c);
+    }
+}
+
+/* What the stem and the adapter ask for beside the common shapes. */
+static void check_special(void)
+{
+    static const struct product_case cases[] = {
+        {.epilogue = SUR_GPU_GELU, .rows = 320, .k = 384, .n = 8, .taps = 1, .bias = true},
+        {.epilogue = SUR_GPU_GELU, .rows = 320, .k = 3840, .n = 4, .taps = 2, .bias = true},
+        {.epilogue = SUR_GPU_GELU, .rows = 84, .k = 240, .n = 8, .taps = 1, .bias = true},
+        {.epilogue = SUR_GPU_GELU, .rows = 84, .k = 252, .n = 3, .taps = 2, .bias = true},
+        {.epilogue = SUR_GPU_PLAIN, .rows = 84, .k = 252, .n = 4, .taps = 2, .data = DATA_INTEGER},
+        {.epilogue = SUR_GPU_GELU, .rows = 768, .k = 5120, .n = 1, .runs = 4},
+        {.epilogue = SUR_GPU_GELU, .rows = 768, .k = 5120, .n = 8, .runs = 4},
+        {.epilogue = SUR_GPU_GELU, .rows = 100, .k = 336, .n = 8, .runs = 4},
+        {.epilogue = SUR_GPU_PLAIN, .rows = 64, .k = 600, .n = 8, .runs = 4, .data = DATA_SPIKE},
+        {.epilogue = SUR_GPU_GELU, .rows = 640, .k = 1280, .n = 4, .split_out = true},
+        {.epilogue = SUR_GPU_SWIGLU, .rows = 84, .k = 252, .n = 4, .split_out = true},
+        {.epilogue = SUR_GPU_PLAIN, .rows = 100, .k = 84, .n = 3, .split_out = true},
+        {.epilogue = SUR_GPU_HEAD, .rows = 16384, .k = 512, .n = 8, .runs = 1},
+        {.epilogue = SUR_GPU_HEAD, .rows = 16384, .k = 512, .n = 1, .runs = 1}, /* n odd: ties */
+        {.epilogue = SUR_GPU_HEAD, .rows = 1301, .k = 100, .n = 5},
+        {.epilogue = SUR_GPU_HEAD, .rows = 3, .k = 100, .n = 2},
+        {.epilogue = SUR_GPU_ROWS, .rows = 768, .k = 3072, .n = 8, .first = ((int64_t)1 << 33) + 252},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_case(&cases[i]);
+}
+
+/* -1: what the stem, the adapter and the head ask for beside the common shapes. */
+void check_narrow(int epilogue)
+{
+    if (epilogue < 0)
+        check_special();
+    else if (epilogue == SUR_GPU_QKV)
+        check_qkv();
+    else
+        check_shapes((enum sur_gpu_epilogue)epilogue);
+}
+
+void check_narrow_names(int unused)
+{
+    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++) checks_need(narrow_name((enum sur_gpu_epilogue)e));
+}

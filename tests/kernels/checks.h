@@ -1,0 +1,19 @@
+/* The groups of checks; main.c runs each in a process of its own, with its argument. */
+#ifndef SUR_TESTS_KERNELS_CHECKS_H
+#define SUR_TESTS_KERNELS_CHECKS_H
+
+/* Reports the kernel if no module has it (nothing when only names are listed). */
+void checks_need(const char *kernel);
+
+void check_narrow_names(int unused);
+void check_wide_names(int unused);
+void check_narrow(int epilogue); /* enum sur_gpu_epilogue, or -1: special cases */
+void check_wide(int epilogue);
+void check_split(int unused);
+void check_attend(int unused);
+void check_small(int unused);
+
+/* Each kernel at full size, as a share of what the memory gives. 0, or 1 when one could not be run. */
+int bench(void);
+
+#endif

@@ -1,0 +1,32 @@
+/* The CUDA driver, opened at run time, so that a machine without one can say so. cu.cuMemAlloc(...) calls it; CU(...)
+ * ends the process when the call fails. */
+#ifndef SUR_TESTS_KERNELS_DRIVER_H
+#define SUR_TESTS_KERNELS_DRIVER_H
+
+#include <cuda.h>
+
+/* clang-format off */
+#define DRIVER_FUNCTIONS(X) \
+    X(cuInit) X(cuDeviceGetCount) X(cuDeviceGet) X(cuDeviceGetName) X(cuDeviceGetAttribute) X(cuDriverGetVersion) \
+    X(cuDevicePrimaryCtxRetain) X(cuDevicePrimaryCtxRelease) X(cuCtxSetCurrent) X(cuCtxSynchronize) \
+    X(cuGetErrorName) X(cuGetErrorString) X(cuMemGetInfo) X(cuMemAlloc) X(cuMemFree) X(cuMemHostAlloc) \
+    X(cuMemFreeHost) X(cuMemcpyHtoD) X(cuMemcpyDtoH) X(cuMemcpyDtoD) X(cuMemsetD32) \
+    X(cuModuleLoadData) X(cuModuleUnload) X(cuModuleGetFunction) X(cuFuncSetAttribute) X(cuFuncGetAttribute) \
+    X(cuLaunchKernelEx) X(cuStreamCreate) X(cuStreamSynchronize) X(cuStreamDestroy) X(cuStreamBeginCapture) \
+    X(cuStreamEndCapture) X(cuGraphInstantiate) X(cuGraphLaunch) X(cuGraphExecDestroy) X(cuGraphDestroy) \
+    X(cuEventCreate) X(cuEventRecord) X(cuEventElapsedTime) X(cuEventDestroy)
+#define DRIVER_FIELD(f) __typeof__(&f) f;
+/* clang-format on */
+
+struct driver {
+    DRIVER_FUNCTIONS(DRIVER_FIELD)
+};
+extern struct driver cu;
+
+/* 0, or -1 with one line in why: no driver, or an old one. */
+int driver_open(const char **why);
+
+#define CU(call) driver_check((call), #call)
+void driver_check(CUresult result, const char *call);
+
+#endif

@@ -1,0 +1,164 @@
+/* kernel_check: every kernel against its plain reference, or (--bench) how near to the memory's speed each is.
+ *
+ * Exit status: 0 all passed, 1 something failed, 2 usage, 77 there is no GPU to run on. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "checks.h"
+#include "harness.h"
+
+enum { SECONDS_A_GROUP = 200, NOT_LOADED = 78 };
+
+struct group {
+    const char *name;
+    void (*run)(int argument);
+    int argument;
+};
+
+static const struct group groups[] = {
+    {"narrow kernels", check_narrow_names, 0},
+    {"wide kernels", check_wide_names, 0},
+    {"narrow special", check_narrow, -1},
+    {"narrow plain", check_narrow, SUR_GPU_PLAIN},
+    {"narrow gelu", check_narrow, SUR_GPU_GELU},
+    {"narrow add", check_narrow, SUR_GPU_ADD},
+    {"narrow swiglu", check_narrow, SUR_GPU_SWIGLU},
+    {"narrow qkv", check_narrow, SUR_GPU_QKV},
+    {"narrow rows", check_narrow, SUR_GPU_ROWS},
+    {"narrow head", check_narrow, SUR_GPU_HEAD},
+    {"split", check_split, 0},
+    {"wide special", check_wide, -1},
+    {"wide plain", check_wide, SUR_GPU_PLAIN},
+    {"wide gelu", check_wide, SUR_GPU_GELU},
+    {"wide add", check_wide, SUR_GPU_ADD},
+    {"wide swiglu", check_wide, SUR_GPU_SWIGLU},
+    {"wide qkv", check_wide, SUR_GPU_QKV},
+    {"wide rows", check_wide, SUR_GPU_ROWS},
+    {"attention", check_attend, 0},
+    {"small kernels", check_small, 0},
+};
+
+struct arguments {
+    bool bench, one_process;
+    int fill_mib; /* above 0: only fills the card */
+    char **files;
+    int n_files;
+};
+
+static const char usage[] =
+    "usage: kernel_check [--only TEXT] [--list] [--one-process] [--bench] FATBIN...\n"
+    "  --only TEXT    only checks whose line (kernel, shape) holds TEXT\n"
+    "  --list         the checks by name; nothing is run\n"
+    "  --one-process  no process of its own for each group: for compute-sanitizer\n"
+    "  --bench        no checks: each kernel at full size, as a share of what the memory gives\n"
+    "  --fill MIB     no checks: takes the card's memory but for MIB, says so, and keeps it until standard input "
+    "ends\n";
+
+void checks_need(const char *kernel)
+{
+    if (report_list || (report_only && !strstr(kernel, report_only))) return;
+    if (!kernel_find(kernel)) report_missing(kernel);
+}
+
+static int run_group(const struct group *g, const struct arguments *a)
+{
+    if (report_list) return g->run(g->argument), 0;
+    int r = device_open();
+    if (!r) r = kernels_load(a->files, a->n_files) ? NOT_LOADED : 0;
+    if (r) return r;
+    g->run(g->argument);
+    device_close();
+    return 0;
+}
+
+/* 0, 77, NOT_LOADED, or 1 when the group broke off: a failure of its own. */
+static int run_apart(const struct group *g, const struct arguments *a)
+{
+    int status = 0;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(SECONDS_A_GROUP);
+        _exit(run_group(g, a) | (fflush(stdout) ? 1 : 0));
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child) return 1;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (code == 0 || code == 77 || code == NOT_LOADED) return code;
+    const char *how = code >= 0                     ? text("exit status %d", code)
+                      : WTERMSIG(status) == SIGALRM ? text("no end after %d s", SECONDS_A_GROUP)
+                                                    : text("signal %d", WTERMSIG(status));
+    printf("FAIL %s: broke off: %s\n", g->name, how);
+    tally->failed++;
+    return 1;
+}
+
+static int run_checks(const struct arguments *a)
+{
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        int r = a->one_process || report_list ? run_group(&groups[i], a) : run_apart(&groups[i], a);
+        if (r == 77) return 77;
+        if (r == NOT_LOADED || (r && a->one_process)) return 1;
+    }
+    if (report_list) return 0;
+    printf("%d passed, %d failed, %d skipped\n", tally->passed, tally->failed, tally->skipped);
+    return tally->failed || !tally->passed;
+}
+
+static int parse(struct arguments *a, int argc, char **argv)
+{
+    int i = 1;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        if (!strcmp(argv[i], "--only") && i + 1 < argc)
+            report_only = argv[++i];
+        else if (!strcmp(argv[i], "--fill") && i + 1 < argc && atoi(argv[i + 1]) > 0)
+            a->fill_mib = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--list"))
+            report_list = true;
+        else if (!strcmp(argv[i], "--one-process"))
+            a->one_process = true;
+        else if (!strcmp(argv[i], "--bench"))
+            a->bench = true;
+        else
+            return -1;
+    }
+    a->files = argv + i;
+    a->n_files = argc - i;
+    return a->n_files > 0 || report_list || a->fill_mib ? 0 : -1;
+}
+
+/* For the tests of a full card. */
+static int fill(int left_mib)
+{
+    size_t free_bytes = 0, all = 0, left = (size_t)left_mib << 20;
+    int r = device_open();
+    if (r) return r;
+    CU(cu.cuMemGetInfo(&free_bytes, &all));
+    for (size_t piece = (size_t)1 << 34; piece >= 1 << 20; piece /= 2) {
+        CUdeviceptr p;
+        while (free_bytes >= left + piece && cu.cuMemAlloc(&p, piece) == CUDA_SUCCESS)
+            CU(cu.cuMemGetInfo(&free_bytes, &all));
+    }
+    printf("filled: %zu MiB are free\n", free_bytes >> 20);
+    fflush(stdout);
+    while (getchar() != EOF) {}
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a = {0};
+    if (parse(&a, argc, argv)) return fputs(usage, stderr), 2;
+    tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (tally == MAP_FAILED) return perror("kernel_check"), 1;
+    if (a.fill_mib) return fill(a.fill_mib);
+    if (!a.bench) return run_checks(&a);
+    int r = device_open();
+    if (!r) r = kernels_load(a.files, a.n_files) ? 1 : 0;
+    if (!r) r = bench();
+    return r;
+}

@@ -1,0 +1,66 @@
+#!/bin/sh
+# tools/gpu_bundle.sh [ARCH [FOLDER]]: builds surtitle with its CUDA module for compute capability ARCH (90; several as
+# 80,90) and gathers what a machine without our Debian packages needs to run it in FOLDER (gpu-bundle/, ignored by git):
+# program, bench, library, module, kernel_check, fatbins, and the shared libraries that they name, the C library's and
+# the driver's left out. At most 30 MiB. The scripts that use it (tools/gpu_check.sh, tools/gpu_bench.sh) and the demo
+# model stay in the tree.
+set -eu
+export LC_ALL=C.UTF-8
+root=$(cd "$(dirname "$0")/.." && pwd)
+arch=${1:-90}
+bundle=${2:-$root/gpu-bundle}
+build=$root/build-gpu
+max_mib=30
+
+set -- -Dbuildtype=release -Dcuda=enabled "-Dcuda-arch=$arch" -Dportaudio=disabled -Dvterm=disabled -Dman=disabled
+if [ -f "$build/build.ninja" ]; then
+    meson configure "$build" "$@"
+else
+    meson setup "$build" "$root" "$@"
+fi
+ninja -C "$build" src/cli/surtitle src/bench/surtitle-bench src/gpu/surtitle-cuda.so tests/kernels/kernel_check
+
+# The layout is the build folder's, by which the program knows where its module is.
+rm -rf "$bundle"
+mkdir -p "$bundle/src/cli" "$bundle/src/bench" "$bundle/src/gpu" "$bundle/tests/kernels" "$bundle/lib" \
+    "$bundle/meson-private"
+echo 'The program takes a folder with this one in it for the build folder.' >"$bundle/meson-private/README"
+cp "$build/src/cli/surtitle" "$bundle/src/cli/"
+cp "$build/src/bench/surtitle-bench" "$bundle/src/bench/"
+cp -L "$build/src/libsurtitle.so.0" "$bundle/src/"
+cp -L "$build/src/libsurtitle.so.0" "$bundle/src/libsurtitle.so"
+cp "$build/src/gpu/surtitle-cuda.so" "$build"/src/gpu/*.fatbin "$bundle/src/gpu/"
+cp "$build/tests/kernels/kernel_check" "$bundle/tests/kernels/"
+
+ldd "$bundle/src/cli/surtitle" "$bundle/src/bench/surtitle-bench" "$bundle/src/libsurtitle.so.0" |
+    sed -n 's/^.*=> \(\/[^ ]*\) .*$/\1/p' | sort -u |
+    grep -Ev '/(libc|libm|libpthread|libdl|librt|libgcc_s|libstdc\+\+|libcuda|libsurtitle)\.so' |
+    while read -r library; do cp -L "$library" "$bundle/lib/"; done
+strip --strip-unneeded "$bundle"/lib/* 2>/dev/null || true
+
+# run PROGRAM ARGUMENT...; the programs by name do the same.
+cat >"$bundle/run" <<'RUN'
+#!/bin/sh
+# run PROGRAM ARGUMENT...: any program with the bundle's libraries. surtitle, surtitle-bench and kernel_check beside it
+# run the bundle's own.
+here=$(cd "$(dirname "$0")" && pwd)
+case $(basename "$0") in
+surtitle) set -- "$here/src/cli/surtitle" "$@" ;;
+surtitle-bench) set -- "$here/src/bench/surtitle-bench" "$@" ;;
+kernel_check) set -- "$here/tests/kernels/kernel_check" "$@" ;;
+esac
+LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}:/usr/local/cuda/lib64
+export LD_LIBRARY_PATH
+exec "$@"
+RUN
+chmod +x "$bundle/run"
+for name in surtitle surtitle-bench kernel_check; do cp "$bundle/run" "$bundle/$name"; done
+git -C "$root" log -1 --format=%h >"$bundle/commit" 2>/dev/null || echo unknown >"$bundle/commit"
+
+"$bundle/surtitle" --version
+mib=$(du -sm "$bundle" | cut -f 1)
+echo "$bundle: $mib MiB for $arch"
+[ "$mib" -le $max_mib ] || {
+    echo "gpu_bundle.sh: more than $max_mib MiB" >&2
+    exit 1
+}

@@ -1,0 +1,54 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # names of the script that sources this
+# Sourced by the GPU scripts: steps with a limit each and one for all, a log each, a table at the end. Sets PYTHON, and
+# expects BUNDLE and total_seconds; logs go to ${OUT:-gpu-logs}.
+PYTHON=${PYTHON:-python3}
+logs=${OUT:-$root/gpu-logs}
+mkdir -p "$logs"
+started=$(date +%s)
+table=$logs/table.txt
+: >"$table"
+failed=0
+
+# step NAME SECONDS COMMAND...: output goes to $logs/NAME.log; a line in the table says how it ended.
+step() {
+    name=$1 limit=$2
+    shift 2
+    left=$((total_seconds - ($(date +%s) - started)))
+    if [ "$left" -lt 5 ]; then
+        echo "LATE $name: no time left" | tee -a "$table"
+        failed=$((failed + 1))
+        return 1
+    fi
+    [ "$limit" -le "$left" ] || limit=$left
+    begin=$(date +%s)
+    status=0
+    timeout -k 5 "$limit" "$@" >"$logs/$name.log" 2>&1 </dev/null || status=$?
+    took=$(($(date +%s) - begin))
+    last=$(tail -n 1 "$logs/$name.log")
+    case $status in
+    0) line="ok   $name ($took s): $last" ;;
+    77) line="skip $name: $last" ;;
+    124 | 137) line="LATE $name: stopped after $took s: $last" ;;
+    *) line="FAIL $name ($took s, status $status): $last" ;;
+    esac
+    case $status in
+    0 | 77) ;;
+    *)
+        failed=$((failed + 1))
+        grep -E '^(FAIL|LATE)|ERROR' "$logs/$name.log" | head -n 12
+        ;;
+    esac
+    echo "$line" | tee -a "$table"
+    return "$status"
+}
+
+# The device, or exit 77 with a reason.
+need_gpu() {
+    if ! command -v nvidia-smi >/dev/null 2>&1 || ! device=$(nvidia-smi --query-gpu=name,driver_version,memory.total \
+        --format=csv,noheader 2>/dev/null) || [ -z "$device" ]; then
+        echo "skipped: nvidia-smi sees no GPU here"
+        exit 77
+    fi
+    echo "device: $device; surtitle at $(cat "$BUNDLE/commit" 2>/dev/null || echo '?'); $(date -u +%Y-%m-%dT%H:%MZ)" |
+        tee -a "$table"
+}
