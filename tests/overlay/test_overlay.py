@@ -235,6 +235,16 @@ def test_signals_give_the_terminal_back(t):
         assert not re.search(r"\[[| ]{8}\]", t.show()), (number, t.show())
 
 
+def test_model_cut_while_in_use(t):
+    cut = path("cut")
+    shutil.copytree(MODEL, cut)
+    t.start("--overlay", "--pace", "--model", cut, CLIP)
+    has_captions(t, 4)
+    os.truncate(os.path.join(cut, "consolidated.safetensors"), 4096)
+    assert t.status() == 1
+    assert not re.search(r"\[[| ]{8}\]", t.show()) and "was cut while it was in use" in t.show(), t.show()
+
+
 def test_a_terminal_that_is_held_up_or_goes(t):
     t.start("--overlay", "--pace", CLIP)
     has_captions(t, 4)
