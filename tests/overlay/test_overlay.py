@@ -371,6 +371,26 @@ def test_less(t):
     assert t.status() == 0
 
 
+def test_htop(t):
+    """It draws with everything that a terminal has: colours, lines, reverse, a mouse, the alternate screen."""
+    if not shutil.which("htop"):
+        raise Skip("there is no htop")
+    t.start("--pace", CLIP, program=["htop", "-d", "5"])
+    rows = t.until(lambda rows: any("PID" in r and "Command" in r for r in rows), look=t.rows)
+    state, below = captions(has_captions(t))
+    rows = t.rows()
+    assert rows[19].startswith("F1Help") and rows.index(captions(rows)[0]) == 20 and "talk.wav" in state, rows
+    assert t.ask("#{mouse_any_flag}") == "1"
+    t.keys("F1")
+    t.until(lambda rows: any("released under" in r.lower() for r in rows[:20]), look=t.rows)
+    t.keys("Escape")
+    t.until(lambda rows: rows[19].startswith("F1Help"), look=t.rows)
+    t.tmux("resize-window", "-x", "100", "-y", "30")
+    t.until(lambda rows: rows[25].startswith("F1Help") and rows.index(captions(rows)[0]) == 26, look=t.rows)
+    t.keys("q")
+    assert t.status() == 0
+
+
 def test_program_floods(t):
     t.start("--pace", CLIP, program=["sh", "-c", "yes 0123456789 | head -n 300000; echo over; read x"])
     t.until(lambda rows: "over" in rows and rows.index("over") == 18, look=t.rows)
