@@ -7,7 +7,7 @@ set -eu
 packages="gcc libc6-dev meson ninja-build pkg-config
     libsndfile1-dev libsoxr-dev libspeexdsp-dev libjansson-dev libutf8proc-dev libopenblas-dev
     portaudio19-dev pulseaudio pulseaudio-utils libasound2-plugins libvterm-dev scdoc
-    libcmocka-dev tmux vim-tiny less python3 python3-numpy"
+    libcmocka-dev tmux vim-tiny less htop python3 python3-numpy"
 
 # libFuzzer is in a package named after clang's version: the installed clang's, or the one this Debian would install.
 clang_version() {

@@ -8,12 +8,14 @@
 #include <strings.h>
 
 #include <portaudio.h>
+#include <speex/speex_resampler.h>
 
 #include "cli/os_priority.h"
 #include "util/clock.h"
 #include "util/utf8.h"
 
-enum { SERVER_RATE = 48000, BLOCKS_A_SECOND = 100, ZEROS_S = 5 };
+enum { SERVER_RATE = 48000, BLOCKS_A_SECOND = 100, ZEROS_S = 5, MAX_CHANNELS = 2 };
+enum { PIECE = 1024 /* frames that are converted at a time */, SPEEX_QUALITY = 8 };
 
 static const int64_t second = 1000000000, silent_ns = 1000000000, first_ns = 3000000000, retry_ns = 1000000000;
 
@@ -33,9 +35,9 @@ struct mic {
     int64_t opened_ns, tried_ns;
 
     /* the callback; between a stream's end and the next one's start the watching thread */
-    bool resuming; /* the first block tells how much was lost since last_ns */
-    int64_t zero_run;
-    int channels;
+    bool resuming;                 /* the first block tells how much was lost since last_ns */
+    int64_t zero_run;              /* frames of the device */
+    SpeexResamplerState *converts; /* a device that is back at another rate, to the capture's; NULL: it has that rate */
     /* the callback writes, the watching thread reads */
     _Atomic int64_t last_ns;     /* when the last block came */
     _Atomic int64_t blocks;      /* of this stream */
@@ -55,6 +57,26 @@ static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...
 
 /* ---- the callback: copies, counts, returns ---- */
 
+static void put(struct mic *m, const float *frames, size_t n, int64_t now)
+{
+    if (!capture_put(m->capture, frames, n, m->info.channels, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
+}
+
+/* speexdsp allocates nothing here. */
+static void put_converted(struct mic *m, const float *frames, size_t n, int64_t now)
+{
+    float out[PIECE * MAX_CHANNELS];
+    spx_uint32_t taken, given;
+    do {
+        taken = n < PIECE ? (spx_uint32_t)n : PIECE;
+        given = PIECE;
+        speex_resampler_process_interleaved_float(m->converts, frames, &taken, out, &given);
+        put(m, out, given, now);
+        frames += taken * (size_t)m->info.channels;
+        n -= taken;
+    } while (n > 0 && taken + given > 0);
+}
+
 static int on_samples(const void *in, void *out, unsigned long n, const PaStreamCallbackTimeInfo *time,
                       PaStreamCallbackFlags flags, void *user)
 {
@@ -62,12 +84,12 @@ static int on_samples(const void *in, void *out, unsigned long n, const PaStream
     const float *frames = in;
     int64_t now = sur_clock_ns(), last = atomic_load_explicit(&m->last_ns, memory_order_relaxed);
     if (!frames || n == 0) return paContinue;
-    int64_t missing = (now - last) * m->info.rate / second - (int64_t)n;
+    int64_t missing = (now - last) * m->info.rate / second - (int64_t)n * m->info.rate / m->info.device_rate;
     if (missing > 0 && (m->resuming || (flags & paInputOverflow)))
         capture_lose(m->capture, m->resuming ? CAPTURE_DEVICE : CAPTURE_GAP, missing);
     m->resuming = false;
-    if (!capture_put(m->capture, frames, n, m->channels, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
-    size_t i = 0, n_samples = n * (size_t)m->channels;
+    m->converts ? put_converted(m, frames, n, now) : put(m, frames, n, now);
+    size_t i = 0, n_samples = n * (size_t)m->info.channels;
     while (i < n_samples && frames[i] == 0) i++;
     m->zero_run = i == n_samples ? m->zero_run + (int64_t)n : 0;
     atomic_store_explicit(&m->zero_frames, m->zero_run, memory_order_relaxed);
@@ -151,6 +173,8 @@ static void close_stream(struct mic *m)
         Pa_CloseStream(m->stream);
     }
     m->stream = NULL;
+    if (m->converts) speex_resampler_destroy(m->converts);
+    m->converts = NULL;
     if (m->initialised) Pa_Terminate();
     m->initialised = false;
     m->state = CLOSED;
@@ -162,31 +186,44 @@ static PaError try(struct mic *m, PaDeviceIndex device, int rate, int channels)
     PaStreamParameters in = {.device = device, .channelCount = channels, .sampleFormat = paFloat32};
     in.suggestedLatency = d->defaultLowInputLatency > 0.02 ? d->defaultLowInputLatency : 0.02;
     if (channels > d->maxInputChannels) return paInvalidChannelCount;
-    m->info.rate = rate; /* the callback may come at once */
-    m->channels = m->info.channels = channels;
+    m->info.device_rate = rate;
+    m->info.channels = channels;
     return Pa_OpenStream(&m->stream, &in, NULL, rate, (unsigned long)(rate / BLOCKS_A_SECOND), paClipOff, on_samples,
                          m);
 }
 
-/* One channel, else two; the best rate, else another. A reopened device keeps its rate: the session has it. */
+/* One channel, else two; the best rate, else another. For a reopened device the best is the capture's. */
 static PaError open_any(struct mic *m, PaDeviceIndex device)
 {
     const PaDeviceInfo *d = Pa_GetDeviceInfo(device);
     int own = (int)(d->defaultSampleRate + 0.5), best = is_server(d->name) ? SERVER_RATE : own;
     int rates[] = {best, own, 48000, 44100, 32000, 16000, 96000}, n = sizeof rates / sizeof *rates;
     PaError e = paInvalidSampleRate;
-    if (m->capture) {
-        rates[0] = m->info.rate;
-        n = 1;
-    }
+    if (m->capture) rates[0] = m->info.rate;
     for (int i = 0; i < n; i++)
-        for (int channels = 1; channels <= 2; channels++) {
+        for (int channels = 1; channels <= MAX_CHANNELS; channels++) {
             if (rates[i] < 8000 || rates[i] > 192000) continue;
             e = try(m, device, rates[i], channels);
             if (e == paNoError) return e;
             m->stream = NULL;
         }
     return e;
+}
+
+/* The capture has the rate of the first opening, for the session has it; what comes at another one is converted. */
+static int fit_capture(struct mic *m, char error[MIC_ERROR_BYTES])
+{
+    if (!m->capture) {
+        m->info.rate = m->info.device_rate;
+        if (capture_create(&m->capture, m->info.rate, MIC_SECONDS) != 0)
+            return fail(error, MIC_FAILED, "not enough memory for samples");
+    }
+    if (m->info.device_rate == m->info.rate) return MIC_OK;
+    m->converts = speex_resampler_init((spx_uint32_t)m->info.channels, (spx_uint32_t)m->info.device_rate,
+                                       (spx_uint32_t)m->info.rate, SPEEX_QUALITY, NULL);
+    if (!m->converts) return fail(error, MIC_FAILED, "not enough memory for samples");
+    speex_resampler_skip_zeros(m->converts);
+    return MIC_OK;
 }
 
 static int start(struct mic *m, char error[MIC_ERROR_BYTES])
@@ -219,8 +256,8 @@ static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
     e = open_any(m, device);
     if (e != paNoError)
         return fail(error, MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
-    if (!m->capture && capture_create(&m->capture, m->info.rate, MIC_SECONDS) != 0)
-        return fail(error, MIC_FAILED, "not enough memory for samples");
+    int status = fit_capture(m, error);
+    if (status != MIC_OK) return status;
     m->zero_run = 0;
     atomic_store(&m->zero_frames, 0);
     atomic_store(&m->blocks, 0);
@@ -300,7 +337,7 @@ enum mic_event mic_watch(struct mic *m)
         return again ? MIC_NOTHING : MIC_LOST;
     }
     if (m->state != OPEN || m->zeros_said ||
-        atomic_load_explicit(&m->zero_frames, memory_order_relaxed) < (int64_t)ZEROS_S * m->info.rate)
+        atomic_load_explicit(&m->zero_frames, memory_order_relaxed) < (int64_t)ZEROS_S * m->info.device_rate)
         return MIC_NOTHING;
     m->zeros_said = true;
     return MIC_ZEROS;

@@ -20,7 +20,8 @@ enum mic_status { MIC_OK = 0, MIC_NO_DEVICE = -1, MIC_FAILED = -2 };
 
 struct mic_info {
     char name[MIC_NAME_BYTES]; /* printable UTF-8 */
-    int rate, channels;        /* the rate stays the same when a device is reopened */
+    int rate;                  /* of the capture: what the device had when it was opened first */
+    int device_rate, channels; /* of the device now; the rest is done in the callback */
 };
 
 /* What mic_watch has seen. */

@@ -23,10 +23,9 @@ static bool stop_reading(struct live *l)
 }
 
 /* Waits for room: what is read is never dropped here, a pipe's writer waits with us. */
-static bool put(struct live *l, const float *frames, size_t n)
+static bool put(struct live *l, const float *frames, size_t n, int64_t entry)
 {
     size_t most = (size_t)l->rate / 10 + 1, channels = (size_t)l->source->channels;
-    int64_t entry = sur_clock_ns();
     while (n > 0) {
         size_t m = n < most ? n : most;
         while (!capture_put(l->capture, frames, m, l->source->channels, entry)) {
@@ -40,12 +39,13 @@ static bool put(struct live *l, const float *frames, size_t n)
     return true;
 }
 
-/* Sleeps until the frames that were read have been spoken. */
-static void keep_pace(struct live *l, size_t n)
+/* Sleeps until the frames that were read have been spoken. Returns when that was: who wakes us late is late. */
+static int64_t keep_pace(struct live *l, size_t n)
 {
     l->frames_read += (int64_t)n;
     int64_t due = l->start_ns + (int64_t)((double)l->frames_read * SECOND_NS / (l->rate * l->pace));
     while (!stop_reading(l) && sur_clock_ns() < due) sur_clock_sleep_until(due);
+    return due;
 }
 
 static void *read_thread(void *arg)
@@ -60,8 +60,8 @@ static void *read_thread(void *arg)
     }
     while (!stop_reading(l)) {
         size_t m = n < most ? n : most;
-        if (l->pace > 0) keep_pace(l, m);
-        if (!put(l, l->frames + at * (size_t)l->source->channels, m)) break;
+        int64_t entry = l->pace > 0 ? keep_pace(l, m) : sur_clock_ns();
+        if (!put(l, l->frames + at * (size_t)l->source->channels, m, entry)) break;
         at += m;
         n -= m;
         if (n > 0 || stop_reading(l)) continue;

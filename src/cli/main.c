@@ -122,6 +122,7 @@ int main(int argc, char **argv)
     static struct run run;
     os_signal_hold_descriptors();
     os_signal_install();
+    output_set_hurry(os_signal_stop);
     if (options_parse(&run.options, argc, argv) != SUR_OK) return EXIT_USAGE;
     if (run.options.help) return print_help();
     if (run.options.version) return print("surtitle " SUR_VERSION "\n");

@@ -12,12 +12,19 @@
 static atomic_int stop; /* also asked for by threads */
 static volatile sig_atomic_t asked, suspend; /* asked: the last SIGINT or SIGTERM */
 static int stop_fd = -1; /* before the handlers are there, immutable */
-static void (*_Atomic before_exit)(void);
+static void (*_Atomic before_exit[2])(void);
+
+static void clean_up(void)
+{
+    for (int i = 0; i < 2; i++) {
+        void (*restore)(void) = before_exit[i];
+        if (restore) restore();
+    }
+}
 
 static void leave(int status)
 {
-    void (*restore)(void) = before_exit;
-    if (restore) restore();
+    clean_up();
     _exit(status);
 }
 
@@ -47,8 +54,7 @@ static void on_clock(int signal) {}
 static void on_bus(int signal)
 {
     static const char line[] = "surtitle: a file of the model was cut while it was in use\n";
-    void (*restore)(void) = before_exit;
-    if (restore) restore();
+    clean_up();
     if (write(os_stderr_fd(), line, sizeof line - 1) < 0) _exit(1);
     _exit(1);
 }
@@ -95,7 +101,8 @@ void os_signal_ask(void)
 
 void os_signal_before_exit(void (*restore)(void))
 {
-    before_exit = restore;
+    int i = before_exit[0] != NULL && before_exit[0] != restore;
+    before_exit[i] = restore;
 }
 
 void os_signal_watch_suspend(void)

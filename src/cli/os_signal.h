@@ -11,7 +11,7 @@
 void os_signal_install(void);
 bool os_signal_stop(void); /* the end was asked for */
 void os_signal_ask(void);  /* asks for the end, from any thread */
-/* What leaving at once must do first (a terminal to give back): async-signal-safe. */
+/* What leaving at once must do first (a terminal to give back): async-signal-safe. Two of them at most. */
 void os_signal_before_exit(void (*restore)(void));
 int os_signal_fd(void); /* posted to (os_wake.h) when it is, and when a stop is wished; -1: there is none */
 /* From now on Ctrl-Z is told by os_signal_suspend (once each time), and os_signal_sleep stops the program until it is

@@ -172,7 +172,8 @@ int run_open_outputs(struct run *run)
     int checked = run_overlay_check(run), status = SUR_OK;
     if (checked != EXIT_DONE) return checked;
     if (o->caption_file) status = sink_create_caption_file(&run->sinks[1], o->caption_file, &so);
-    if (run->draws && !o->output) run->output.fd = -1; /* standard output is the screen */
+    if (o->caption_file) os_signal_before_exit(sink_caption_file_abandon); /* a caption must not stand for ever */
+    if (run->draws && !o->output) run->output.fd = -1;                     /* standard output is the screen */
     if (status == SUR_OK && run->output.fd >= 0) status = output_open(&run->output, o->output);
     if (status == SUR_OK && run->output.fd >= 0 && so.width == 0 && output_is_terminal(&run->output))
         so.width = terminal_columns(run->output.fd);

@@ -52,8 +52,10 @@ static int tell_device(struct run *run)
             message("the microphone %s gives nothing but zeros: is it muted?", e.info.name);
         else if (e.what == MIC_LOST)
             message("the microphone %s is gone: captions go on when it is back", e.info.name);
-        else
+        else if (e.info.device_rate == e.info.rate)
             message("the microphone %s is back", e.info.name);
+        else
+            message("the microphone %s is back, at %d Hz", e.info.name, e.info.device_rate);
         if (e.what != MIC_ZEROS) status = run_tell_device(run, &said);
     }
     return status;

@@ -28,6 +28,13 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 {
     static const char line[] = "surtitle: the checkpoint file was cut while in use\n";
     uintptr_t address = (uintptr_t)info->si_addr;
+    bool others = true;
+    if (previous.sa_flags & SA_SIGINFO)
+        previous.sa_sigaction(number, info, context);
+    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+        previous.sa_handler(number);
+    else
+        others = false;
     for (int i = 0; i < N_SLOTS; i++) {
         uintptr_t begin = atomic_load_explicit(&slots[i].begin, memory_order_acquire);
         if (begin == 0 || address < begin || address >= atomic_load_explicit(&slots[i].end, memory_order_relaxed))
@@ -36,13 +43,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
         (void)written; /* nothing could be done about it */
         _exit(1);
     }
-    if (previous.sa_flags & SA_SIGINFO) {
-        previous.sa_sigaction(number, info, context);
-    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
-        previous.sa_handler(number);
-    } else {
-        signal(number, SIG_DFL); /* the access is repeated on return, and ends the process as it would have */
-    }
+    if (!others) signal(number, SIG_DFL); /* the access is repeated on return, and ends the process as it would have */
 }
 
 static void install_handler(void)

@@ -1,6 +1,7 @@
-/* A whole file mapped read-only. If it is cut while mapped, touching what is gone raises SIGBUS: the first map installs
- * a handler that then writes one line to standard error and leaves with status 1; a SIGBUS anywhere else goes to the
- * handler that was there before. Any thread may open, close and read. */
+/* A whole file mapped read-only. If it is cut while mapped, touching what is gone raises SIGBUS. The first map installs
+ * a handler: it calls the one that was there before, whose program may have a terminal to give back, and if that
+ * returns and the map was ours, it writes one line to standard error and leaves with status 1. Any thread may open,
+ * close and read. */
 #ifndef SUR_MODEL_OS_MAP_H
 #define SUR_MODEL_OS_MAP_H
 

@@ -1,4 +1,4 @@
-/* params.json: every size of the model. Checked against docs/contract bounds; nothing is assumed. Immutable. */
+/* params.json: every size of the model. Checked against docs/contract.md; nothing is assumed. Immutable. */
 #ifndef SUR_MODEL_PARAMS_H
 #define SUR_MODEL_PARAMS_H
 

@@ -1,4 +1,4 @@
-/* A safetensors file, mapped read-only. The header is hostile until proven otherwise: see docs/contract's bounds.
+/* A safetensors file, mapped read-only. The header is hostile until proven otherwise: see docs/contract.md.
  * Views point into the map and live as long as it. Any thread may read after open. */
 #ifndef SUR_MODEL_SAFETENSORS_H
 #define SUR_MODEL_SAFETENSORS_H

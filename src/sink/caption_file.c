@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,16 @@ struct caption_sink {
     char upper[LINES_HELD], lower[LINES_HELD];
     int64_t last_text_ns; /* for an input that stands still, when no step tells the time */
 };
+
+static _Atomic(const char *) on_screen; /* the file, as long as its sink lives: for a handler that ends the program */
+
+void sink_caption_file_abandon(void)
+{
+    const char *path = on_screen;
+    int error = errno, fd = path ? open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (fd >= 0) close(fd);
+    errno = error;
+}
 
 static int fail(const struct caption_sink *s)
 {
@@ -146,6 +157,7 @@ static void on_destroy(struct sink *sink)
     struct caption_sink *s = (struct caption_sink *)sink;
     clear(s);
     if (s->path && s->changed) publish(s); /* stopped early: a caption must not stand for ever */
+    on_screen = NULL;
     free(s->path);
 }
 
@@ -176,6 +188,9 @@ int sink_create_caption_file(struct sink **sink, const char *path, const struct 
         s->mode = 0666 & ~mask;
     }
     if (status == SUR_OK) status = publish(s);
-    if (status != SUR_OK) sink_destroy(sink);
+    if (status != SUR_OK)
+        sink_destroy(sink);
+    else
+        on_screen = s->path;
     return status;
 }

@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 #include "surtitle.h"
+#include "util/clock.h"
 #include "util/error.h"
+
+static bool (*hurry)(void);
 
 int output_open(struct output *o, const char *path)
 {
@@ -83,17 +86,35 @@ void output_printf(struct output *o, const char *format, ...)
     va_end(args);
 }
 
+void output_set_hurry(bool (*asked)(void))
+{
+    hurry = asked;
+}
+
+/* since: when haste was seen first since something was taken; 0: not yet. */
+static bool patience_is_over(int64_t *since)
+{
+    if (!hurry || !hurry()) return false;
+    int64_t now = sur_clock_ns();
+    if (*since == 0) *since = now;
+    if (now - *since < (int64_t)OUTPUT_PATIENCE_S * 1000000000) return false;
+    errno = ETIMEDOUT;
+    return true;
+}
+
 int output_write_all(int fd, const char *bytes, size_t n)
 {
+    int64_t since = 0;
     while (n > 0) {
         ssize_t wrote = write(fd, bytes, n);
         if (wrote >= 0) {
             bytes += wrote;
             n -= (size_t)wrote;
+            since = 0;
         } else if (errno == EAGAIN) { /* somebody made the pipe non-blocking: wait for its reader */
             struct pollfd p = {.fd = fd, .events = POLLOUT};
-            if (poll(&p, 1, -1) < 0 && errno != EINTR) return -1;
-        } else if (errno != EINTR) {
+            if (poll(&p, 1, -1) < 0 && (errno != EINTR || patience_is_over(&since))) return -1;
+        } else if (errno != EINTR || patience_is_over(&since)) {
             return -1;
         }
     }
@@ -109,6 +130,10 @@ int output_flush(struct output *o)
     if (output_write_all(o->fd, o->data, n) == 0) return SUR_OK;
     /* the program was started with it closed, or whoever read it has gone */
     bool gone = errno == EPIPE || (errno == EBADF && !o->owned);
+    if (errno == ETIMEDOUT && hurry && hurry()) {
+        o->closed = true;
+        return sur_fail(SUR_ERR_IO, "%s takes nothing: what is not written yet is lost", o->name);
+    }
     if (!gone) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
     o->closed = true;
     return OUTPUT_CLOSED;

@@ -11,6 +11,7 @@
 /* What flush returns when the reader has gone (EPIPE), or standard output was closed from the start: no failure, and
  * nothing more is written. */
 enum { OUTPUT_CLOSED = 1 };
+enum { OUTPUT_PATIENCE_S = 3 };
 
 struct output {
     int fd;
@@ -31,7 +32,10 @@ void output_put(struct output *o, const char *bytes, size_t n);
 void output_printf(struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* SUR_OK, OUTPUT_CLOSED, SUR_ERR_IO, SUR_ERR_MEMORY. What was gathered is gone in every case. */
 int output_flush(struct output *o);
-/* write(2) until all is out: SUR_OK, or -1 with errno. */
+/* Once asked() is true, nobody waits for long for a reader that takes nothing: OUTPUT_PATIENCE_S after that the write
+ * has failed. Asked whenever a signal interrupts a write. For all outputs; NULL: they wait for ever. */
+void output_set_hurry(bool (*asked)(void));
+/* write(2) until all is out: SUR_OK, or -1 with errno (ETIMEDOUT: see output_set_hurry). */
 int output_write_all(int fd, const char *bytes, size_t n);
 
 #endif

@@ -56,8 +56,11 @@ struct sink {
 /* format: "text", "jsonl", "srt", "vtt" or "tokens". */
 int sink_create(struct sink **sink, const char *format, struct output *out, const struct sink_options *options);
 /* A file that always holds the caption on screen: replaced whole at every change, empty after 4 s without text and at
- * the end. options.width 0: 42 columns. The file is made, or emptied, now. */
+ * the end. options.width 0: 42 columns. The file is made, or emptied, now. One
+ * at a time. */
 int sink_create_caption_file(struct sink **sink, const char *path, const struct sink_options *options);
+/* Empties the file of the sink that lives, if any; safe in a signal handler, and for a program that ends now. */
+void sink_caption_file_abandon(void);
 void sink_destroy(struct sink **sink);
 int sink_start(struct sink *sink, const struct sink_start *start);
 int sink_event(struct sink *sink, const struct sur_event *event);

@@ -3,7 +3,7 @@ however samples come. Arguments: program, model folder (or tools/make_checkpoint
 mono 16 bits (or -, for one made here), and optionally words that the names of the tests to run contain.
 
 This file is long: one program, and every test leans on the same few helpers."""
-import fcntl, json, os, pty, random, re, select, shutil, signal, struct, subprocess, sys, tempfile, termios, time, wave
+import fcntl, json, os, pty, random, re, select, shutil, signal, struct, subprocess, sys, tempfile, termios, threading, time, wave
 
 PROGRAM, MODEL, CLIP = (os.path.abspath(a) if a != "-" else a for a in sys.argv[1:4])
 BOX = tempfile.mkdtemp(prefix="surtitle-cli.")
@@ -67,6 +67,14 @@ def tokens(*args, data=b""):
     r = check(run("--format", "tokens", *args, data=data), 0)
     assert r.stdout and not r.stderr, r.stderr
     return r.stdout
+
+
+def feed_all(pipe, data):
+    try:
+        pipe.write(data)
+        pipe.close()
+    except BrokenPipeError:
+        pass  # the program has ended
 
 
 def read_until(fd, enough, seconds=30):
@@ -425,6 +433,35 @@ def test_output_that_blocks():
     assert p.returncode == 0 and out.count(b"\n") > 20, (p.returncode, err)
 
 
+def test_output_that_blocks_for_ever():
+    """One SIGTERM is enough, whether whoever made the pipe lets its writer wait or not; a second one is at once."""
+    for blocking, second in [(True, False), (False, False), (True, True)]:
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
+        os.set_blocking(writer, blocking)
+        p = subprocess.Popen([PROGRAM, "--model", MODEL, "--format", "tokens", "--caption-file", path("caption"), "-"],
+                             stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE, env=ENV)
+        os.close(writer)
+        writing = threading.Thread(target=feed_all, args=(p.stdin, noise(16000 * 60)), daemon=True)
+        writing.start()
+        full = -1
+        while full != (full := struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"\0\0\0\0"))[0]) or full == 0:
+            time.sleep(1.5)
+        p.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        if second:
+            time.sleep(0.5)
+            p.send_signal(signal.SIGTERM)
+        status, took = p.wait(LONG), time.monotonic() - began
+        assert status == (143 if second else 1) and (took < 3 if second else 2 < took < 10), (status, took)
+        line = p.stderr.read().decode()
+        assert line == ("" if second else "surtitle: standard output takes nothing: what is not written yet is lost\n"), line
+        assert open(path("caption")).read() == ""
+        os.close(reader)
+        writing.join(LONG)
+        p.stderr.close()
+
+
 def test_latency_report():
     report = path("report.json")
     check(run("--latency-report", report, CLIP), 2, "--latency-report")
@@ -625,6 +662,45 @@ def test_caption_file():
     p.communicate(clip(1), timeout=LONG)
     assert p.returncode == 0 and open(caption).read() == "" and os.stat(caption).st_mode & 0o777 == 0o640
     assert [n for n in os.listdir(BOX) if n.startswith("screen")] == ["screen"]
+
+
+def until_caption(caption, wanted, seconds=30):
+    end = time.monotonic() + seconds
+    while not os.path.exists(caption) or bool(open(caption).read()) != wanted:
+        assert time.monotonic() < end, "the caption does not come, or go"
+        time.sleep(0.02)
+
+
+def test_model_is_cut_while_in_use():
+    if not captions("text"):
+        raise Skip("this model says nothing")
+    broken = path("broken")
+    shutil.rmtree(broken, ignore_errors=True)
+    shutil.copytree(MODEL, broken)
+    p = subprocess.Popen([PROGRAM, "--model", broken, "--caption-file", path("cut"), "--pace", make_wav("minute.wav", noise(16000 * 60))],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENV)
+    until_caption(path("cut"), True)
+    os.truncate(os.path.join(broken, "consolidated.safetensors"), 4096)
+    assert p.wait(LONG) == 1, (p.returncode, p.stderr.read())
+    assert p.stderr.read() == b"surtitle: a file of the model was cut while it was in use\n"
+    assert open(path("cut")).read() == ""
+    p.stderr.close()
+
+
+def test_fifo_that_falls_silent():
+    """A FIFO as FILE is a pipe like any other: captions go by the clock. (Lines of text go by the sound, and so are the
+    same however it comes.)"""
+    if not captions("text"):
+        raise Skip("this model says nothing")
+    fifo = path("fifo")
+    os.mkfifo(fifo)
+    p = start("--caption-file", path("tick"), "--pcm", "s16le", fifo)
+    with open(fifo, "wb", buffering=0) as f:
+        f.write(clip(1000))
+        until_caption(path("tick"), True)
+        until_caption(path("tick"), False)
+    assert p.wait(LONG) == 0
+    p.communicate()
 
 
 def test_stats_and_log():

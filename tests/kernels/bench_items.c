@@ -118,9 +118,10 @@ static void narrow_items(void)
         struct sur_gpu_product p = new_product(s);
         if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1; /* the plan asks whether there is one */
         struct sur_gpu_launch l;
-        if (sur_gpu_narrow_plan(&p, device.multiprocessors, device.max_shared, device.good_shared, &l)) {
+        int stages;
+        if (sur_gpu_narrow_plan(&p, device.multiprocessors, device.max_shared - 2048, &l, &stages)) {
             struct bench_item item = product_item(s, &p);
-            item.kernel = narrow_name(s->epilogue);
+            item.kernel = narrow_name(s->epilogue, stages);
             item.launch = l;
             bench_run(&item);
         } else {

@@ -175,5 +175,6 @@ void check_narrow(int epilogue)
 
 void check_narrow_names(int unused)
 {
-    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++) checks_need(narrow_name((enum sur_gpu_epilogue)e));
+    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++)
+        for (int stages = 4; stages <= 8; stages += 4) checks_need(narrow_name((enum sur_gpu_epilogue)e, stages));
 }

@@ -39,7 +39,6 @@ int device_open(void)
     if (device.capability < 80) return printf("skipped: %s is older than compute capability 8.0\n", device.name), 77;
     device.multiprocessors = attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     device.max_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) - 1024;
-    device.good_shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / 2 - 1024;
     CU(cu.cuDevicePrimaryCtxRetain(&context, handle));
     CU(cu.cuCtxSetCurrent(context));
     CU(cu.cuStreamCreate(&device.stream, CU_STREAM_NON_BLOCKING));

@@ -15,7 +15,7 @@
 
 struct device {
     int multiprocessors, capability; /* 90 = 9.0 */
-    int max_shared, good_shared;     /* bytes a block may have; bytes that leave room for the next kernel */
+    int max_shared;                  /* bytes a block may have */
     char name[100];
     CUstream stream;
 };

@@ -361,21 +361,23 @@ void product_keep(const struct product *t, unsigned char *bytes)
     if (t->top) memcpy(bytes, t->top, (size_t)t->c.n * sizeof *t->top);
 }
 
-const char *narrow_name(enum sur_gpu_epilogue epilogue)
+const char *narrow_name(enum sur_gpu_epilogue epilogue, int stages)
 {
-    return text("k_narrow_%s", epilogue_names[epilogue]);
+    return text("k_narrow_%s_%d", epilogue_names[epilogue], stages);
 }
 
 const char *narrow_run(const struct product *t, int multiprocessors, int first, int n, bool by_column0)
 {
-    CUfunction f = kernel_find(narrow_name(t->c.epilogue));
-    if (!f) return "no such kernel";
+    /* half a large card's shared memory: shallow stages, fewer columns at once */
+    int max_shared = by_column0 ? 100 << 10 : device.max_shared - 2048, stages;
     for (int done = 0, step = n; done < n;) {
         int columns = n - done < step ? n - done : step;
         struct sur_gpu_product p = product_columns(t, by_column0 ? 0 : first + done, columns);
         struct sur_gpu_launch l;
         p.column0 = by_column0 ? first + done : 0;
-        if (sur_gpu_narrow_plan(&p, multiprocessors, device.max_shared, device.good_shared, &l)) {
+        if (sur_gpu_narrow_plan(&p, multiprocessors, max_shared, &l, &stages)) {
+            CUfunction f = kernel_find(narrow_name(t->c.epilogue, stages));
+            if (!f) return "no such kernel";
             kernel_launch(f, &l, &p, false);
             done += columns;
         } else if (--step == 0) {

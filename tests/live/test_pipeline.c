@@ -11,11 +11,11 @@
 #include "cli/os_signal.h"
 #include "util/clock.h"
 
-enum { RATE = 48000, SECONDS = 20, N = RATE * SECONDS, MAX_STEPS = 1000, FRAMES = 4096 };
+enum { RATE = 48000, SECONDS = 20, N = RATE * SECONDS, MAX_STEPS = 1000, FRAMES = 4096, SLOW_MS = 300 };
 static const char *folder;
 
 struct noise {
-    size_t at, end;
+    size_t at, end, slow_at; /* slow_at: what is read from there on comes SLOW_MS late, once; 0: never */
     uint32_t x;
 };
 
@@ -37,9 +37,20 @@ static size_t make_noise(struct noise *s, float *frames, size_t max)
     return n;
 }
 
+static void pass_time(int ms)
+{
+    int64_t until = sur_clock_ns() + (int64_t)ms * 1000000;
+    while (sur_clock_ns() < until) sur_clock_sleep_until(until);
+}
+
 static ptrdiff_t read_noise(struct source *source, float *frames, size_t max)
 {
-    return (ptrdiff_t)make_noise(source->state, frames, max);
+    struct noise *s = source->state;
+    if (s->slow_at > 0 && s->at >= s->slow_at) {
+        s->slow_at = 0;
+        pass_time(SLOW_MS);
+    }
+    return (ptrdiff_t)make_noise(s, frames, max);
 }
 
 static struct sur_model *open_model(void)
@@ -96,11 +107,12 @@ static void in_one_thread(struct sur_model *m, struct heard *h)
     sur_session_destroy(&s);
 }
 
-/* stall_ms: how long the consumer stops after step 30. */
-static void in_threads(struct sur_model *m, struct heard *h, struct live *l, double pace, double max_lag, int stall_ms)
+/* stall_ms: how long the consumer stops after step 30; slow_at: see struct noise. */
+static void in_threads(struct sur_model *m, struct heard *h, struct live *l, double pace, double max_lag, int stall_ms,
+                       size_t slow_at)
 {
     static float frames[FRAMES];
-    struct noise noise = {.end = N, .x = 5};
+    struct noise noise = {.end = N, .x = 5, .slow_at = slow_at};
     struct source source = {.rate = RATE, .channels = 1, .read = read_noise, .state = &noise};
     struct sur_session *s = open_session(m);
     memset(h, 0, sizeof *h);
@@ -122,8 +134,7 @@ static void in_threads(struct sur_model *m, struct heard *h, struct live *l, dou
         if (status == SUR_AGAIN) live_wait(l, 100000000);
         if (status != SUR_OK && status != SUR_AGAIN) fail_msg("%s", live_error(l));
         if (h->n == 30 && stall_ms > 0) {
-            int64_t until = sur_clock_ns() + (int64_t)stall_ms * 1000000;
-            while (sur_clock_ns() < until) sur_clock_sleep_until(until);
+            pass_time(stall_ms);
             stall_ms = 0;
         }
     }
@@ -144,7 +155,7 @@ static void test_same_tokens(void **state)
     assert_true(want.n > 200);
     static const double paces[] = {50, 0}; /* 0: as fast as it goes, and the reader waits for room */
     for (int i = 0; i < 2; i++) {
-        in_threads(m, &got, &live, paces[i], 0, i ? 0 : 100);
+        in_threads(m, &got, &live, paces[i], 0, i ? 0 : 100, 0);
         assert_int_equal(got.skips, 0);
         assert_int_equal(got.n, want.n);
         assert_memory_equal(got.ids, want.ids, sizeof want.ids);
@@ -159,11 +170,23 @@ static void test_stalled_consumer(void **state)
 {
     (void)state;
     struct sur_model *m = open_model();
-    in_threads(m, &got, &live, 10, 2, 800); /* 8 s of sound come meanwhile */
+    in_threads(m, &got, &live, 10, 2, 800, 0); /* 8 s of sound come meanwhile */
     assert_true(got.skips >= 1 && live.n_lag_skips == got.skips);
     assert_in_range(got.end.t1, SECONDS * SUR_RATE - 1, SECONDS * SUR_RATE + 1); /* the clock has gone on */
     assert_true(got.end.skipped > SUR_RATE && got.end.skipped < 16 * SUR_RATE);
     assert_true(got.n < want.n);
+    sur_model_close(&m);
+}
+
+/* Added latency begins when the samples have been spoken, not when a reader that was held up has them at last. */
+static void test_slow_reader(void **state)
+{
+    (void)state;
+    struct sur_model *m = open_model();
+    in_threads(m, &got, &live, 10, 0, 0, N / 2);
+    assert_int_equal(got.skips, 0);
+    assert_true(live.latency.max_ns > (SLOW_MS - 100) * (int64_t)1000000);
+    assert_true(live.latency.above_80_ms > 0 && live.latency.above_80_ms < live.latency.steps);
     sur_model_close(&m);
 }
 
@@ -197,6 +220,6 @@ int main(int argc, char **argv)
     folder = argv[1];
     os_signal_install(); /* a reader that blocks is interrupted by a signal */
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_tokens), cmocka_unit_test(test_stalled_consumer),
-                                       cmocka_unit_test(test_abandoned)};
+                                       cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_abandoned)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,6 +235,16 @@ def test_signals_give_the_terminal_back(t):
         assert not re.search(r"\[[| ]{8}\]", t.show()), (number, t.show())
 
 
+def test_model_cut_while_in_use(t):
+    cut = path("cut")
+    shutil.copytree(MODEL, cut)
+    t.start("--overlay", "--pace", "--model", cut, CLIP)
+    has_captions(t, 4)
+    os.truncate(os.path.join(cut, "consolidated.safetensors"), 4096)
+    assert t.status() == 1
+    assert not re.search(r"\[[| ]{8}\]", t.show()) and "was cut while it was in use" in t.show(), t.show()
+
+
 def test_a_terminal_that_is_held_up_or_goes(t):
     t.start("--overlay", "--pace", CLIP)
     has_captions(t, 4)
@@ -357,6 +367,26 @@ def test_less(t):
     t.until(lambda rows: rows[0] == "line 20", look=t.rows)
     t.keys("Up")  # the cursor key goes through as less has asked for it
     t.until(lambda rows: rows[0] == "line 19", look=t.rows)
+    t.keys("q")
+    assert t.status() == 0
+
+
+def test_htop(t):
+    """It draws with everything that a terminal has: colours, lines, reverse, a mouse, the alternate screen."""
+    if not shutil.which("htop"):
+        raise Skip("there is no htop")
+    t.start("--pace", CLIP, program=["htop", "-d", "5"])
+    rows = t.until(lambda rows: any("PID" in r and "Command" in r for r in rows), look=t.rows)
+    state, below = captions(has_captions(t))
+    rows = t.rows()
+    assert rows[19].startswith("F1Help") and rows.index(captions(rows)[0]) == 20 and "talk.wav" in state, rows
+    assert t.ask("#{mouse_any_flag}") == "1"
+    t.keys("F1")
+    t.until(lambda rows: any("released under" in r.lower() for r in rows[:20]), look=t.rows)
+    t.keys("Escape")
+    t.until(lambda rows: rows[19].startswith("F1Help"), look=t.rows)
+    t.tmux("resize-window", "-x", "100", "-y", "30")
+    t.until(lambda rows: rows[25].startswith("F1Help") and rows.index(captions(rows)[0]) == 26, look=t.rows)
     t.keys("q")
     assert t.status() == 0
 

@@ -221,12 +221,14 @@ static void on_foreign(int number)
     _exit(42);
 }
 
+static void on_nothing(int number) {}
+
 /* In a child, before its first map: opens the file, cuts it and touches what is gone: its own data, or (foreign) the
- * same through a map of somebody else's, after this file was closed. */
-static void touch_cut(int foreign)
+ * same through a map of somebody else's, after this file was closed. before: the handler that is there. */
+static void touch_cut(int foreign, void (*before)(int))
 {
     struct sur_safetensors *f = NULL;
-    signal(SIGBUS, on_foreign); /* the handler that was there before */
+    signal(SIGBUS, before);
     if (sur_safetensors_open(&f, path) != SUR_OK) _exit(99);
     const volatile char *bytes = sur_safetensors_find(f, "t")->data;
     if (foreign) {
@@ -238,7 +240,7 @@ static void touch_cut(int foreign)
     _exit(96 + bytes[60000]);
 }
 
-static void expect_cut(int foreign, int want_status, const char *want_said)
+static void expect_cut(int foreign, void (*before)(int), int want_status, const char *want_said)
 {
     char said[4096];
     int fds[2], status;
@@ -249,7 +251,7 @@ static void expect_cut(int foreign, int want_status, const char *want_said)
     assert_true(child >= 0);
     if (child == 0) {
         dup2(fds[1], STDERR_FILENO);
-        touch_cut(foreign);
+        touch_cut(foreign, before);
     }
     close(fds[1]);
     size_t n = 0;
@@ -266,8 +268,11 @@ static void expect_cut(int foreign, int want_status, const char *want_said)
 /* First of all tests: the handler is installed by the first map of a process, and cmocka has one of its own. */
 static void test_cut_while_mapped(void **state)
 {
-    expect_cut(0, 1, "surtitle: the checkpoint file was cut while in use\n");
-    expect_cut(1, 42, "");
+    static const char line[] = "surtitle: the checkpoint file was cut while in use\n";
+    expect_cut(0, SIG_DFL, 1, line);
+    expect_cut(0, on_nothing, 1, line);
+    expect_cut(0, on_foreign, 42, "");
+    expect_cut(1, on_foreign, 42, "");
     unlink(path);
 }
 

@@ -1,0 +1,167 @@
+/* A microphone that does as it is told, to be preloaded over PortAudio: FAKE_MIC is a list of its lives, "RATE CHANNELS
+ * SECONDS FILE", separated by ';'. In each it takes that rate and that many channels alone, and plays FILE (16 bits,
+ * one channel) and then zeros, from its first callback on at the speed of speech; after SECONDS (0: never) it is gone,
+ * and GONE_MS later there as its next life, under another number. FAKE_SLOW_MS: how long opening the model takes
+ * longer. */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <portaudio.h>
+
+#include "surtitle.h"
+#include "util/clock.h"
+
+enum { MAX_LIVES = 8, MAX_FRAMES = 192000 / 100, GONE_MS = 1500 };
+
+static struct life {
+    int rate, channels, seconds;
+    char file[512];
+} lives[MAX_LIVES];
+static int n_lives, n_devices, now_living;
+static int64_t back_ns;
+static char name[64];
+static PaDeviceInfo device;
+static PaHostApiInfo api = {.name = "fake"};
+
+static struct stream {
+    PaStreamCallback *callback;
+    void *user;
+    unsigned long n;
+    pthread_t thread;
+    atomic_bool stop, ended, started;
+} stream;
+
+static void read_lives(void)
+{
+    char *text = strdup(getenv("FAKE_MIC") ? getenv("FAKE_MIC") : ""), *rest = text;
+    for (char *one; n_lives < MAX_LIVES && (one = strsep(&rest, ";")); n_lives++) {
+        struct life *l = &lives[n_lives];
+        if (sscanf(one, "%d %d %d %511s", &l->rate, &l->channels, &l->seconds, l->file) != 4) abort();
+    }
+    free(text);
+}
+
+PaError Pa_Initialize(void)
+{
+    if (n_lives == 0) read_lives();
+    n_devices = now_living < n_lives && sur_clock_ns() >= back_ns;
+    if (n_devices == 0) return paNoError;
+    snprintf(name, sizeof name, "Fake: USB Audio (hw:%d,0)", now_living);
+    device = (PaDeviceInfo){.name = name, .maxInputChannels = 8, .defaultSampleRate = lives[now_living].rate};
+    return paNoError;
+}
+
+PaError Pa_Terminate(void)
+{
+    return paNoError;
+}
+
+PaDeviceIndex Pa_GetDeviceCount(void)
+{
+    return n_devices;
+}
+
+PaDeviceIndex Pa_GetDefaultInputDevice(void)
+{
+    return n_devices ? 0 : paNoDevice;
+}
+
+const PaDeviceInfo *Pa_GetDeviceInfo(PaDeviceIndex i)
+{
+    return i >= 0 && i < n_devices ? &device : NULL;
+}
+
+const PaHostApiInfo *Pa_GetHostApiInfo(PaHostApiIndex i)
+{
+    return i == 0 ? &api : NULL;
+}
+
+const char *Pa_GetErrorText(PaError e)
+{
+    return e == paInvalidSampleRate ? "Invalid sample rate" : "an error";
+}
+
+PaError Pa_OpenStream(PaStream **to, const PaStreamParameters *in, const PaStreamParameters *out, double rate,
+                      unsigned long n, PaStreamFlags flags, PaStreamCallback *callback, void *user)
+{
+    const struct life *l = &lives[now_living];
+    if ((int)rate != l->rate) return paInvalidSampleRate;
+    if (in->channelCount != l->channels) return paInvalidChannelCount;
+    if (in->sampleFormat != paFloat32 || out || n == 0 || n > MAX_FRAMES) return paInternalError;
+    memset(&stream, 0, sizeof stream);
+    stream.callback = callback;
+    stream.user = user;
+    stream.n = n;
+    *to = &stream;
+    return paNoError;
+}
+
+static void *play(void *arg)
+{
+    const struct life *l = &lives[now_living];
+    float block[MAX_FRAMES * 2];
+    int16_t samples[MAX_FRAMES];
+    FILE *f = fopen(l->file, "rb");
+    int64_t began = sur_clock_ns(), given = 0, left = l->seconds > 0 ? (int64_t)l->seconds * l->rate : INT64_MAX;
+    if (!f) abort();
+    for (; !stream.stop && given < left; given += (int64_t)stream.n) {
+        int64_t due = began + given * 1000000000 / l->rate;
+        while (sur_clock_ns() < due) sur_clock_sleep_until(due);
+        memset(samples, 0, sizeof samples);
+        if (fread(samples, sizeof *samples, stream.n, f) < stream.n && ferror(f)) abort();
+        for (size_t i = 0; i < stream.n * (size_t)l->channels; i++)
+            block[i] = (float)samples[i / (size_t)l->channels] / 32768;
+        stream.callback(block, NULL, stream.n, NULL, 0, stream.user);
+    }
+    fclose(f);
+    if (!stream.stop) { /* unplugged */
+        now_living++;
+        back_ns = sur_clock_ns() + (int64_t)GONE_MS * 1000000;
+    }
+    stream.ended = true;
+    return NULL;
+}
+
+PaError Pa_StartStream(PaStream *s)
+{
+    stream.started = pthread_create(&stream.thread, NULL, play, NULL) == 0;
+    return stream.started ? paNoError : paInternalError;
+}
+
+PaError Pa_StopStream(PaStream *s)
+{
+    stream.stop = true;
+    if (stream.started) pthread_join(stream.thread, NULL);
+    stream.started = false;
+    return paNoError;
+}
+
+PaError Pa_AbortStream(PaStream *s)
+{
+    return Pa_StopStream(s);
+}
+
+PaError Pa_CloseStream(PaStream *s)
+{
+    return Pa_StopStream(s);
+}
+
+PaError Pa_IsStreamActive(PaStream *s)
+{
+    return stream.started && !stream.ended;
+}
+
+int sur_model_open(struct sur_model **model, const struct sur_model_options *options)
+{
+    int (*real)(struct sur_model **, const struct sur_model_options *);
+    *(void **)&real = dlsym(RTLD_NEXT, "sur_model_open");
+    if (!real) abort();
+    int64_t until = sur_clock_ns() + (getenv("FAKE_SLOW_MS") ? atoll(getenv("FAKE_SLOW_MS")) : 0) * 1000000;
+    while (sur_clock_ns() < until) sur_clock_sleep_until(until);
+    return real(model, options);
+}
