@@ -57,13 +57,13 @@ static void check_case(const struct product_case *c)
     if (c->epilogue == SUR_GPU_QKV) full.rows = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
     char shape[240];
     strcpy(shape, product_shape(&full));
-    if (!report_wanted(narrow_name(c->epilogue), shape) || !kernel_find(narrow_name(c->epilogue))) return;
+    if (!report_wanted(narrow_name(c->epilogue, 8), shape) || !kernel_find(narrow_name(c->epilogue, 8))) return;
     struct product t;
     double worst = 0;
     product_init(&t, c);
     const char *reason = compare_variants(&t, &worst), *damaged = memory_damaged();
     if (!reason && damaged) reason = text("wrote beside %s", damaged);
-    report(narrow_name(c->epilogue), shape, worst, reason);
+    report(narrow_name(c->epilogue, 8), shape, worst, reason);
     memory_release();
     host_release();
 }

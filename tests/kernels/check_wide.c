@@ -128,7 +128,7 @@ static void keep_wide(struct product *t, struct halves h, int tile, int step, un
 
 static const char *against_narrow(struct product *t, const unsigned char *kept, unsigned char *bytes)
 {
-    if (!kernel_find(narrow_name(t->c.epilogue))) return NULL; /* its own failure */
+    if (!kernel_find(narrow_name(t->c.epilogue, 8))) return NULL; /* its own failure */
     const char *reason = NULL;
     product_reset(t);
     for (int first = 0; first < t->c.n && !reason; first += SUR_GPU_NARROW) {
