@@ -28,15 +28,28 @@ struct capture {
     bool told;                     /* what was lost before the oldest block has been given */
 };
 
+/* Writes to every page now: the callback must not wait for the kernel to find one, and memory does not grow later. */
+static void touch(struct capture *c)
+{
+    enum { PAGE = 4096 };
+    float *samples;
+    size_t n = sur_ring_reserve(c->ring, &samples);
+    for (size_t i = 0; i < n; i += PAGE / sizeof *samples) samples[i] = 1;
+    for (size_t i = 0; i < N_BLOCKS; i++) c->blocks[i] = (struct block){.end = 0};
+}
+
 int capture_create(struct capture **capture, int rate, double seconds)
 {
     struct capture *c = calloc(1, sizeof *c);
     *capture = c;
     if (!c) return sur_fail(SUR_ERR_MEMORY, "not enough memory for samples");
-    c->blocks = calloc(N_BLOCKS, sizeof *c->blocks);
+    c->blocks = malloc(N_BLOCKS * sizeof *c->blocks);
     int status = sur_ring_create(&c->ring, (size_t)(seconds * rate) + 1);
     if (!c->blocks && status == SUR_OK) status = sur_fail(SUR_ERR_MEMORY, "not enough memory for samples");
-    if (status != SUR_OK) capture_destroy(capture);
+    if (status == SUR_OK)
+        touch(c);
+    else
+        capture_destroy(capture);
     return status;
 }
 
