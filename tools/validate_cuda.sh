@@ -42,9 +42,6 @@ for clip; do
     same "$clip" --backend auto
     same "$clip" --backend cuda
     same "$clip" --backend cuda --kv fp32
-    same "$clip" --backend cuda --gemm lt
-    same "$clip" --backend cuda --gemm blas
-    same "$clip" --backend cuda --window-attention gemm
     same "$clip" --encode-on cuda --decode-on cpu
     same "$clip" --encode-on cpu --decode-on cuda
     same "$clip" --backend cuda --vram-limit 4096

@@ -28,6 +28,8 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
 {
     int64_t start = sur_clock_ns();
     *state = NULL;
+    if (o->gemm != SUR_GEMM_OWN || o->window_attention != SUR_ATTENTION_OWN)
+        return sur_fail(SUR_ERR_ARGUMENT, "the CUDA backend has only its own products and attention yet");
     struct gpu_state *s = calloc(1, sizeof *s);
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     s->checkpoint = c;

@@ -11,8 +11,11 @@
 #include "util/log.h"
 
 static const char *const epilogues[SUR_GPU_N_EPILOGUES] = {"plain", "gelu", "add", "swiglu", "qkv", "rows", "head"};
-static const char *const others[] = {"k_split", "k_attend_64", "k_attend_128", "k_attend_plain", "k_embed",
-                                     "k_begin", "k_carry",     "k_randomize",  "k_probe"};
+static const struct {
+    const char *file, *name;
+} others[] = {{"wide", "k_split"},          {"attend", "k_attend_64"}, {"attend", "k_attend_128"},
+              {"attend", "k_attend_plain"}, {"small", "k_embed"},      {"small", "k_begin"},
+              {"small", "k_carry"},         {"small", "k_randomize"},  {"small", "k_probe"}};
 _Static_assert(sizeof others / sizeof *others == GPU_N_KERNELS - GPU_SPLIT, "a name for each kernel");
 
 int gpu_check(CUresult result, const char *call)
@@ -68,15 +71,16 @@ static int attribute(const struct gpu *g, CUdevice_attribute which)
 }
 
 /* All of a block's shared memory but the kernel's own may be asked for at launch. */
-static int find(struct gpu *g, enum gpu_kernel kernel, const char *name)
+static int find(struct gpu *g, enum gpu_kernel kernel, const char *file, const char *name)
 {
     CUfunction f = NULL;
-    int own = 0;
-    for (int i = 0; i < GPU_MAX_MODULES && g->modules[i] && !f; i++)
-        if (cuModuleGetFunction(&f, g->modules[i], name) != CUDA_SUCCESS) f = NULL;
-    if (!f) return sur_fail(SUR_ERR_BACKEND, "CUDA: the kernel %s is missing", name);
+    int own = 0, r = SUR_OK;
+    for (int i = 0; !r && i < GPU_MAX_MODULES && g->modules[i]; i++)
+        if (!strcmp(sur_gpu_fatbins[i].name, file)) r = gpu_check(cuModuleGetFunction(&f, g->modules[i], name), name);
+    if (!r && !f) return sur_fail(SUR_ERR_BACKEND, "CUDA: the kernel %s is missing", name);
+    if (r) return r;
     g->kernels[kernel] = f;
-    int r = CHECK(cuFuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, f));
+    r = CHECK(cuFuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, f));
     return r ? r : CHECK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, g->max_shared - own));
 }
 
@@ -86,15 +90,15 @@ static int find_kernels(struct gpu *g)
     int r = SUR_OK;
     for (int e = 0; !r && e < SUR_GPU_N_EPILOGUES; e++) {
         snprintf(name, sizeof name, "k_narrow_%s_8", epilogues[e]);
-        r = find(g, GPU_NARROW_8 + (enum gpu_kernel)e, name);
+        r = find(g, GPU_NARROW_8 + (enum gpu_kernel)e, "narrow", name);
         snprintf(name, sizeof name, "k_narrow_%s_4", epilogues[e]);
-        if (!r) r = find(g, GPU_NARROW_4 + (enum gpu_kernel)e, name);
+        if (!r) r = find(g, GPU_NARROW_4 + (enum gpu_kernel)e, "narrow", name);
         for (int shape = 0; !r && e != SUR_GPU_HEAD && shape < SUR_GPU_N_WIDE; shape++) {
             snprintf(name, sizeof name, "k_wide_%s%s", epilogues[e], sur_gpu_wide_tile_at(shape).suffix);
-            r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), name);
+            r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), "wide", name);
         }
     }
-    for (int i = GPU_SPLIT; !r && i < GPU_N_KERNELS; i++) r = find(g, (enum gpu_kernel)i, others[i - GPU_SPLIT]);
+    for (int i = GPU_SPLIT; !r && i < GPU_N_KERNELS; i++) r = find(g, (enum gpu_kernel)i, others[i - GPU_SPLIT].file, others[i - GPU_SPLIT].name);
     return r;
 }
 

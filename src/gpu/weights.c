@@ -69,8 +69,8 @@ static void plan_others(struct gpu_weights *w, const struct sur_checkpoint *c)
 
 /* ---- memory ---- */
 
-/* How many layers of each tower stay on the card: the decoder's first. */
-static void share_out(struct gpu_weights *w, size_t budget)
+/* How many layers of each tower stay on the card: the decoder's first. False when not even the slots fit. */
+static bool share_out(struct gpu_weights *w, size_t budget)
 {
     struct gpu_tower *towers[] = {&w->decoder, &w->encoder};
     size_t all = 0, slots = 0;
@@ -79,13 +79,15 @@ static void share_out(struct gpu_weights *w, size_t budget)
         slots += towers[t]->plan.n_bytes * GPU_SLOTS;
         towers[t]->n_resident = towers[t]->shape->n_layers;
     }
-    if (all <= budget) return;
-    budget = budget > slots ? budget - slots : 0;
+    if (all <= budget) return true;
+    if (budget < slots) return false;
+    budget -= slots;
     for (int t = 0; t < 2; t++) {
         size_t fit = budget / towers[t]->plan.n_bytes;
         if (fit < (size_t)towers[t]->shape->n_layers) towers[t]->n_resident = (int)fit;
         budget -= (size_t)towers[t]->n_resident * towers[t]->plan.n_bytes;
     }
+    return true;
 }
 
 static int allocate_tower(struct gpu_tower *t, struct gpu *g)
@@ -218,9 +220,14 @@ int gpu_weights_open(struct gpu_weights *w, struct gpu *g, const struct sur_chec
     int r = gpu_free_memory(&budget);
     if (limit_bytes && (uint64_t)limit_bytes < budget) budget = (size_t)limit_bytes;
     reserve_bytes += w->others_bytes;
-    share_out(w, budget > reserve_bytes ? budget - reserve_bytes : 0);
-    if (w->encoder.n_resident + w->decoder.n_resident < w->encoder.shape->n_layers + w->decoder.shape->n_layers)
-        sur_log(SUR_LOG_WARN, "the GPU's memory holds %d of %d decoder and %d of %d encoder layers; the rest is copied in every pass",
+    if (!r && (budget < reserve_bytes || !share_out(w, budget - reserve_bytes))) {
+        size_t least = reserve_bytes + GPU_SLOTS * (w->encoder.plan.n_bytes + w->decoder.plan.n_bytes);
+        return sur_fail(SUR_ERR_BACKEND, "not enough GPU memory: at least %zu MiB are needed, %zu MiB may be used",
+                        (least >> 20) + 1, budget >> 20);
+    }
+    if (!r && w->encoder.n_resident + w->decoder.n_resident < w->encoder.shape->n_layers + w->decoder.shape->n_layers)
+        sur_log(SUR_LOG_WARN,
+                "the GPU's memory holds %d of %d decoder and %d of %d encoder layers; the rest is copied in every pass",
                 w->decoder.n_resident, w->decoder.shape->n_layers, w->encoder.n_resident, w->encoder.shape->n_layers);
     if (!r) r = gpu_allocate(g, &w->others, w->others_bytes, false);
     if (!r) r = allocate_tower(&w->decoder, g);

@@ -9,7 +9,7 @@ For each checkpoint, fp16 and fp32 K/V:
   alone     free running, the tokens are the CPU backend's up to its first step below the bound; the share of such steps
   bits      a second run, standard input in one piece and in random ones, raw samples, --pace, two at the same time and
             --vram-limit (layers streamed through slots): the same bytes, margins included
-  switches  --gemm lt, --gemm blas, --window-attention gemm, --encode-on cpu, --decode-on cpu: forced, within the bound
+  switches  --encode-on cpu, --decode-on cpu: forced, within the bound
 With --demo, each clip of the demo model is captioned word for word alike by both backends. Needs numpy.
 """
 import argparse
@@ -210,8 +210,6 @@ class Checker:
     def switches(self, name, model, force, answer, wav):
         if self.backend == "cpu":
             return self.skip(f"{name} switches", "they are the CUDA backend's")
-        for more in (["--gemm", "lt"], ["--gemm", "blas"], ["--window-attention", "gemm"]):
-            self.forced(name, self.backend, model, "fp16", force, answer, wav, more)
         for more in (["--encode-on", "cpu", "--decode-on", "cuda"], ["--encode-on", "cuda", "--decode-on", "cpu"]):
             self.forced(name, None, model, "fp16", force, answer, wav, more)
 

@@ -160,7 +160,7 @@ static const char *check_tile(struct product *t, struct halves h, int tile, unsi
 
 static void check_case(const struct product_case *c)
 {
-    struct product_case full = *c;
+    struct product_case full = product_supported(c);
     if (c->epilogue == SUR_GPU_QKV) full.rows = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
     char shape[240];
     strcpy(shape, product_shape(&full));

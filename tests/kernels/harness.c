@@ -168,6 +168,7 @@ void *memory_pinned(size_t n_bytes)
 void memory_put(sur_gpu_ptr to, const void *from, size_t n_bytes)
 {
     CU(cu.cuMemcpyHtoD(to, from, n_bytes));
+    CU(cu.cuCtxSynchronize()); /* the last part may still be under way, and kernels run on another stream */
 }
 
 void memory_get(void *to, sur_gpu_ptr from, size_t n_bytes)

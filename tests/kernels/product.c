@@ -257,9 +257,18 @@ static float *new_rotation(const struct product_case *c)
     return rotation;
 }
 
-void product_init(struct product *t, const struct product_case *given)
+struct product_case product_supported(const struct product_case *given)
 {
     struct product_case c = *given;
+    bool normed = c.epilogue == SUR_GPU_QKV || c.epilogue == SUR_GPU_SWIGLU || c.epilogue == SUR_GPU_HEAD;
+    if (normed && !c.runs) c.runs = 1;
+    if (c.epilogue == SUR_GPU_ADD || c.epilogue == SUR_GPU_ROWS) c.runs = 0;
+    return c;
+}
+
+void product_init(struct product *t, const struct product_case *given)
+{
+    struct product_case c = product_supported(given);
     if (c.epilogue == SUR_GPU_QKV) c.rows = (c.n_heads + 2 * c.n_kv_heads) * c.head_dim;
     *t = (struct product){.c = c};
     random_seed((uint64_t)c.rows * 1000003 + (uint64_t)c.k * 101 + (uint64_t)c.n + (uint64_t)c.data);
@@ -369,7 +378,7 @@ const char *narrow_name(enum sur_gpu_epilogue epilogue, int stages)
 const char *narrow_run(const struct product *t, int multiprocessors, int first, int n, bool by_column0)
 {
     /* half a large card's shared memory: shallow stages, fewer columns at once */
-    int max_shared = by_column0 ? 100 << 10 : device.max_shared - 2048, stages;
+    int max_shared = by_column0 ? 112 << 10 : device.max_shared - 2048, stages;
     for (int done = 0, step = n; done < n;) {
         int columns = n - done < step ? n - done : step;
         struct sur_gpu_product p = product_columns(t, by_column0 ? 0 : first + done, columns);

@@ -51,6 +51,8 @@ void product_keep(const struct product *t, unsigned char *bytes);
 /* Runs columns first .. by the narrow kernel, as many at once as fit; NULL, or why it cannot. by_column0: all addresses
  * stay those of column 0. */
 const char *narrow_run(const struct product *t, int multiprocessors, int first, int n, bool by_column0);
+/* The case as the kernels take it: some epilogues always follow a norm, some never (launch.h). */
+struct product_case product_supported(const struct product_case *given);
 const char *narrow_name(enum sur_gpu_epilogue epilogue, int stages);
 
 #endif
