@@ -270,6 +270,14 @@ template <int DP> struct gathered {
             }
         }
     }
+    DEVICE_MEMBER void write(const sur_gpu_attend &p, int head, int row0, int rows, int lane, int warp) const
+    {
+#pragma unroll
+        for (int i = 0; i < DP / 64 * 4; i++) {
+            int h = i % 4 / 2, r = lane / 4 + h * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
+            if (r < rows) write_out<DP>(p, head, row0 + r, e, __fdiv_rn(sum[i / 4][i % 4], weight[h]));
+        }
+    }
 };
 
 /* What a block takes: K/V head `head`, row group `rows`, every n_takers-th block of keys from `taker` on. */
@@ -280,7 +288,8 @@ struct share {
 /* Bytes of shared memory: keys, values, queries and weights, the last two split. */
 template <int DP> constexpr int ATTEND_BYTES = 4 * ((KEYS + ROWS) * DP + ROWS * KEYS);
 
-/* By 256 threads. wait() returns when what earlier kernels wrote may be read; it may be called twice. */
+/* By 256 threads. wait() returns when what earlier kernels wrote may be read; it may be called twice.
+ * This function is long: its steps share nearly all that it holds. */
 template <int DP, typename WAIT>
 static __device__ void attend(const sur_gpu_attend &p, const share &my, char *shared, WAIT wait)
 {
@@ -351,11 +360,7 @@ static __device__ void attend(const sur_gpu_attend &p, const share &my, char *sh
         fetch_values(block + my.n_takers);
     }
     if (alone) {
-#pragma unroll
-        for (int i = 0; i < DP / 64 * 4; i++) {
-            int h = i % 4 / 2, r = lane / 4 + h * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
-            if (r < rows) write_out<DP>(p, head, row0 + r, e, __fdiv_rn(all.sum[i / 4][i % 4], all.weight[h]));
-        }
+        all.write(p, head, row0, rows, lane, warp);
         return;
     }
     __threadfence();

@@ -3,7 +3,8 @@
 
 /* STAGES: 8 keep two units a warp under way, nearly all of a large multiprocessor's shared memory; 4 where that is not
  * there. Either way a multiprocessor holds one block, and the next kernel's block begins to fetch as soon as this one
- * leaves: what it has fetched by the time it may read its input covers the gap between two kernels. */
+ * leaves: what it has fetched by the time it may read its input covers the gap between two kernels.
+ * This function is long: it is one pipeline, whose steps share nearly all that it holds. */
 template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_product &p)
 {
     constexpr int STAGE_BYTES = SUR_NARROW_STAGE_BYTES;
