@@ -1,4 +1,4 @@
-/* Attention as kernels of their own: on the tensor cores (attend.cuh), and plain for other sizes and for rings of fp32. */
+/* Attention as kernels of their own: on the tensor cores (attend.cuh), and plain for other sizes and rings of fp32. */
 #include "attend.cuh"
 
 /* grid (takers, n_kv_heads, row groups) */
@@ -72,8 +72,7 @@ extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_c
             int e = t + i * KEYS;
             if (e >= d) break;
             float v = 0;
-            for (int j = 0; j < KEYS; j++)
-                v = __fmaf_rn(w[j], ring_get(ring, ring.v, base + (size_t)e * KEYS + j), v);
+            for (int j = 0; j < KEYS; j++) v = __fmaf_rn(w[j], ring_get(ring, ring.v, base + (size_t)e * KEYS + j), v);
             sum[i] = __fmaf_rn(v, b, __fmul_rn(sum[i], a));
         }
         weight = __fmaf_rn(block_weight, b, __fmul_rn(weight, a));

@@ -1,17 +1,17 @@
 /* Attention over a ring of keys and values: online softmax, split over blocks of 128 keys.
  *
- * k_attend takes 16 rows (query, head of the group) and every so many-th block of keys a thread block, on the tensor
- * cores: queries and weights are split in two halves of fp16 (22 bits; powers of two keep them in its range), keys and
- * values are exact. The thread block of a row group that finishes last merges all blocks of keys in ascending order, so
- * that no bit depends on which came last. k_attend_plain does the same for any head size and for rings of fp32, slowly. */
+ * A thread block takes 16 rows (query, head of the group) and every so many-th block of keys, on the tensor cores:
+ * queries and weights are split in two halves of fp16 (22 bits; powers of two keep them in its range), keys and values
+ * are exact. The thread block of a row group that finishes last merges all blocks of keys in ascending order, so that
+ * no bit depends on which came last; one that has a row group for itself merges as it goes, in the same order. */
 #pragma once
 
 #include "common.cuh"
 
-#define KEYS SUR_GPU_KEYS
-#define ROWS 16
-#define WARPS 8
-#define LOG2E 0x1.715476p0f
+#define KEYS         SUR_GPU_KEYS
+#define ROWS         16
+#define WARPS        8
+#define LOG2E        0x1.715476p0f
 #define WEIGHT_SCALE 16384.0f /* weights 0 to 1 become 0 to 2^14: their low halves stay normal numbers */
 
 DEVICE float exp2_fast(float x)
@@ -21,7 +21,9 @@ DEVICE float exp2_fast(float x)
     return y;
 }
 
-struct range { int64_t from, to; }; /* both seen */
+struct range {
+    int64_t from, to; /* both seen */
+};
 
 DEVICE range seen_by(const sur_gpu_attend &p, int64_t first, int query)
 {
@@ -52,7 +54,8 @@ DEVICE void put_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
 
 /* Rows of queries, scaled by a power of two to below 2^14 and split; factor[row] undoes it and carries the scale of
  * attention, in units of log2. Rows and elements that do not exist are 0. */
-template <int DP> DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows, char *hi, char *lo, float *factor)
+template <int DP>
+DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows, char *hi, char *lo, float *factor)
 {
     const int lane = threadIdx.x % 32, group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
     for (int r = threadIdx.x / 32; r < ROWS; r += WARPS) {
@@ -195,13 +198,13 @@ DEVICE void merge_factors(float most, float &run, float &a, float &b)
 template <int DP> DEVICE void write_out(const sur_gpu_attend &p, int head, int row, int e, float v)
 {
     const int group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
-    if (e < d)
-        at<float>(p.out)[((size_t)(row / group) * p.n_heads + head * group + row % group) * d + e] = v;
+    if (e < d) at<float>(p.out)[((size_t)(row / group) * p.n_heads + head * group + row % group) * d + e] = v;
 }
 
 /* Merges the blocks of a row group: partial [blocks][16][DP + 4], through shared memory. */
-template <int DP> static __device__ void merge(const sur_gpu_attend &p, int head, const float *partial, int n_blocks, int row0, int rows,
-                                               char *room, int room_bytes, float (*factors)[32][2])
+template <int DP>
+static __device__ void merge(const sur_gpu_attend &p, int head, const float *partial, int n_blocks, int row0, int rows,
+                             char *room, int room_bytes, float (*factors)[32][2])
 {
     constexpr int SPLIT = WARPS * 32 / DP; /* threads that share an element's rows */
     constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, PIECES = ROW / 4;
@@ -246,7 +249,7 @@ template <int DP> static __device__ void merge(const sur_gpu_attend &p, int head
     }
 }
 
-/* What a thread has gathered of its two rows when its block of threads takes all blocks of keys: merged as merge does. */
+/* What a thread has gathered of its two rows when its thread block takes all blocks of keys: merged as merge does. */
 template <int DP> struct gathered {
     float sum[DP / 64][4], weight[2], run[2];
 
@@ -267,6 +270,14 @@ template <int DP> struct gathered {
             }
         }
     }
+    DEVICE_MEMBER void write(const sur_gpu_attend &p, int head, int row0, int rows, int lane, int warp) const
+    {
+#pragma unroll
+        for (int i = 0; i < DP / 64 * 4; i++) {
+            int h = i % 4 / 2, r = lane / 4 + h * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
+            if (r < rows) write_out<DP>(p, head, row0 + r, e, __fdiv_rn(sum[i / 4][i % 4], weight[h]));
+        }
+    }
 };
 
 /* What a block takes: K/V head `head`, row group `rows`, every n_takers-th block of keys from `taker` on. */
@@ -275,9 +286,10 @@ struct share {
 };
 
 /* Bytes of shared memory: keys, values, queries and weights, the last two split. */
-template <int DP> constexpr int ATTEND_BYTES = 2 * KEYS * DP * 2 + 2 * ROWS * DP * 2 + 2 * ROWS * KEYS * 2;
+template <int DP> constexpr int ATTEND_BYTES = 4 * ((KEYS + ROWS) * DP + ROWS * KEYS);
 
-/* By 256 threads. wait() returns when what earlier kernels or phases wrote may be read; it may be called twice. */
+/* By 256 threads. wait() returns when what earlier kernels wrote may be read; it may be called twice.
+ * This function is long: its steps share nearly all that it holds. */
 template <int DP, typename WAIT>
 static __device__ void attend(const sur_gpu_attend &p, const share &my, char *shared, WAIT wait)
 {
@@ -296,16 +308,15 @@ static __device__ void attend(const sur_gpu_attend &p, const share &my, char *sh
     int64_t block = from + my.taker;
     const bool mine = block <= to, alone = takers == 1;
     const size_t head_at = (size_t)head * p.ring.n_blocks;
+    auto tile_at = [&](sur_gpu_ptr ring, int64_t b) {
+        return at<const __half>(ring) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
+    };
     auto fetch_keys = [&](int64_t b) {
-        if (b <= to)
-            fetch_tile<DP / 8>(shared_address(keys),
-                               at<const __half>(p.ring.k) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP, KEYS);
+        if (b <= to) fetch_tile<DP / 8>(shared_address(keys), tile_at(p.ring.k, b), KEYS);
         copy_commit();
     };
     auto fetch_values = [&](int64_t b) {
-        if (b <= to)
-            fetch_tile<KEYS / 8>(shared_address(values),
-                                 at<const __half>(p.ring.v) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP, DP);
+        if (b <= to) fetch_tile<KEYS / 8>(shared_address(values), tile_at(p.ring.v, b), DP);
         copy_commit();
     };
     if (mine && (block + 1) * KEYS > first) wait();
@@ -349,11 +360,7 @@ static __device__ void attend(const sur_gpu_attend &p, const share &my, char *sh
         fetch_values(block + my.n_takers);
     }
     if (alone) {
-#pragma unroll
-        for (int i = 0; i < DP / 64 * 4; i++) {
-            int h = i % 4 / 2, r = lane / 4 + h * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
-            if (r < rows) write_out<DP>(p, head, row0 + r, e, __fdiv_rn(all.sum[i / 4][i % 4], all.weight[h]));
-        }
+        all.write(p, head, row0, rows, lane, warp);
         return;
     }
     __threadfence();
@@ -365,4 +372,3 @@ static __device__ void attend(const sur_gpu_attend &p, const share &my, char *sh
     if (threadIdx.x == 0) at<int>(p.counters)[group_at] = 0;
     merge<DP>(p, head, partial, n_blocks, row0, rows, shared, ATTEND_BYTES<DP>, factors);
 }
-

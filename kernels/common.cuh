@@ -8,16 +8,19 @@
 
 #include "launch.h"
 
-#define DEVICE static __device__ __forceinline__
+#define DEVICE        static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 
-template <typename T> DEVICE T *at(sur_gpu_ptr p) { return reinterpret_cast<T *>(p); }
+template <typename T> DEVICE T *at(sur_gpu_ptr p)
+{
+    return reinterpret_cast<T *>(p);
+}
 
 /* ---- instructions ---- */
 
 /* Programmatic dependent launch (9.0 and above; elsewhere a kernel starts when the one before has ended). Every kernel
- * waits before it touches what an earlier one wrote, then lets the next one start: so two kernels overlap, never
- * three, and what was written two kernels ago may be read before the wait. */
+ * of a pass waits before it touches what an earlier one wrote, then lets the next one start: so two kernels overlap,
+ * never three, and what was written two kernels ago may be read before the wait. */
 DEVICE void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900
@@ -32,18 +35,33 @@ DEVICE void let_next_start()
 }
 
 /* The first 256 threads of a block meet. */
-DEVICE void sync_256() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
+DEVICE void sync_256()
+{
+    asm volatile("bar.sync 1, 256;" ::: "memory");
+}
 
-DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+DEVICE uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
 
 /* 16 bytes from global to shared memory, past the first-level cache. */
 DEVICE void copy_async(uint32_t to, const void *from)
 {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
-DEVICE void prefetch(const void *p) { asm volatile("prefetch.global.L1 [%0];" ::"l"(p)); }
-DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+DEVICE void prefetch(const void *p)
+{
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(p));
+}
+DEVICE void copy_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int N> DEVICE void copy_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
 
 /* Four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of matrix i / 8. */
 DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)
@@ -145,8 +163,10 @@ DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t
     size_t in_block = value ? (size_t)e * SUR_GPU_KEYS + slot : (size_t)slot * r.dp + e;
     size_t i = ((size_t)head * r.n_blocks + block) * SUR_GPU_KEYS * r.dp + in_block;
     sur_gpu_ptr to = value ? r.v : r.k;
-    if (r.fp32) at<float>(to)[i] = x;
-    else at<__half>(to)[i] = saturated_half(x);
+    if (r.fp32)
+        at<float>(to)[i] = x;
+    else
+        at<__half>(to)[i] = saturated_half(x);
 }
 
 /* Where a row of q, k, v goes. */
@@ -154,7 +174,7 @@ struct qkv_place {
     int head, e;
     bool query, value;
 
-    __device__ __forceinline__ qkv_place(const sur_gpu_output &o, int row)
+    DEVICE_MEMBER qkv_place(const sur_gpu_output &o, int row)
     {
         const uint32_t d = o.ring.head_dim, kv_rows = o.ring.n_kv_heads * d;
         uint32_t in = row;
@@ -166,7 +186,7 @@ struct qkv_place {
     }
 };
 
-/* cos and sin of an element's pair in column c; of a value: 1 and 0 are not even used. */
+/* cos and sin of an element's pair in column c; of a value, which is not turned, 1 and 0. */
 DEVICE float2 turn_of(const sur_gpu_output &o, const qkv_place &at_row, int c)
 {
     if (at_row.value) return make_float2(1, 0);
@@ -174,7 +194,8 @@ DEVICE float2 turn_of(const sur_gpu_output &o, const qkv_place &at_row, int c)
 }
 
 /* Rows `row` (even) and row + 1 of q, k, v: a, b. */
-DEVICE void finish_pair(const sur_gpu_output &o, const qkv_place &to, float2 turn, int row, int c, float a, float b, int64_t first)
+DEVICE void finish_pair(const sur_gpu_output &o, const qkv_place &to, float2 turn, int row, int c, float a, float b,
+                        int64_t first)
 {
     float x = a, y = b;
     if (!to.value) {
@@ -201,5 +222,8 @@ template <int EPILOGUE> DEVICE void finish(const sur_gpu_output &o, int row, int
         float *y = at<float>(o.y) + column * o.stride + row;
         *y = EPILOGUE == SUR_GPU_ADD ? __fadd_rn(pair, v) : v;
     }
-    if (o.hi) split(v, at<__nv_bfloat16>(o.hi)[(size_t)c * o.pitch + row], at<__nv_bfloat16>(o.lo)[(size_t)c * o.pitch + row]);
+    if (o.hi) {
+        size_t i = (size_t)c * o.pitch + row;
+        split(v, at<__nv_bfloat16>(o.hi)[i], at<__nv_bfloat16>(o.lo)[i]);
+    }
 }

@@ -22,12 +22,12 @@
 typedef uint64_t sur_gpu_ptr;
 
 enum {
-    SUR_GPU_SEGMENT = 256, /* k that one chain of mma sums */
-    SUR_GPU_PITCH = 64,    /* rows of weights and of split activations are padded to this */
-    SUR_GPU_KEYS = 128,    /* keys a block */
-    SUR_GPU_NARROW = 8,    /* columns that the narrow kernel takes at once */
-    SUR_GPU_ROW_RING = 256,/* adapter rows: SUR_ROW_RING */
-    SUR_GPU_TOP = 4,       /* SUR_TOP */
+    SUR_GPU_SEGMENT = 256,  /* k that one chain of mma sums */
+    SUR_GPU_PITCH = 64,     /* rows of weights and of split activations are padded to this */
+    SUR_GPU_KEYS = 128,     /* keys a block */
+    SUR_GPU_NARROW = 8,     /* columns that the narrow kernel takes at most */
+    SUR_GPU_ROW_RING = 256, /* adapter rows: SUR_ROW_RING */
+    SUR_GPU_TOP = 4,        /* SUR_TOP */
 };
 
 /* How a kernel is launched; kernels of one dimension leave grid[1] and grid[2] at 1. */
@@ -49,17 +49,17 @@ enum sur_gpu_epilogue {
 
 /* Where columns of activations come from: column c, element i. */
 struct sur_gpu_input {
-    sur_gpu_ptr x;     /* [n][stride] */
-    sur_gpu_ptr norm;  /* [norm_k] weights of an RMSNorm, or 0: none */
+    sur_gpu_ptr x;    /* [n][stride] */
+    sur_gpu_ptr norm; /* [norm_k] weights of an RMSNorm, or 0: none */
     int32_t stride;
-    int32_t norm_k;    /* each run of norm_k elements is normed by itself: k, or k / 4 for four frames side by side */
-    int32_t taps;      /* 0, or the stride of a convolution: element ch * 3 + t is x[c * taps + t][ch], norm is 0 */
+    int32_t norm_k; /* each run of norm_k elements is normed by itself: k, or k / 4 for four frames side by side */
+    int32_t taps;   /* 0, or the stride of a convolution: element ch * 3 + t is x[c * taps + t][ch], norm is 0 */
     float eps;
 };
 
 /* One layer's keys and values. Position p lies in block p / 128 % n_blocks, slot p % 128.
- * k [n_kv_heads][n_blocks * 128][dp], v [n_kv_heads][n_blocks][dp][128] (transposed), fp16 or fp32 (wide_type).
- * dp: head_dim rounded up to 64, 128 or a multiple of 32 above; what is beyond head_dim is zero. */
+ * k [n_kv_heads][n_blocks * 128][dp], v [n_kv_heads][n_blocks][dp][128] (transposed), fp16, or fp32 where the field
+ * says so. dp: head_dim rounded up to 64, 128 or a multiple of 32 above; what is beyond head_dim is zero. */
 struct sur_gpu_ring {
     sur_gpu_ptr k, v;
     int32_t n_blocks, n_kv_heads, head_dim, dp;
@@ -68,15 +68,15 @@ struct sur_gpu_ring {
 };
 
 struct sur_gpu_output {
-    sur_gpu_ptr y;        /* fp32 [n][stride], or 0 when hi and lo take the result */
-    sur_gpu_ptr hi, lo;   /* bf16 [n][pitch] each: the result split, for a wide product that follows; or 0 */
-    sur_gpu_ptr bias;     /* [rows] or 0 */
-    sur_gpu_ptr position; /* int64: of column 0 (QKV: of its token; ROWS: of its row) */
-    sur_gpu_ptr rotation; /* QKV: [n][head_dim / 2][cos, sin] */
-    sur_gpu_ptr top;      /* HEAD: struct sur_gpu_top_state, in device memory */
+    sur_gpu_ptr y;            /* fp32 [n][stride], or 0 when hi and lo take the result */
+    sur_gpu_ptr hi, lo;       /* bf16 [n][pitch] each: the result split, for a wide product that follows; or 0 */
+    sur_gpu_ptr bias;         /* [rows] or 0 */
+    sur_gpu_ptr position;     /* int64: of column 0 (QKV: of its token; ROWS: of its row) */
+    sur_gpu_ptr rotation;     /* QKV: [n][head_dim / 2][cos, sin] */
+    sur_gpu_ptr top;          /* HEAD: struct sur_gpu_top_state, in device memory */
     struct sur_gpu_ring ring; /* QKV */
     int32_t stride, pitch;
-    int32_t q_rows;       /* QKV: n_heads * head_dim */
+    int32_t q_rows; /* QKV: n_heads * head_dim */
     int32_t unused;
 };
 
@@ -84,8 +84,8 @@ struct sur_gpu_output {
  * all of k; ADD and ROWS never). Wide: hi and lo hold the input,
  * [n][pitch] bf16 each, split beforehand (struct sur_gpu_split). */
 struct sur_gpu_product {
-    sur_gpu_ptr w, w_up;     /* [rows][pitch] bf16; w_up: SWIGLU only, else 0 */
-    sur_gpu_ptr hi, lo;      /* wide only */
+    sur_gpu_ptr w, w_up; /* [rows][pitch] bf16; w_up: SWIGLU only, else 0 */
+    sur_gpu_ptr hi, lo;  /* wide only */
     int32_t rows, k, pitch, n;
     int32_t tiles_a_round;   /* narrow: tiles that a block finishes together */
     int32_t column0;         /* narrow: columns column0 .. column0 + n - 1 of input and output */
@@ -101,16 +101,16 @@ struct sur_gpu_split {
     struct sur_gpu_input in;
 };
 
-/* out[i] = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query
- * major; grid (any number, n_kv_heads, row groups of 16): block x takes the x-th block of keys and those gridDim.x
- * further on. */
+/* out = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query major.
+ * k_attend_64 and _128 (the dp): 256 threads, grid (any number, n_kv_heads, row groups of 16): block x takes the x-th
+ * block of keys and those gridDim.x further on. k_attend_plain: 128 threads, grid (n, n_heads). */
 #define SUR_GPU_PARTIAL(dp) ((dp) + 4) /* floats of a row's partial result: sums, maximum, weight, two unused */
 struct sur_gpu_attend {
-    sur_gpu_ptr q;          /* [n][n_heads * head_dim] */
-    sur_gpu_ptr out;        /* as q */
-    sur_gpu_ptr position;   /* int64: first */
-    sur_gpu_ptr partial;    /* [n_kv_heads][row groups][max_blocks][16][SUR_GPU_PARTIAL(dp)] */
-    sur_gpu_ptr counters;   /* int32 [n_kv_heads][row groups], zero between launches */
+    sur_gpu_ptr q;        /* [n][n_heads * head_dim] */
+    sur_gpu_ptr out;      /* as q */
+    sur_gpu_ptr position; /* int64: first */
+    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks][16][SUR_GPU_PARTIAL(dp)] */
+    sur_gpu_ptr counters; /* int32 [n_kv_heads][row groups], zero between launches */
     struct sur_gpu_ring ring;
     int32_t n, n_heads, window, max_blocks;
     float scale;
@@ -119,37 +119,39 @@ struct sur_gpu_attend {
 
 /* What the first kernel of a pass reads from pinned host memory, written by the host before it launches. */
 struct sur_gpu_request {
-    int64_t first;                    /* position of the first column: a decoder's, or an encoder's frame */
-    int64_t first_row;                /* encoder: its row, first / 4 */
-    int32_t n;
-    int32_t tokens[1];                /* decoder: [n] */
+    int64_t first;     /* position of the first column: a decoder's, or an encoder's frame */
+    int64_t first_row; /* encoder: its row, first / 4 */
+    int32_t unused;
+    int32_t tokens[1]; /* decoder: [n] */
 };
 
-/* Start of a decoder pass: h[c] = rows[(first + c) % 256] + embedding[tokens[c]], the rotation, the position. */
+/* Start of a decoder pass: h[c] = rows[(first + c) % 256] + embedding[tokens[c]], the rotation, the position.
+ * A column a block. */
 struct sur_gpu_embed {
-    sur_gpu_ptr request;    /* pinned */
+    sur_gpu_ptr request;            /* pinned */
     sur_gpu_ptr rows, embedding, h; /* [256][dim], [vocab][pitch] bf16, [n][dim] */
     sur_gpu_ptr position, rotation; /* out: int64; [n][head_dim / 2][2] */
-    sur_gpu_ptr inv;        /* [head_dim / 2] */
+    sur_gpu_ptr inv;                /* [head_dim / 2] */
     int32_t dim, pitch, n, half;
 };
 
 /* Start of an encoder pass: takes mel frames from pinned host memory behind the two carried ones, and sets the rotation
- * and the positions. */
+ * and the positions. A column a block. */
 struct sur_gpu_begin {
-    sur_gpu_ptr request, mel_in;    /* pinned; [n_frames][n_mels] */
-    sur_gpu_ptr mel;                /* [2 + max_frames][n_mels] */
+    sur_gpu_ptr request, mel_in; /* pinned; [n_frames][n_mels] */
+    sur_gpu_ptr mel;             /* [2 + max_frames][n_mels] */
     sur_gpu_ptr position, row_position, rotation, inv;
     int32_t n_mels, n_frames, n, half; /* n: columns = n_frames / 2 */
 };
 
 /* End of the stem: the last rows become the carried ones. */
 struct sur_gpu_carry {
-    sur_gpu_ptr mel, conv0;  /* [2 + n_frames][n_mels], [1 + n_frames][e] */
+    sur_gpu_ptr mel, conv0; /* [2 + n_frames][n_mels], [1 + n_frames][e] */
     int32_t n_mels, e, n_frames, unused;
 };
 
-/* Keys and values of positions from .. from + n - 1 become numbers in +-1 that depend on the position alone. */
+/* Keys and values of positions from .. from + n - 1 become numbers in +-1 that depend on the position, the layer and
+ * the element alone. A position a block. */
 struct sur_gpu_randomize {
     struct sur_gpu_ring ring;
     int64_t from;
@@ -162,11 +164,12 @@ struct sur_gpu_top {
     float value[SUR_GPU_TOP];
 };
 
-/* Device memory of the head: candidates of each block, a counter that is zero between launches, where the result goes. */
+/* Device memory of the head: candidates of each block, a counter that is zero between launches, and where the result
+ * goes. */
 struct sur_gpu_top_state {
-    sur_gpu_ptr candidates;  /* uint64 [grid][8][4] */
-    sur_gpu_ptr counter;     /* uint32 */
-    sur_gpu_ptr result;      /* struct sur_gpu_top [8], pinned */
+    sur_gpu_ptr candidates; /* uint64 [grid][8][4] */
+    sur_gpu_ptr counter;    /* uint32 */
+    sur_gpu_ptr result;     /* struct sur_gpu_top [8], pinned */
 };
 
 /* Reads n bytes from several blocks and keeps nothing: the bandwidth that shares are of. */

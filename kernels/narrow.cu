@@ -3,7 +3,8 @@
 
 /* STAGES: 8 keep two units a warp under way, nearly all of a large multiprocessor's shared memory; 4 where that is not
  * there. Either way a multiprocessor holds one block, and the next kernel's block begins to fetch as soon as this one
- * leaves: what it has fetched by the time it may read its input covers the gap between two kernels. */
+ * leaves: what it has fetched by the time it may read its input covers the gap between two kernels.
+ * This function is long: it is one pipeline, whose steps share nearly all that it holds. */
 template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_product &p)
 {
     constexpr int STAGE_BYTES = SUR_NARROW_STAGE_BYTES;
@@ -15,7 +16,8 @@ template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_
     const int column = p.pitch + 8;
     __nv_bfloat16 *hi = (__nv_bfloat16 *)(shared + warps * STAGES * STAGE_BYTES), *lo = hi + (size_t)p.n * column;
     char *zeros = (char *)(lo + (size_t)p.n * column);
-    float *room = (float *)(zeros + 16), *sums = room + 248; /* room: [8][8] for norms, [12][4] of 8 bytes for the best */
+    float *room = (float *)(zeros + 16); /* [4][8] for norms, [12][4] of 8 bytes for the best */
+    float *sums = room + 248;
 
     const uint32_t stages = shared_address(shared) + warp * STAGES * STAGE_BYTES;
     const uint32_t to = stages + lane / 8 * 128 + ((lane % 8 ^ lane / 8) << 4);
@@ -38,13 +40,15 @@ template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_
         for (int step = 0; step < 3; step++) next.copy(step, to + (4 + step) * STAGE_BYTES, four_rows);
     task_input early = {0, 0, 0, {1, 0}};
     int e_local, e_r, e_row, e_c;
-    if (task_at<EPILOGUE>(p, 0, tiles, threadIdx.x, e_local, e_r, e_row, e_c)) early = load_task<EPILOGUE>(p, e_row, e_c);
+    if (task_at<EPILOGUE>(p, 0, tiles, threadIdx.x, e_local, e_r, e_row, e_c))
+        early = load_task<EPILOGUE>(p, e_row, e_c);
     __syncthreads();
 
     /* lanes 0 to 15 point at the high half of their column, 16 to 31 at the low one; 8 to 15 and 24 to 31 8 of k on */
     const int m = lane / 8, r = lane % 8;
     const uint32_t mask = r < p.n ? ~0u : 0;
-    const uint32_t input = mask ? shared_address((m >> 1 ? lo : hi) + (size_t)r * column + (m & 1) * 8) : shared_address(zeros);
+    const uint32_t input =
+        mask ? shared_address((m >> 1 ? lo : hi) + (size_t)r * column + (m & 1) * 8) : shared_address(zeros);
     const uint32_t weights = stages + ((m & 1) * 8 + r) * 128 + (((m >> 1) ^ r) << 4);
     uint32_t here = 0, there = 4 * STAGE_BYTES; /* the stages of this unit and, when deep, of the next */
     for (int round = 0; round * units_a_round < n_units; round++) {
@@ -59,9 +63,12 @@ template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_
             for (uint32_t step = 0; step < 4; step++) {
                 copy_wait<STAGES - 2>();
                 __syncwarp();
-                if (step > 0) last.copy(step - 1, to + here + (step - 1) * STAGE_BYTES, four_rows);
-                else if (deep) next.copy(3, to + there + 3 * STAGE_BYTES, four_rows);
-                else now.copy(3, to + 3 * STAGE_BYTES, four_rows);
+                if (step > 0)
+                    last.copy(step - 1, to + here + (step - 1) * STAGE_BYTES, four_rows);
+                else if (deep)
+                    next.copy(3, to + there + 3 * STAGE_BYTES, four_rows);
+                else
+                    now.copy(3, to + 3 * STAGE_BYTES, four_rows);
                 if (step < now.steps) multiply(sum, weights + here + step * STAGE_BYTES, x + (step * 128 & mask), mask);
             }
             float *to_unit = part + (size_t)(now.number - round * units_a_round) * unit_size + lane / 4 * p.n;

@@ -33,9 +33,10 @@ DEVICE float4 times(float4 v, float scale, float4 w)
                        __fmul_rn(__fmul_rn(v.z, scale), w.z), __fmul_rn(__fmul_rn(v.w, scale), w.w));
 }
 
-/* Normed runs of Q times 1024 elements or a little less, RUNS of them at once, so that all loads are in flight together.
- * Same order as rms_scale. */
-template <int Q, int RUNS> static __device__ void read_normed(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
+/* Normed runs of Q times 1024 elements or a little less, RUNS of them at once, so that all loads are in flight
+ * together. Same order as rms_scale. */
+template <int Q, int RUNS>
+static __device__ void read_normed(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
 {
     const sur_gpu_input &in = p.in;
     const float *x = at<const float>(in.x) + (size_t)p.column0 * in.stride;
@@ -44,7 +45,9 @@ template <int Q, int RUNS> static __device__ void read_normed(const sur_gpu_prod
     float4 w[Q];
 #pragma unroll
     for (int i = 0; i < Q; i++)
-        w[i] = threadIdx.x < 256 && e + i * 1024 < in.norm_k ? __ldg((const float4 *)(at<const float>(in.norm) + e + i * 1024)) : zero;
+        w[i] = threadIdx.x < 256 && e + i * 1024 < in.norm_k
+                   ? __ldg((const float4 *)(at<const float>(in.norm) + e + i * 1024))
+                   : zero;
     for (int run0 = 0; run0 < n_runs; run0 += RUNS) {
         float4 v[RUNS][Q];
         if (threadIdx.x < 256) {
@@ -54,7 +57,8 @@ template <int Q, int RUNS> static __device__ void read_normed(const sur_gpu_prod
                 const float *from = x + (size_t)(run / runs_a_column) * in.stride + run % runs_a_column * in.norm_k + e;
 #pragma unroll
                 for (int i = 0; i < Q; i++)
-                    v[r][i] = run < n_runs && e + i * 1024 < in.norm_k ? __ldcg((const float4 *)(from + i * 1024)) : zero;
+                    v[r][i] =
+                        run < n_runs && e + i * 1024 < in.norm_k ? __ldcg((const float4 *)(from + i * 1024)) : zero;
             }
 #pragma unroll
             for (int r = 0; r < RUNS; r++) {
@@ -141,7 +145,8 @@ static __device__ void read_plain(const sur_gpu_product &p, __nv_bfloat16 *hi, _
 
 /* The block's split input: columns, normed if the input says so; zeros from k to pitch. Epilogues that only ever follow
  * a norm, or never do, leave the other code out: what a kernel does not hold need not be fetched. */
-template <int EPILOGUE> static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
+template <int EPILOGUE>
+static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
 {
     constexpr bool normed = EPILOGUE == SUR_GPU_QKV || EPILOGUE == SUR_GPU_SWIGLU || EPILOGUE == SUR_GPU_HEAD;
     constexpr bool plain = EPILOGUE == SUR_GPU_ADD || EPILOGUE == SUR_GPU_ROWS;
@@ -151,13 +156,20 @@ template <int EPILOGUE> static __device__ void read_input(const sur_gpu_product 
         for (int c = 0; c < p.n; c++)
             for (int i = threadIdx.x; i < pad; i += blockDim.x)
                 hi[c * column + p.k + i] = lo[c * column + p.k + i] = __float2bfloat16_rn(0.0f);
-    if (!normed && !plain && p.in.taps) read_taps(p, hi, lo);
-    else if (!fours || (!plain && p.in.norm && (run % 4 != 0 || run > 4096))) read_any(p, hi, lo, room);
-    else if (!normed && (plain || !p.in.norm)) read_plain(p, hi, lo);
-    else if (!plain && run <= 1024) read_normed<1, 4>(p, hi, lo, room);
-    else if (!plain && run <= 2048) read_normed<2, 4>(p, hi, lo, room);
-    else if (!plain && run <= 3072) read_normed<3, 2>(p, hi, lo, room);
-    else if (!plain) read_normed<4, 2>(p, hi, lo, room);
+    if (!normed && !plain && p.in.taps)
+        read_taps(p, hi, lo);
+    else if (!fours || (!plain && p.in.norm && (run % 4 != 0 || run > 4096)))
+        read_any(p, hi, lo, room);
+    else if (!normed && (plain || !p.in.norm))
+        read_plain(p, hi, lo);
+    else if (!plain && run <= 1024)
+        read_normed<1, 4>(p, hi, lo, room);
+    else if (!plain && run <= 2048)
+        read_normed<2, 4>(p, hi, lo, room);
+    else if (!plain && run <= 3072)
+        read_normed<3, 2>(p, hi, lo, room);
+    else if (!plain)
+        read_normed<4, 2>(p, hi, lo, room);
 }
 
 /* ---- weights ---- */
@@ -170,16 +182,17 @@ template <int EPILOGUE> DEVICE int row_of(int tile, int r)
 }
 
 /* A unit is a segment of a tile: four stages of 64 k, [16][64] bf16 each, 16-byte pieces swizzled by the row. A block's
- * units are numbered tile by tile; warp w takes units w, w + warps, ... A lane copies pieces of rows lane / 8, + 4, + 8,
- * + 12; rows that do not exist are not copied: what lies there reaches only sums that are dropped. */
+ * units are numbered tile by tile; warp w takes units w, w + warps, ... A lane copies pieces of row lane / 8 and of
+ * those 4, 8 and 12 further down; rows that do not exist are not copied: what lies there reaches only dropped sums. */
 struct unit {
     int number, tile, segment, steps;
-    uint32_t there;          /* bit i: row lane / 8 + 4 i exists */
-    const char *low, *high;  /* of rows lane / 8 and lane / 8 + 8 */
+    uint32_t there;         /* bit i: row lane / 8 + 4 i exists */
+    const char *low, *high; /* of rows lane / 8 and lane / 8 + 8 */
 
     template <int EPILOGUE> DEVICE_MEMBER void aim(const sur_gpu_product &p)
     {
-        const int lane = threadIdx.x % 32, r = lane / 8, row0 = row_of<EPILOGUE>(tile, r), row1 = row_of<EPILOGUE>(tile, r + 8);
+        const int lane = threadIdx.x % 32, r = lane / 8;
+        const int row0 = row_of<EPILOGUE>(tile, r), row1 = row_of<EPILOGUE>(tile, r + 8);
         const size_t k = (size_t)segment * SUR_GPU_SEGMENT + lane % 8 * 8;
         const int left = (p.pitch - segment * SUR_GPU_SEGMENT) / 64;
         steps = left < 4 ? left : 4;
@@ -195,8 +208,10 @@ struct unit {
         const int warps = blockDim.x / 32;
         number += warps;
         for (segment += warps; segment >= segments; segment -= segments) tile++;
-        if (number < n_units) aim<EPILOGUE>(p);
-        else steps = 0;
+        if (number < n_units)
+            aim<EPILOGUE>(p);
+        else
+            steps = 0;
     }
     /* stage: this lane's place in its low rows' part */
     DEVICE_MEMBER void copy(int step, uint32_t stage, size_t four_rows) const
@@ -268,6 +283,11 @@ DEVICE void merge_lanes(unsigned long long (&top)[4])
     for (int i = 0; i < 4; i++) top[i] = best[i];
 }
 
+DEVICE unsigned long long nth(const unsigned long long (&top)[4], int i)
+{
+    return i == 0 ? top[0] : i == 1 ? top[1] : i == 2 ? top[2] : top[3];
+}
+
 /* Every block leaves its best four of each column; the last one to come merges them and writes the result. */
 static __device__ void best_four(const sur_gpu_product &p, int tiles, unsigned long long *room)
 {
@@ -283,15 +303,13 @@ static __device__ void best_four(const sur_gpu_product &p, int tiles, unsigned l
         }
         merge_lanes(top);
         __syncthreads();
-        if (lane < 4) room[warp * 4 + lane] = lane == 0 ? top[0] : lane == 1 ? top[1] : lane == 2 ? top[2] : top[3];
+        if (lane < 4) room[warp * 4 + lane] = nth(top, lane);
         __syncthreads();
         if (warp == 0) {
             unsigned long long all[4] = {0};
             for (int i = lane; i < warps * 4; i += 32) keep(all, room[i]);
             merge_lanes(all);
-            if (lane < 4)
-                __stcg(candidates + (blockIdx.x * MAX_COLUMNS + c) * 4 + lane,
-                       lane == 0 ? all[0] : lane == 1 ? all[1] : lane == 2 ? all[2] : all[3]);
+            if (lane < 4) __stcg(candidates + (blockIdx.x * MAX_COLUMNS + c) * 4 + lane, nth(all, lane));
         }
     }
     __shared__ bool last;
@@ -308,7 +326,7 @@ static __device__ void best_four(const sur_gpu_product &p, int tiles, unsigned l
             keep(top, __ldcg(candidates + (i / 4 * MAX_COLUMNS + c) * 4 + i % 4));
         merge_lanes(top);
         if (lane < 4) {
-            unsigned long long x = lane == 0 ? top[0] : lane == 1 ? top[1] : lane == 2 ? top[2] : top[3];
+            unsigned long long x = nth(top, lane);
             sur_gpu_top *result = at<sur_gpu_top>(state.result) + p.column0 + c;
             uint32_t u = (uint32_t)(x >> 32);
             result->id[lane] = (int)~(uint32_t)x;
@@ -379,8 +397,9 @@ static __device__ void finish_round(const sur_gpu_product &p, const float *sums,
         if (two) pair = total(unit, segments, unit_size, (r + (swiglu ? 8 : 1)) * p.n + c);
         if (p.out.bias) v = __fadd_rn(v, in.b0);
         if (p.out.bias && qkv) pair = __fadd_rn(pair, in.b1);
-        if (qkv) finish_pair(p.out, qkv_place(p.out, row), in.turn, row, column, v, pair, first);
-        else finish<EPILOGUE>(p.out, row, column, v, pair, first);
+        if (qkv)
+            finish_pair(p.out, qkv_place(p.out, row), in.turn, row, column, v, pair, first);
+        else
+            finish<EPILOGUE>(p.out, row, column, v, pair, first);
     }
 }
-

@@ -1,12 +1,12 @@
-/* How the host launches the narrow product: shared memory in bytes, threads, tiles a round. */
+/* How the host launches the narrow product: shared memory in bytes, threads, stages, tiles a round. */
 #ifndef SUR_KERNELS_NARROW_H
 #define SUR_KERNELS_NARROW_H
 
 #include "launch.h"
 
-/* A tile is 16 rows: two groups of 8, which need not be neighbours (SWIGLU: a group of each of its two matrices). Blocks
- * are dealt groups, so that none has more than 8 rows more than another. A stage is 64 of k of a tile;
- * each warp has 8 or 4. */
+/* A tile is 16 rows: two groups of 8, which need not be neighbours (SWIGLU: a group of each of its two matrices).
+ * Blocks are dealt groups, so that none has more than 8 rows more than another. A stage is 64 of k of a tile; each warp
+ * has 8 or 4. */
 enum { SUR_NARROW_STAGE_BYTES = 2048, SUR_NARROW_MAX_WARPS = 12, SUR_NARROW_MIN_WARPS = 4 };
 
 SUR_GPU_BOTH int sur_gpu_narrow_groups(const struct sur_gpu_product *p)
@@ -35,8 +35,8 @@ static inline int64_t sur_gpu_narrow_shared(const struct sur_gpu_product *p, int
 }
 
 /* Fills launch, p->tiles_a_round and *stages (the kernel's suffix, 8 or 4); 0 when n columns do not fit into max_shared
- * bytes. Deep stages where at least 8 warps have them; as many warps as fit, or a few less if fewer then idle at the
- * end. */
+ * bytes. 8 stages a warp where 8 warps with that many fit, else 4; as many warps as fit, or a few less if fewer then
+ * idle at the end. A norm takes 256 threads. */
 static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiprocessors, int max_shared,
                                       struct sur_gpu_launch *launch, int *stages)
 {

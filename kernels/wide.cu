@@ -55,7 +55,7 @@ template <typename T, bool TWO> struct fetch {
     uint32_t to;
 
     /* TWO: of 16 rows the first 8 are w's, the others the same rows of w_up: a thread then holds both of a row. */
-    __device__ __forceinline__ fetch(const sur_gpu_product &p, int row0, int column0)
+    DEVICE_MEMBER fetch(const sur_gpu_product &p, int row0, int column0)
     {
         int line = (int)threadIdx.x / 8, chunk = (int)threadIdx.x % 8;
         size_t pitch = (size_t)p.pitch * 2;
@@ -70,7 +70,7 @@ template <typename T, bool TWO> struct fetch {
         to = line * T::LINE + ((chunk ^ (line & 7)) << 4);
     }
     /* The next 64 of k. */
-    __device__ __forceinline__ void weights(uint32_t stage)
+    DEVICE_MEMBER void weights(uint32_t stage)
     {
 #pragma unroll
         for (int i = 0; i < T::COPIES_A; i++)
@@ -78,7 +78,7 @@ template <typename T, bool TWO> struct fetch {
                 copy_async(stage + to + i * T::COPY_ROWS * T::LINE, a + i * a_step);
         a += T::LINE;
     }
-    __device__ __forceinline__ void activations(uint32_t stage)
+    DEVICE_MEMBER void activations(uint32_t stage)
     {
 #pragma unroll
         for (int i = 0; i < T::COPIES_B; i++)
@@ -96,7 +96,7 @@ template <typename T, bool TWO> struct fetch {
 template <typename T> struct fragments {
     uint32_t a[T::MT][4], hi[T::NT / 2][4], lo[T::NT / 2][4];
 
-    __device__ __forceinline__ void load(uint32_t at_a, uint32_t at_b)
+    DEVICE_MEMBER void load(uint32_t at_a, uint32_t at_b)
     {
 #pragma unroll
         for (int i = 0; i < T::NT / 2; i++) load_matrix4(lo[i], at_b + T::B_LO + i * 16 * T::LINE);
@@ -105,7 +105,7 @@ template <typename T> struct fragments {
 #pragma unroll
         for (int i = 0; i < T::NT / 2; i++) load_matrix4(hi[i], at_b + i * 16 * T::LINE);
     }
-    __device__ __forceinline__ void multiply(float (&c)[T::MT][T::NT][4]) const
+    DEVICE_MEMBER void multiply(float (&c)[T::MT][T::NT][4]) const
     {
 #pragma unroll
         for (int m = 0; m < T::MT; m++)
@@ -149,7 +149,8 @@ template <typename T> DEVICE void put_added(const sur_gpu_product &p, const outp
     }
 }
 
-/* finish<SUR_GPU_QKV> with its divisions once a row and once a column, and a row's loads before its stores. */
+/* finish_pair, of a row at a time: with its divisions once a row and once a column, and a row's loads before its
+ * stores. */
 template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const outputs<T> &o, int64_t first)
 {
     const sur_gpu_output &out = p.out;
@@ -198,8 +199,10 @@ template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const output
             size_t i = in_head + (value ? (size_t)(s - in_block) * r.dp + in_block : (size_t)s * r.dp);
             if (query) i = (size_t)c * out.stride + row;
             if (row >= p.rows || c >= p.n) continue;
-            if (fp32) at<float>(to)[i] = x[n][j];
-            else at<__half>(to)[i] = saturated_half(x[n][j]);
+            if (fp32)
+                at<float>(to)[i] = x[n][j];
+            else
+                at<__half>(to)[i] = saturated_half(x[n][j]);
         }
     }
 }
@@ -308,17 +311,17 @@ template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
     put<T, EPILOGUE>(p, out);
 }
 
-#define WIDE(name, EPILOGUE, R, C, WR, WC, STAGES, BLOCKS) \
-    extern "C" __global__ void __launch_bounds__(32 * WR * WC, BLOCKS) \
-        k_wide_##name##_##R##x##C(const __grid_constant__ struct sur_gpu_product p) \
-    { \
-        wide<tile<R, C, WR, WC, STAGES>, EPILOGUE>(p); \
+#define WIDE(name, EPILOGUE, R, C, WR, WC, STAGES, BLOCKS)                                                             \
+    extern "C" __global__ void __launch_bounds__(32 * WR * WC, BLOCKS)                                                 \
+        k_wide_##name##_##R##x##C(const __grid_constant__ struct sur_gpu_product p)                                    \
+    {                                                                                                                  \
+        wide<tile<R, C, WR, WC, STAGES>, EPILOGUE>(p);                                                                 \
     }
-#define WIDE_TILE(R, C, WR, WC, STAGES, BLOCKS, inner, outer) \
-    WIDE(plain, SUR_GPU_PLAIN, R, C, WR, WC, STAGES, BLOCKS) \
-    WIDE(gelu, SUR_GPU_GELU, R, C, WR, WC, STAGES, BLOCKS) \
-    WIDE(add, SUR_GPU_ADD, R, C, WR, WC, STAGES, BLOCKS) \
-    WIDE(swiglu, SUR_GPU_SWIGLU, R, C, WR, WC, STAGES, BLOCKS) \
-    WIDE(qkv, SUR_GPU_QKV, R, C, WR, WC, STAGES, BLOCKS) \
+#define WIDE_TILE(R, C, WR, WC, STAGES, BLOCKS, inner, outer)                                                          \
+    WIDE(plain, SUR_GPU_PLAIN, R, C, WR, WC, STAGES, BLOCKS)                                                           \
+    WIDE(gelu, SUR_GPU_GELU, R, C, WR, WC, STAGES, BLOCKS)                                                             \
+    WIDE(add, SUR_GPU_ADD, R, C, WR, WC, STAGES, BLOCKS)                                                               \
+    WIDE(swiglu, SUR_GPU_SWIGLU, R, C, WR, WC, STAGES, BLOCKS)                                                         \
+    WIDE(qkv, SUR_GPU_QKV, R, C, WR, WC, STAGES, BLOCKS)                                                               \
     WIDE(rows, SUR_GPU_ROWS, R, C, WR, WC, STAGES, BLOCKS)
 SUR_GPU_WIDE_TILES(WIDE_TILE)

@@ -13,14 +13,14 @@
  * inner: clocks that an SM needs for 16 k of the tile, the larger of the tensor cores' (8 mma in 13 clocks) and the
  * shared memory's (128 bytes a clock: fragments and the tile's own arrival). outer: clocks of the second-level cache's
  * share of one SM (30 bytes a clock) for the same 16 k. Estimates of a 9.0; they only rank the tiles. */
-#define SUR_GPU_WIDE_TILES(X) \
-    X(192, 64, 4, 2, 4, 1, 307, 341) \
-    X(128, 64, 2, 2, 3, 2, 205, 273) \
-    X(64, 64, 2, 2, 4, 2, 144, 205) \
+#define SUR_GPU_WIDE_TILES(X)                                                                                          \
+    X(192, 64, 4, 2, 4, 1, 307, 341)                                                                                   \
+    X(128, 64, 2, 2, 3, 2, 205, 273)                                                                                   \
+    X(64, 64, 2, 2, 4, 2, 144, 205)                                                                                    \
     X(32, 64, 1, 4, 4, 2, 104, 170)
 
 struct sur_gpu_wide_tile {
-    const char *suffix;    /* "_192x64" */
+    const char *suffix; /* "_192x64" */
     int32_t rows, columns, threads;
     uint32_t shared_bytes; /* dynamic; above 48 KB the function's limit has to be raised first */
     int32_t inner, outer;
@@ -36,7 +36,7 @@ enum {
 static inline struct sur_gpu_wide_tile sur_gpu_wide_tile_at(int i)
 {
     static const struct sur_gpu_wide_tile tiles[SUR_GPU_N_WIDE] = {
-#define SUR_GPU_WIDE_ROW(r, c, wr, wc, stages, blocks, inner, outer) \
+#define SUR_GPU_WIDE_ROW(r, c, wr, wc, stages, blocks, inner, outer)                                                   \
     {"_" #r "x" #c, r, c, 32 * wr * wc, (stages) * (r + 2 * c) * 2 * SUR_GPU_PITCH, inner, outer},
         SUR_GPU_WIDE_TILES(SUR_GPU_WIDE_ROW)
 #undef SUR_GPU_WIDE_ROW

@@ -241,6 +241,7 @@ struct arguments {
     struct sur_backend_options options;
 };
 
+/* This function is long: a case an option. */
 static void parse(struct arguments *a, int argc, char **argv)
 {
     static const struct option options[] = {{"model", 1, 0, 'm'},

@@ -7,7 +7,6 @@
 #include "model/schedule.h"
 #include "util/clock.h"
 #include "util/error.h"
-#include "util/log.h"
 
 #define CHECK(call) gpu_check(call, #call)
 

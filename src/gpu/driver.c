@@ -8,7 +8,6 @@
 #include "gpu/host.h"
 #include "kernels/wide.h"
 #include "util/error.h"
-#include "util/log.h"
 
 static const char *const epilogues[SUR_GPU_N_EPILOGUES] = {"plain", "gelu", "add", "swiglu", "qkv", "rows", "head"};
 static const struct {
@@ -164,8 +163,8 @@ void gpu_free(struct gpu *g, CUdeviceptr *p, size_t n_bytes)
 int gpu_allocate_host(void **p, size_t n_bytes)
 {
     *p = NULL;
-    CUresult e = gpu_may_allocate(n_bytes) ? cuMemHostAlloc(p, n_bytes, CU_MEMHOSTALLOC_PORTABLE)
-                                           : CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult e =
+        gpu_may_allocate(n_bytes) ? cuMemHostAlloc(p, n_bytes, CU_MEMHOSTALLOC_PORTABLE) : CUDA_ERROR_OUT_OF_MEMORY;
     if (e == CUDA_ERROR_OUT_OF_MEMORY) return none_left("pinned", n_bytes);
     if (e == CUDA_SUCCESS) memset(*p, 0, n_bytes);
     return gpu_check(e, "cuMemHostAlloc");
@@ -200,7 +199,10 @@ int gpu_launch(const struct gpu *g, CUstream stream, enum gpu_kernel kernel, con
                              .hStream = stream,
                              .attrs = &attribute,
                              .numAttrs = overlap && g->dependent_launch};
-    union { const void *in; void *out; } p = {params};
+    union {
+        const void *in;
+        void *out;
+    } p = {params};
     return CHECK(cuLaunchKernelEx(&config, g->kernels[kernel], &p.out, NULL));
 }
 

@@ -14,12 +14,18 @@
 
 /* Kernels by number; names in driver.c. Products come once an epilogue. */
 enum gpu_kernel {
-    GPU_NARROW_8,                                         /* + epilogue */
-    GPU_NARROW_4 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES,    /* + epilogue */
-    GPU_WIDE = GPU_NARROW_4 + SUR_GPU_N_EPILOGUES,        /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
+    GPU_NARROW_8,                                      /* + epilogue */
+    GPU_NARROW_4 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES, /* + epilogue */
+    GPU_WIDE = GPU_NARROW_4 + SUR_GPU_N_EPILOGUES,     /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
     GPU_SPLIT = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES,
-    GPU_ATTEND_64, GPU_ATTEND_128, GPU_ATTEND_PLAIN,
-    GPU_EMBED, GPU_BEGIN, GPU_CARRY, GPU_RANDOMIZE, GPU_PROBE,
+    GPU_ATTEND_64,
+    GPU_ATTEND_128,
+    GPU_ATTEND_PLAIN,
+    GPU_EMBED,
+    GPU_BEGIN,
+    GPU_CARRY,
+    GPU_RANDOMIZE,
+    GPU_PROBE,
     GPU_N_KERNELS
 };
 
@@ -30,14 +36,14 @@ struct gpu {
     CUcontext context;
     CUmodule modules[GPU_MAX_MODULES];
     CUfunction kernels[GPU_N_KERNELS];
-    int multiprocessors, max_shared;              /* bytes a block */
-    bool dependent_launch;                        /* compute capability 9.0 and above */
-    atomic_llong memory_bytes;                    /* allocated on the device */
+    int multiprocessors, max_shared; /* bytes a block */
+    bool dependent_launch;           /* compute capability 9.0 and above */
+    atomic_llong memory_bytes;       /* allocated on the device */
 };
 
 /* SUR_OK when a device can be used; else the reason in why. */
 int gpu_probe(char *why, size_t why_bytes);
-int gpu_open(struct gpu *gpu);  /* on failure closed again */
+int gpu_open(struct gpu *gpu); /* on failure closed again */
 void gpu_close(struct gpu *gpu);
 int gpu_enter(const struct gpu *gpu); /* makes the context the calling thread's */
 
@@ -49,6 +55,18 @@ void gpu_free(struct gpu *gpu, CUdeviceptr *p, size_t n_bytes);
 int gpu_allocate_host(void **p, size_t n_bytes);
 void gpu_free_host(void **p);
 int gpu_free_memory(size_t *n_bytes);
+
+static inline size_t gpu_round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* One of several buffers in one allocation: at base + *at; *at goes past it, to a multiple of 256 bytes. */
+static inline void gpu_place(size_t *at, CUdeviceptr base, CUdeviceptr *field, size_t n_bytes)
+{
+    *field = base + *at;
+    *at += gpu_round_up(n_bytes, 256);
+}
 
 /* params: the kernel's struct. overlap: may begin while the kernel before it in the stream ends (dependent launch). */
 int gpu_launch(const struct gpu *gpu, CUstream stream, enum gpu_kernel kernel, const struct sur_gpu_launch *launch,

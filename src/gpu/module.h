@@ -1,5 +1,5 @@
-/* The border between the library and the CUDA module (surtitle-cuda.so), which is loaded with dlopen and needs no symbol
- * of whoever loads it: what it calls comes in this table. */
+/* The border between the library and the CUDA module (surtitle-cuda.so), which is loaded with dlopen and needs no
+ * symbol of whoever loads it: what it calls comes in this table. */
 #ifndef SUR_GPU_MODULE_H
 #define SUR_GPU_MODULE_H
 
@@ -12,7 +12,7 @@
 enum { SUR_GPU_ABI = 1 };
 
 struct sur_gpu_host {
-    int (*fail)(int code, const char *line);                /* sur_fail: keeps the line, returns code */
+    int (*fail)(int code, const char *line); /* sur_fail: keeps the line, returns code */
     void (*log)(enum sur_log_level level, const char *line);
     int64_t (*clock_ns)(void);
     /* For tests: false makes the allocation of that many bytes fail. NULL: all may be tried. */

@@ -6,20 +6,7 @@
 #include "kernels/wide.h"
 #include "util/error.h"
 
-#define NONE SIZE_MAX
-
 /* ---- a stack's memory ---- */
-
-static size_t round_up(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
-static void place(size_t *at, CUdeviceptr base, CUdeviceptr *field, size_t n_bytes)
-{
-    *field = base + *at;
-    *at += round_up(n_bytes, 256);
-}
 
 static int group_of(const struct sur_tower *s)
 {
@@ -32,30 +19,29 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
 {
     size_t at = 0, n = (size_t)k->max_n, wide = (size_t)(s->n_heads * s->head_dim), dim = (size_t)s->dim;
     size_t element = k->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads;
-    size_t hidden_pitch = round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
-    size_t split = round_up(wide > dim ? wide : dim, SUR_GPU_PITCH) * n;
-    size_t other = round_up((size_t)split_k, SUR_GPU_PITCH) * (size_t)split_columns;
-    k->dp = s->head_dim <= 64 ? 64 : s->head_dim <= 128 ? 128 : (int)round_up((size_t)s->head_dim, 32);
+    size_t hidden_pitch = gpu_round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
+    size_t split = gpu_round_up(wide > dim ? wide : dim, SUR_GPU_PITCH) * n;
+    size_t other = gpu_round_up((size_t)split_k, SUR_GPU_PITCH) * (size_t)split_columns;
+    k->dp = s->head_dim <= 64 ? 64 : s->head_dim <= 128 ? 128 : (int)gpu_round_up((size_t)s->head_dim, 32);
     k->n_blocks = (int)(((size_t)s->window + (size_t)slack + n + SUR_GPU_KEYS - 1) / SUR_GPU_KEYS);
     k->max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
     k->ring_bytes = heads * (size_t)k->n_blocks * SUR_GPU_KEYS * (size_t)k->dp * element;
-    /* Many columns at once see few blocks in a prefill, all in an encoder's pass. */
     size_t groups = (n * (size_t)group_of(s) + 15) / 16;
-    place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
-    place(&at, base, &k->ffn_norms, folded ? (size_t)s->n_layers * dim * 4 : 0);
+    gpu_place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
+    gpu_place(&at, base, &k->ffn_norms, folded ? (size_t)s->n_layers * dim * 4 : 0);
     if (!folded) k->ffn_norms = 0;
-    place(&at, base, &k->h, n * dim * 4);
-    place(&at, base, &k->q, n * wide * 4);
-    place(&at, base, &k->attended, n * wide * 4);
-    place(&at, base, &k->act, n * (size_t)s->hidden_dim * 4);
-    place(&at, base, &k->hi, (split > other ? split : other) * 2);
-    place(&at, base, &k->lo, (split > other ? split : other) * 2);
-    place(&at, base, &k->act_hi, n * hidden_pitch * 2);
-    place(&at, base, &k->act_lo, n * hidden_pitch * 2);
-    place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
-    place(&at, base, &k->position, 8);
-    place(&at, base, &k->counters, heads * groups * 4);
-    place(&at, base, &k->partial, heads * groups * (size_t)k->max_blocks * 16 * SUR_GPU_PARTIAL((size_t)k->dp) * 4);
+    gpu_place(&at, base, &k->h, n * dim * 4);
+    gpu_place(&at, base, &k->q, n * wide * 4);
+    gpu_place(&at, base, &k->attended, n * wide * 4);
+    gpu_place(&at, base, &k->act, n * (size_t)s->hidden_dim * 4);
+    gpu_place(&at, base, &k->hi, (split > other ? split : other) * 2);
+    gpu_place(&at, base, &k->lo, (split > other ? split : other) * 2);
+    gpu_place(&at, base, &k->act_hi, n * hidden_pitch * 2);
+    gpu_place(&at, base, &k->act_lo, n * hidden_pitch * 2);
+    gpu_place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
+    gpu_place(&at, base, &k->position, 8);
+    gpu_place(&at, base, &k->counters, heads * groups * 4);
+    gpu_place(&at, base, &k->partial, heads * groups * (size_t)k->max_blocks * 16 * SUR_GPU_PARTIAL((size_t)k->dp) * 4);
     return at;
 }
 
@@ -144,8 +130,7 @@ static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_p
     while (left && !p->status) {
         struct sur_gpu_launch l;
         k->n = left;
-        while (k->n && !sur_gpu_narrow_plan(k, g->multiprocessors, g->max_shared - 2048, &l, &stages))
-            k->n--;
+        while (k->n && !sur_gpu_narrow_plan(k, g->multiprocessors, g->max_shared - 2048, &l, &stages)) k->n--;
         if (!k->n) {
             p->status = sur_fail(SUR_ERR_BACKEND, "a row of %d weights is too long for this GPU", k->k);
             return;
@@ -185,15 +170,17 @@ void gpu_pass_product(struct gpu_pass *p, const struct gpu_product *d)
                                 .n = d->n,
                                 .in = d->in,
                                 .out = d->out};
-    if (d->n <= SUR_GPU_NARROW) narrow(p, d->epilogue, &k);
-    else wide(p, d->epilogue, &k);
+    if (d->n <= SUR_GPU_NARROW)
+        narrow(p, d->epilogue, &k);
+    else
+        wide(p, d->epilogue, &k);
 }
 
 /* ---- layers ---- */
 
 static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
 {
-    return offset == NONE ? 0 : base + offset;
+    return offset == GPU_NONE ? 0 : base + offset;
 }
 
 /* Keys, values, queries and weights, the last two split. */
@@ -264,7 +251,9 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
                                      .stride = s->hidden_dim,
                                      .pitch = plan->w2.pitch};
     gpu_pass_product(p, &up);
-    struct gpu_product down = {SUR_GPU_ADD, base, &plan->w2, .hi = k->act_hi, .lo = k->act_lo, .out = residual, .n = p->n};
+    struct gpu_product down = {SUR_GPU_ADD, base, &plan->w2, .out = residual, .n = p->n};
+    down.hi = k->act_hi;
+    down.lo = k->act_lo;
     down.in = (struct sur_gpu_input){.x = split ? 0 : k->act, .stride = s->hidden_dim};
     down.out.bias = vector_at(base, plan->bias_2);
     gpu_pass_product(p, &down);

@@ -15,21 +15,20 @@ struct gpu_stack {
     struct gpu *gpu;
     const struct gpu_tower *tower;
     enum sur_kv_type kv;
-    int max_n;                        /* columns a pass */
-    int n_blocks, dp;                 /* of the rings (struct sur_gpu_ring) */
-    int max_blocks;                   /* blocks of keys that 16 rows may see */
-    int split_pitch;                  /* elements a column of hi and lo has room for */
-    size_t ring_bytes;                /* of one layer's keys, and of its values */
+    int max_n;         /* columns a pass */
+    int n_blocks, dp;  /* of the rings (struct sur_gpu_ring) */
+    int max_blocks;    /* blocks of keys that 16 rows may see */
+    size_t ring_bytes; /* of one layer's keys, and of its values */
     CUdeviceptr memory;
     size_t n_bytes;
-    CUdeviceptr rings;                /* [n_layers][k, v] */
-    CUdeviceptr ffn_norms;            /* [n_layers][dim], folded for the delay; 0: the layers' own */
-    CUdeviceptr h, q, attended, act;  /* [max_n][dim], [max_n][heads * head_dim] twice, [max_n][hidden] */
-    CUdeviceptr hi, lo;               /* bf16 [max_n][split_pitch]: a wide product's input */
-    CUdeviceptr act_hi, act_lo;       /* bf16 [max_n][pitch of hidden] */
-    CUdeviceptr rotation, position;   /* [max_n][head_dim / 2][2], int64 */
+    CUdeviceptr rings;               /* [n_layers][k, v] */
+    CUdeviceptr ffn_norms;           /* [n_layers][dim], folded for the delay; 0: the layers' own */
+    CUdeviceptr h, q, attended, act; /* [max_n][dim], [max_n][heads * head_dim] twice, [max_n][hidden] */
+    CUdeviceptr hi, lo;              /* bf16 [columns][pitch]: a wide product's input, the largest */
+    CUdeviceptr act_hi, act_lo;      /* bf16 [max_n][pitch of hidden] */
+    CUdeviceptr rotation, position;  /* [max_n][head_dim / 2][2], int64 */
     CUdeviceptr partial, counters;
-    CUstream stream, copy;            /* copy: layers that are not resident */
+    CUstream stream, copy; /* copy: layers that are not resident */
     CUevent start, ready[GPU_SLOTS], used[GPU_SLOTS];
 };
 

@@ -12,24 +12,18 @@
 
 /* ---- memory ---- */
 
-static void place(size_t *at, CUdeviceptr base, CUdeviceptr *field, size_t n_bytes)
-{
-    *field = base + *at;
-    *at += (n_bytes + 255) / 256 * 256;
-}
-
 static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tokens, CUdeviceptr base)
 {
     size_t at = 0, frames = (size_t)max_tokens * SUR_TOKEN_FRAMES, dim = (size_t)p->decoder.dim;
-    place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4);
-    place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
-    place(&at, base, &s->adapter, (size_t)max_tokens * dim * 4);
-    place(&at, base, &s->row_position, 8);
-    place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
-    place(&at, base, &s->logits, SUR_STEP_MAX * (size_t)p->vocab_size * 4);
-    place(&at, base, &s->top, sizeof(struct sur_gpu_top_state));
-    place(&at, base, &s->candidates, 1024 * SUR_STEP_MAX * SUR_GPU_TOP * 8);
-    place(&at, base, &s->counter, 4);
+    gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4);
+    gpu_place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
+    gpu_place(&at, base, &s->adapter, (size_t)max_tokens * dim * 4);
+    gpu_place(&at, base, &s->row_position, 8);
+    gpu_place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
+    gpu_place(&at, base, &s->logits, SUR_STEP_MAX * (size_t)p->vocab_size * 4);
+    gpu_place(&at, base, &s->top, sizeof(struct sur_gpu_top_state));
+    gpu_place(&at, base, &s->candidates, 1024 * SUR_STEP_MAX * SUR_GPU_TOP * 8);
+    gpu_place(&at, base, &s->counter, 4);
     return at;
 }
 
@@ -43,6 +37,12 @@ static int encoder_split(const struct sur_params *p, int max_tokens)
     return (most > adapter ? most : adapter) / SUR_TOKEN_FRAMES + 2 * SUR_GPU_PITCH;
 }
 
+/* Positions that the decoder may take in a pass. */
+static int decoder_columns(const struct sur_backend_session_options *o)
+{
+    return o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX;
+}
+
 size_t gpu_session_bytes(const struct sur_checkpoint *c, enum sur_kv_type kv,
                          const struct sur_backend_session_options *o)
 {
@@ -51,7 +51,7 @@ size_t gpu_session_bytes(const struct sur_checkpoint *c, enum sur_kv_type kv,
     return lay(&s, p, o->max_tokens, 0) +
            gpu_stack_bytes(&p->encoder, kv, o->max_tokens * SUR_TOKEN_ROWS, 0, o->max_tokens * SUR_TOKEN_FRAMES,
                            encoder_split(p, o->max_tokens)) +
-           gpu_stack_bytes(&p->decoder, kv, o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX, SUR_STEP_MAX, 0, 0);
+           gpu_stack_bytes(&p->decoder, kv, decoder_columns(o), SUR_STEP_MAX, 0, 0);
 }
 
 /* y = W x, by the processor: for what is computed once a session. */
@@ -187,7 +187,8 @@ static void launch_head(struct gpu_pass *pass, struct gpu_session *s, int n_out)
                                      .stride = d->dim,
                                      .norm_k = d->dim,
                                      .eps = (float)d->norm_eps};
-    head.out = (struct sur_gpu_output){.y = s->logits, .stride = s->state->checkpoint->params.vocab_size, .top = s->top};
+    int vocab = s->state->checkpoint->params.vocab_size;
+    head.out = (struct sur_gpu_output){.y = s->logits, .stride = vocab, .top = s->top};
     gpu_pass_product(pass, &head);
 }
 
@@ -305,10 +306,11 @@ static int create_parts(struct gpu_session *s)
     struct gpu_state *st = s->state;
     const struct sur_params *p = &st->checkpoint->params;
     const struct sur_backend_session_options *o = &s->options;
-    int prompt = o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX;
     int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, st->options.kv, o->max_tokens * SUR_TOKEN_ROWS,
                            0, o->max_tokens * SUR_TOKEN_FRAMES, encoder_split(p, o->max_tokens), false);
-    if (!r) r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, st->options.kv, prompt, SUR_STEP_MAX, 0, 0, true);
+    if (!r)
+        r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, st->options.kv, decoder_columns(o),
+                           SUR_STEP_MAX, 0, 0, true);
     s->n_bytes = lay(s, p, o->max_tokens, 0);
     if (!r) r = gpu_allocate(&st->gpu, &s->memory, s->n_bytes, true);
     lay(s, p, o->max_tokens, s->memory);

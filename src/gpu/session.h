@@ -25,15 +25,15 @@ struct gpu_session {
     /* immutable after create */
     struct gpu_state *state;
     struct sur_backend_session_options options;
-    CUdeviceptr memory;                   /* the session's own buffers below */
+    CUdeviceptr memory; /* the session's own buffers below */
     size_t n_bytes;
-    CUdeviceptr mel, conv0, adapter;      /* [2 + frames][n_mels], [1 + frames][e], [max_tokens][dim] */
-    CUdeviceptr row_position, rows;       /* int64, [256][dim] */
+    CUdeviceptr mel, conv0, adapter;              /* [2 + frames][n_mels], [1 + frames][e], [max_tokens][dim] */
+    CUdeviceptr row_position, rows;               /* int64, [256][dim] */
     CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
-    CUgraphExec step_graph, encode_graph; /* one position; one token */
-    CUgraphExec whole_graph;              /* max_tokens tokens, or NULL when that is 1 */
-    _Atomic int64_t n_rows;               /* encode releases, step acquires */
-    _Atomic int64_t position;             /* the next to be stepped; step releases, encode acquires */
+    CUgraphExec step_graph, encode_graph;         /* one position; one token */
+    CUgraphExec whole_graph;                      /* max_tokens tokens, or NULL when that is 1 */
+    _Atomic int64_t n_rows;                       /* encode releases, step acquires */
+    _Atomic int64_t position;                     /* the next to be stepped; step releases, encode acquires */
 
     /* encode thread */
     struct gpu_stack encoder;
@@ -42,8 +42,8 @@ struct gpu_session {
 
     /* decode thread */
     struct gpu_stack decoder;
-    struct sur_gpu_request *step_request;   /* pinned, with n_prompt tokens */
-    struct sur_gpu_top *result;             /* pinned [8] */
+    struct sur_gpu_request *step_request; /* pinned, with n_prompt tokens */
+    struct sur_gpu_top *result;           /* pinned [8] */
     int32_t last_token;
     int n_logits;
 };

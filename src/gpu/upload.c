@@ -85,8 +85,8 @@ int gpu_upload_add(struct gpu_upload *u, CUdeviceptr device, char *host, const s
         }
         size_t at = (size_t)row * pitch_bytes;
         int n_rows = view->rows - row < step ? view->rows - row : step;
-        u->pieces[u->n++] = (struct piece){device ? device + at : 0, host ? host + at : NULL, view, pitch_bytes,
-                                           row, n_rows, widen};
+        u->pieces[u->n++] =
+            (struct piece){device ? device + at : 0, host ? host + at : NULL, view, pitch_bytes, row, n_rows, widen};
     }
     return SUR_OK;
 }

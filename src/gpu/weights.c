@@ -8,31 +8,24 @@
 #include "util/error.h"
 #include "util/log.h"
 
-#define NONE SIZE_MAX
-
 /* ---- what lies where ---- */
-
-static size_t round_up(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
 
 static size_t take(size_t *at, size_t n_bytes)
 {
     size_t here = *at;
-    *at = round_up(here + n_bytes, 256);
+    *at = gpu_round_up(here + n_bytes, 256);
     return here;
 }
 
 static struct gpu_matrix take_matrix(size_t *at, int rows, int k)
 {
-    int pitch = (int)round_up((size_t)k, SUR_GPU_PITCH);
+    int pitch = (int)gpu_round_up((size_t)k, SUR_GPU_PITCH);
     return (struct gpu_matrix){take(at, (size_t)rows * (size_t)pitch * 2), rows, k, pitch};
 }
 
 static size_t take_vector(size_t *at, int n, bool there)
 {
-    return there ? take(at, (size_t)n * 4) : NONE;
+    return there ? take(at, (size_t)n * 4) : GPU_NONE;
 }
 
 static void plan_layer(struct gpu_layer_plan *p, const struct sur_tower *s, const struct sur_layer *w)
@@ -134,7 +127,7 @@ static int add_matrix(struct gpu_upload *u, CUdeviceptr device, char *host, cons
 
 static int add_vector(struct gpu_upload *u, CUdeviceptr device, char *host, size_t at, const struct sur_view *view)
 {
-    if (at == NONE || !view->data) return SUR_OK;
+    if (at == GPU_NONE || !view->data) return SUR_OK;
     return gpu_upload_add(u, device ? device + at : 0, host ? host + at : NULL, view, (size_t)view->cols * 4, true);
 }
 
@@ -144,7 +137,7 @@ static int add_layer(struct gpu_upload *u, const struct gpu_tower *t, int i)
     const struct sur_layer *w = &t->source[i];
     CUdeviceptr d = t->layers[i];
     char *h = t->host_layers[i];
-    size_t v_bias = p->bias_qkv == NONE ? NONE : p->bias_qkv + (size_t)(w->wq.rows + w->wk.rows) * 4;
+    size_t v_bias = p->bias_qkv == GPU_NONE ? GPU_NONE : p->bias_qkv + (size_t)(w->wq.rows + w->wk.rows) * 4;
     int r = add_vector(u, d, h, p->attention_norm, &w->attention_norm);
     if (!r) r = add_matrix(u, d, h, &p->qkv, 0, &w->wq);
     if (!r) r = add_matrix(u, d, h, &p->qkv, w->wq.rows, &w->wk);
@@ -166,7 +159,7 @@ static int clear_biases(const struct gpu_tower *t)
 {
     size_t at = t->plan.bias_qkv, n_bytes = (size_t)t->plan.qkv.rows * 4;
     int r = SUR_OK;
-    for (int i = 0; !r && at != NONE && i < t->shape->n_layers; i++)
+    for (int i = 0; !r && at != GPU_NONE && i < t->shape->n_layers; i++)
         if (t->layers[i]) r = gpu_check(cuMemsetD8(t->layers[i] + at, 0, n_bytes), "cuMemsetD8");
     return r;
 }
@@ -227,7 +220,8 @@ int gpu_weights_open(struct gpu_weights *w, struct gpu *g, const struct sur_chec
     }
     if (!r && w->encoder.n_resident + w->decoder.n_resident < w->encoder.shape->n_layers + w->decoder.shape->n_layers)
         sur_log(SUR_LOG_WARN,
-                "the GPU's memory holds %d of %d decoder and %d of %d encoder layers; the rest is copied in every pass",
+                "the GPU's memory holds %d of %d decoder and %d of %d encoder layers; "
+                "the rest is copied in every pass",
                 w->decoder.n_resident, w->decoder.shape->n_layers, w->encoder.n_resident, w->encoder.shape->n_layers);
     if (!r) r = gpu_allocate(g, &w->others, w->others_bytes, false);
     if (!r) r = allocate_tower(&w->decoder, g);

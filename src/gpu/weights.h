@@ -13,12 +13,14 @@
 
 enum { GPU_SLOTS = 2 };
 
+#define GPU_NONE SIZE_MAX /* the offset of a vector that does not exist */
+
 struct gpu_matrix { /* [rows][pitch], at an offset of its run of memory */
     size_t offset;
     int rows, k, pitch;
 };
 
-struct gpu_layer_plan { /* offsets in bytes; a vector that does not exist is SIZE_MAX */
+struct gpu_layer_plan { /* offsets in bytes */
     struct gpu_matrix qkv, wo, w1, w3, w2;
     size_t attention_norm, ffn_norm, bias_qkv, bias_o, bias_2;
     size_t n_bytes;
@@ -26,12 +28,12 @@ struct gpu_layer_plan { /* offsets in bytes; a vector that does not exist is SIZ
 
 struct gpu_tower {
     const struct sur_tower *shape;
-    const struct sur_layer *source;  /* [n_layers], the checkpoint's */
+    const struct sur_layer *source; /* [n_layers], the checkpoint's */
     struct gpu_layer_plan plan;
-    CUdeviceptr *layers;             /* [n_layers]; 0: in host memory */
-    char **host_layers;              /* [n_layers] pinned, or NULL: on the card */
-    CUdeviceptr slots[GPU_SLOTS];    /* 0 when all layers are resident */
-    CUdeviceptr inv;                 /* [head_dim / 2] fp32 */
+    CUdeviceptr *layers;          /* [n_layers]; 0: in host memory */
+    char **host_layers;           /* [n_layers] pinned, or NULL: on the card */
+    CUdeviceptr slots[GPU_SLOTS]; /* 0 when all layers are resident */
+    CUdeviceptr inv;              /* [head_dim / 2] fp32 */
     int n_resident;
 };
 

@@ -81,7 +81,7 @@ struct sur_backend {
     /* Copies adapter rows [n, dim] out of (put 0) or into (put 1) the ring; put publishes them like encode. */
     int (*rows)(void *session, int put, int64_t first, int n, float *buffer);
     void (*stats)(void *state, struct sur_backend_stats *stats);
-    double (*read_bandwidth)(void *state);            /* bytes a second of the device's memory, probed now; NULL: none */
+    double (*read_bandwidth)(void *state); /* bytes a second of the device's memory, probed now; NULL: none */
     int64_t (*stage)(void *session, const char *which, int64_t first, float *out, size_t max); /* surtitle.h */
 };
 

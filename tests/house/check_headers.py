@@ -1,13 +1,15 @@
 """Each header compiles alone, twice in a row, without a warning; *_body.h is source that several files include, once
-each. surtitle.h does so in strict C11. kernels/launch.h, which the C compiler reads, too, is one of them. What needs cuda.h
-is left out where there is none. Arguments: source folder, compiler words..."""
-import os, subprocess, sys
+each. surtitle.h does so in strict C11. kernels/*.h, which the C compiler reads, too, are among them; kernels/*.cuh are
+nvcc's, and each is the first that some kernels/*.cu includes, which proves as much. What needs cuda.h is left out where
+there is none. Arguments: source folder, compiler words..."""
+import os, re, subprocess, sys
 
-src, cc = os.path.join(sys.argv[1], "src"), sys.argv[2:]
+root, cc = sys.argv[1], sys.argv[2:]
+src, kernels = os.path.join(root, "src"), os.path.join(root, "kernels")
 headers = sorted(os.path.relpath(os.path.join(folder, name), src)
                  for folder, _, names in os.walk(src) for name in names
                  if name.endswith(".h") and not name.endswith("_body.h"))
-headers.append("launch.h")
+headers += sorted("kernels/" + name for name in os.listdir(kernels) if name.endswith(".h"))
 bad = left_out = 0
 
 
@@ -15,7 +17,8 @@ def compile_alone(header, *flags):
     global bad, left_out
     text = f'#include "{header}"\n#include "{header}"\nint nothing;\n'
     r = subprocess.run([*cc, *flags, "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Werror",
-                        "-I", src, "-I", os.path.join(sys.argv[1], "kernels"), "-fsyntax-only", "-x", "c", "-"], input=text, capture_output=True, text=True)
+                        "-I", src, "-I", root, "-fsyntax-only", "-x", "c", "-"],
+                       input=text, capture_output=True, text=True)
     if "fatal error: cuda.h:" in r.stderr or "fatal error: 'cuda.h'" in r.stderr:
         left_out += 1
     elif r.returncode:
@@ -23,8 +26,19 @@ def compile_alone(header, *flags):
         print(f"{header} ({' '.join(flags)}):", *r.stderr.splitlines()[:8], sep="\n")
 
 
+def first_includes():
+    """What the .cu files include first."""
+    for name in os.listdir(kernels):
+        if name.endswith(".cu"):
+            with open(os.path.join(kernels, name), encoding="utf-8") as f:
+                yield re.search(r'^#include "([^"]+)"', f.read(), re.M).group(1)
+
+
 for name in headers:
     compile_alone(name, "-std=gnu11", "-D_GNU_SOURCE")
 compile_alone("surtitle.h", "-std=c11", "-Wpedantic")
+for name in sorted({name for name in os.listdir(kernels) if name.endswith(".cuh")} - set(first_includes())):
+    bad += 1
+    print(f"kernels/{name}: no kernels/*.cu includes it first")
 print(f"{len(headers)} headers, {bad} do not stand alone, {left_out} left out")
 sys.exit(1 if bad or not headers else 0)

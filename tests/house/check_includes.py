@@ -2,7 +2,7 @@
 
 Layers of the library, lowest first; a layer sees itself and those below it. The program sees surtitle.h, util and its
 own folders, so that it proves what the library's header is worth. The bench sees the whole library, and nobody sees it.
-gpu also sees kernels/launch.h, by the name launch.h."""
+gpu also sees kernels/*.h, which both compilers read; kernels/ sees itself alone, by names without the folder."""
 import os, re, sys
 
 LAYERS = ["util", "core", "backends", "join"]
@@ -22,8 +22,8 @@ def layer_of(path):
 def allowed(path, header):
     if header == "surtitle.h":
         return True
-    if header == "launch.h":
-        return path.startswith("gpu/")
+    if header.startswith("kernels/"):
+        return path.startswith("gpu/") and header.endswith(".h")
     mine, its = layer_of(path), layer_of(header)
     if mine == "program":
         # the ring stands between the threads of both, the library's and the program's
@@ -47,24 +47,35 @@ def includes(path):
                 yield number, m.group(1)
 
 
-def check(root):
-    src, bad, seen = os.path.join(root, "src"), [], 0
-    for folder, _, names in os.walk(src):
+def sources(top, suffixes):
+    """Yields (full path, path below top)."""
+    for folder, _, names in os.walk(top):
         for name in sorted(names):
-            if not name.endswith((".c", ".h")):
-                continue
-            full = os.path.join(folder, name)
-            path = os.path.relpath(full, src)
-            for number, header in includes(full):
-                seen += 1
-                where = os.path.join(root, "kernels") if header == "launch.h" else src
-                if not os.path.exists(os.path.join(where, header)) and not os.path.exists(os.path.join(folder, header)):
-                    if header != "config.h":
-                        bad.append(f"src/{path}:{number}: {header} is not a path from src/")
-                elif path == "surtitle.h":
-                    bad.append(f"src/{path}:{number}: surtitle.h includes nothing of the project")
-                elif header != "config.h" and not allowed(path, header):
-                    bad.append(f"src/{path}:{number}: {layer_of(path)} may not include {header}")
+            if name.endswith(suffixes):
+                full = os.path.join(folder, name)
+                yield full, os.path.relpath(full, top)
+
+
+def check(root):
+    src, kernels, bad, seen = os.path.join(root, "src"), os.path.join(root, "kernels"), [], 0
+    for full, path in sources(src, (".c", ".h")):
+        for number, header in includes(full):
+            seen += 1
+            places = [root] if header.startswith("kernels/") else [src, os.path.dirname(full)]
+            if not any(os.path.exists(os.path.join(place, header)) for place in places):
+                if header != "config.h":
+                    bad.append(f"src/{path}:{number}: {header} is not a path from src/")
+            elif path == "surtitle.h":
+                bad.append(f"src/{path}:{number}: surtitle.h includes nothing of the project")
+            elif header != "config.h" and not allowed(path, header):
+                bad.append(f"src/{path}:{number}: {layer_of(path)} may not include {header}")
+    for full, path in sources(kernels, (".cu", ".cuh", ".h")):
+        for number, header in includes(full):
+            seen += 1
+            if "/" in header or not os.path.exists(os.path.join(kernels, header)):
+                bad.append(f"kernels/{path}:{number}: {header} is not a file of kernels/")
+            elif path.endswith(".h") and not header.endswith(".h"):
+                bad.append(f"kernels/{path}:{number}: the C compiler cannot read {header}")
     return bad, seen
 
 
@@ -81,7 +92,8 @@ def selftest():
             ("cli/main.c", "model/params.h", False), ("cli/main.c", "sink/sink.h", True),
             ("overlay/screen.c", "sink/output.h", True), ("overlay/screen.c", "text/tekken.h", False),
             ("bench/main.c", "cpu/pool.h", True), ("bench/main.c", "cli/run.h", False),
-            ("gpu/launch.c", "launch.h", True), ("cpu/tower.c", "launch.h", False), ("gpu/load.c", "cpu/pool.h", False),
+            ("gpu/pass.c", "kernels/launch.h", True), ("cpu/tower.c", "kernels/launch.h", False),
+            ("gpu/pass.c", "kernels/common.cuh", False), ("gpu/load.c", "cpu/pool.h", False),
             ("cpu/pool.c", "bench/probe.h", False), ("cli/main.c", "audio/source.h", True), ("session.c", "sink/sink.h", False)]:
         assert allowed(path, header) == expected, (path, header)
 

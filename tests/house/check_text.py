@@ -5,7 +5,7 @@ All text files: UTF-8, no tab, no blank at a line's end, one newline at the end.
 comment above them says why ("This function is long")."""
 import os, re, sys
 
-TEXT = (".c", ".h", ".py", ".sh", ".md", ".build", ".txt", ".json", ".cu")
+TEXT = (".c", ".h", ".py", ".sh", ".md", ".build", ".txt", ".json", ".cu", ".cuh")
 C = (".c", ".h", ".cu", ".cuh")
 CODE = C + (".py", ".sh", ".build")
 SKIP_FOLDERS = {".git", "__pycache__", "corpus", "data"}
@@ -62,7 +62,7 @@ def check(relative, data):
     if not text:
         return []
     found = list(check_lines(relative, text))
-    if relative.endswith((".c", ".cu")):
+    if relative.endswith((".c", ".cu", ".cuh")):
         found += check_functions(relative, text)
     return found
 

@@ -220,7 +220,7 @@ static void attend_items(void)
 static void small_items(void)
 {
     struct sur_gpu_request *request = memory_pinned(sizeof *request);
-    *request = (struct sur_gpu_request){.first = 1000, .first_row = 250, .n = 1};
+    *request = (struct sur_gpu_request){.first = 1000, .first_row = 250};
     float *mel = memory_pinned(8 * 128 * sizeof *mel);
     data_fill(mel, 8 * 128, DATA_RANDOM);
     struct sur_gpu_embed e = {

@@ -66,7 +66,6 @@ static void check_embed(int dim, int vocab, int n, int half, int64_t first)
         for (int i = 0; i < dim; i++) embedding[(size_t)r * (size_t)pitch + (size_t)i] = to_bf16(random_normal());
     struct sur_gpu_request *request = memory_pinned(sizeof *request + (size_t)n * sizeof(int32_t));
     request->first = first;
-    request->n = n;
     for (int c = 0; c < n; c++) request->tokens[c] = c == 0 ? vocab - 1 : (int32_t)(random_bits() % (uint32_t)vocab);
     struct image h, rotation;
     image_init(&h, "h", IMAGE_F32, (size_t)n * (size_t)dim);
