@@ -97,7 +97,8 @@ static int find_kernels(struct gpu *g)
             r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), "wide", name);
         }
     }
-    for (int i = GPU_SPLIT; !r && i < GPU_N_KERNELS; i++) r = find(g, (enum gpu_kernel)i, others[i - GPU_SPLIT].file, others[i - GPU_SPLIT].name);
+    for (int i = GPU_SPLIT; !r && i < GPU_N_KERNELS; i++)
+        r = find(g, (enum gpu_kernel)i, others[i - GPU_SPLIT].file, others[i - GPU_SPLIT].name);
     return r;
 }
 
