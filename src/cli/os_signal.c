@@ -54,6 +54,9 @@ static void on_clock(int signal) {}
 static void on_bus(int signal)
 {
     static const char line[] = "surtitle: a file of the model was cut while it was in use\n";
+    static atomic_flag entered = ATOMIC_FLAG_INIT;
+    /* Several workers meet the same hole: only the first leaves, and not before the terminal is as it was. */
+    while (atomic_flag_test_and_set(&entered)) pause();
     clean_up();
     if (write(os_stderr_fd(), line, sizeof line - 1) < 0) _exit(1);
     _exit(1);

@@ -186,7 +186,10 @@ static void test_slow_reader(void **state)
     in_threads(m, &got, &live, 10, 0, 0, N / 2);
     assert_int_equal(got.skips, 0);
     assert_true(live.latency.max_ns > (SLOW_MS - 100) * (int64_t)1000000);
-    assert_true(live.latency.above_80_ms > 0 && live.latency.above_80_ms < live.latency.steps);
+    assert_true(live.latency.above_80_ms > 0);
+#ifndef __SANITIZE_THREAD__ /* which is so slow that every step may be late */
+    assert_true(live.latency.above_80_ms < live.latency.steps);
+#endif
     sur_model_close(&m);
 }
 
