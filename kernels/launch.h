@@ -81,8 +81,8 @@ struct sur_gpu_output {
 };
 
 /* y = W x. Narrow: n <= 8, the input is read, normed and split in the kernel (QKV, SWIGLU and HEAD are always normed,
- * over all of k; ADD and ROWS never). Wide: hi and lo hold the input,
- * [n][pitch] bf16 each, split beforehand (struct sur_gpu_split). */
+ * over all of k; ADD and ROWS never). Wide: hi and lo hold the input, [n][pitch] bf16 each, split beforehand (struct
+ * sur_gpu_split). */
 struct sur_gpu_product {
     sur_gpu_ptr w, w_up; /* [rows][pitch] bf16; w_up: SWIGLU only, else 0 */
     sur_gpu_ptr hi, lo;  /* wide only */

@@ -55,8 +55,8 @@ static void stats(void *state, struct sur_backend_stats *out)
                                       .memory_bytes = atomic_load(&s->gpu.memory_bytes),
                                       .n_layers = e->shape->n_layers + d->shape->n_layers,
                                       .n_resident = e->n_resident + d->n_resident,
-                                      .uploads = atomic_load(&s->uploads)};
-    out->uploaded_bytes = out->uploads * (int64_t)d->plan.n_bytes; /* the encoder's are smaller: an upper bound */
+                                      .uploads = atomic_load(&s->uploads),
+                                      .uploaded_bytes = atomic_load(&s->uploaded_bytes)};
 }
 
 static double read_bandwidth(void *state)

@@ -236,7 +236,9 @@ static int finish_pass(struct gpu_session *s, const struct gpu_stack *k, int r)
 {
     CUresult e = cuStreamSynchronize(k->stream);
     const struct gpu_tower *t = k->tower;
-    atomic_fetch_add_explicit(&s->state->uploads, t->shape->n_layers - t->n_resident, memory_order_relaxed);
+    long long n = t->shape->n_layers - t->n_resident;
+    atomic_fetch_add_explicit(&s->state->uploads, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->state->uploaded_bytes, n * (long long)t->plan.n_bytes, memory_order_relaxed);
     return r ? r : gpu_check(e, "a pass on the GPU");
 }
 

@@ -1,4 +1,5 @@
-/* The CUDA backend's model and sessions; the table of calls is in backend.c. */
+/* The CUDA backend's model and sessions; the table of calls, and who may call what when, is model/backend.h's
+ * (backend.c). Calls return SUR_OK or SUR_ERR_BACKEND (the device failed, or has no room), SUR_ERR_MEMORY. */
 #ifndef SUR_GPU_SESSION_H
 #define SUR_GPU_SESSION_H
 
@@ -16,7 +17,7 @@ struct gpu_state {
     const struct sur_checkpoint *checkpoint;
     struct sur_backend_options options;
     int64_t load_ns;
-    atomic_llong uploads;
+    atomic_llong uploads, uploaded_bytes; /* layers copied again because they are not resident; any thread */
     /* Slots of layers that are not resident are the model's: one pass of a tower at a time then. */
     pthread_mutex_t encoder_slots, decoder_slots;
 };

@@ -2,7 +2,8 @@
  *
  * Matrices are bf16, row major, their rows padded with zeros to 64 elements; wq, wk and wv stand below one another as
  * one matrix. Small vectors are fp32. When the card is too small, whole layers stay as far as they fit, the decoder's
- * first; the others lie in pinned host memory and pass through two slots a tower. */
+ * first; the others lie in pinned host memory and pass through two slots a tower. Immutable after open; any thread
+ * reads. */
 #ifndef SUR_GPU_WEIGHTS_H
 #define SUR_GPU_WEIGHTS_H
 
@@ -46,7 +47,8 @@ struct gpu_weights {
     size_t conv0_bias, conv1_bias, encoder_norm, norm;
 };
 
-/* Allocates and copies all of it; reserve_bytes stay free for a session. limit_bytes 0: what is free. */
+/* Allocates and copies all of it; reserve_bytes stay free for a session. limit_bytes 0: what is free. On failure all is
+ * freed again: SUR_ERR_BACKEND (no room, or the device failed), SUR_ERR_MEMORY. */
 int gpu_weights_open(struct gpu_weights *weights, struct gpu *gpu, const struct sur_checkpoint *checkpoint,
                      int64_t limit_bytes, size_t reserve_bytes);
 void gpu_weights_close(struct gpu_weights *weights, struct gpu *gpu);
