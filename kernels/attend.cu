@@ -1,5 +1,6 @@
-/* Attention as kernels of their own: on the tensor cores (attend.cuh), and plain for other sizes and rings of fp32. */
-#include "attend.cuh"
+/* Attention as kernels of their own: on the tensor cores, for few rows (attend.cuh) and for many (attend_wide.cuh), and
+ * plain for other sizes and rings of fp32. */
+#include "attend_wide.cuh"
 
 /* grid (takers, n_kv_heads, row groups) */
 template <int DP> static __device__ void attend_kernel(const sur_gpu_attend &p)
@@ -19,6 +20,15 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_64(const __gri
 extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_128(const __grid_constant__ sur_gpu_attend p)
 {
     attend_kernel<128>(p);
+}
+
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_64(const __grid_constant__ sur_gpu_attend p)
+{
+    attend_wide<64>(p);
+}
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_128(const __grid_constant__ sur_gpu_attend p)
+{
+    attend_wide<128>(p);
 }
 
 /* ---- plain ---- */
@@ -79,5 +89,10 @@ extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_c
         run = now;
         __syncthreads();
     }
-    for (int i = 0; i < 4 && t + i * KEYS < d; i++) at<float>(p.out)[row + t + i * KEYS] = __fdiv_rn(sum[i], weight);
+    for (int i = 0; i < 4 && t + i * KEYS < d; i++) {
+        float v = __fdiv_rn(sum[i], weight);
+        size_t half = (size_t)blockIdx.x * p.pitch + (size_t)blockIdx.y * d + t + i * KEYS;
+        if (p.out) at<float>(p.out)[row + t + i * KEYS] = v;
+        if (p.hi) split(v, at<__nv_bfloat16>(p.hi)[half], at<__nv_bfloat16>(p.lo)[half]);
+    }
 }

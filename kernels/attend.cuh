@@ -37,10 +37,10 @@ template <int PIECES> DEVICE uint32_t swizzled(int row, int piece)
     return (uint32_t)(row * PIECES + (piece ^ (row & 7))) * 16;
 }
 
-/* rows x pieces of 16 bytes, from consecutive global memory. */
-template <int PIECES> DEVICE void fetch_tile(uint32_t to, const void *from, int rows)
+/* rows x pieces of 16 bytes, from consecutive global memory, by so many threads. */
+template <int PIECES, int THREADS = WARPS * 32> DEVICE void fetch_tile(uint32_t to, const void *from, int rows)
 {
-    for (int i = threadIdx.x; i < rows * PIECES; i += WARPS * 32)
+    for (int i = threadIdx.x; i < rows * PIECES; i += THREADS)
         copy_async(to + swizzled<PIECES>(i / PIECES, i % PIECES), (const char *)from + (size_t)i * 16);
 }
 
@@ -52,30 +52,38 @@ DEVICE void put_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
                                                 __float2half_rn(__fsub_rn(b, __half2float(hb))));
 }
 
-/* Rows of queries, scaled by a power of two to below 2^14 and split; factor[row] undoes it and carries the scale of
- * attention, in units of log2. Rows and elements that do not exist are 0. */
-template <int DP>
-DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows, char *hi, char *lo, float *factor)
+/* N rows of queries, the first of them `r` and each `step` further on, scaled by a power of two to below 2^14 and
+ * split; factor[r] undoes it and carries the scale of attention, in units of log2. Rows and elements that do not exist
+ * are 0. */
+template <int DP, int N>
+DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows, int r, int step, char *hi, char *lo,
+                         float *factor)
 {
     const int lane = threadIdx.x % 32, group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
-    for (int r = threadIdx.x / 32; r < ROWS; r += WARPS) {
-        int row = row0 + r;
+    float x[N][DP / 32];
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        int row = row0 + r + n * step;
         const float *q = at<const float>(p.q) + ((size_t)(row / group) * p.n_heads + head * group + row % group) * d;
-        float x[DP / 32], most = 0;
 #pragma unroll
         for (int i = 0; i < DP / 32; i++) {
             int e = i / 2 * 64 + lane * 2 + i % 2;
-            x[i] = row < n_rows && e < d ? __ldcg(q + e) : 0;
-            most = fmaxf(most, fabsf(x[i]));
+            x[n][i] = row < n_rows && e < d ? __ldcg(q + e) : 0;
         }
-        for (int step = 16; step; step >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, step));
+    }
+#pragma unroll
+    for (int n = 0; n < N; n++, r += step) {
+        float most = 0;
+#pragma unroll
+        for (int i = 0; i < DP / 32; i++) most = fmaxf(most, fabsf(x[n][i]));
+        for (int lanes = 16; lanes; lanes >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, lanes));
         int exponent = (int)(__float_as_uint(most) >> 23) - 127; /* most < 2^(exponent + 1) */
         exponent = exponent < -60 ? -60 : exponent > 60 ? 60 : exponent;
         float up = __uint_as_float((uint32_t)(13 - exponent + 127) << 23);
 #pragma unroll
         for (int i = 0; i < DP / 64; i++) {
             int piece = i * 8 + lane / 4;
-            put_split(hi, lo, swizzled<DP / 8>(r, piece) + lane % 4 * 4, x[2 * i] * up, x[2 * i + 1] * up);
+            put_split(hi, lo, swizzled<DP / 8>(r, piece) + lane % 4 * 4, x[n][2 * i] * up, x[n][2 * i + 1] * up);
         }
         if (lane == 0) factor[r] = p.scale * LOG2E * __uint_as_float((uint32_t)(exponent - 13 + 127) << 23);
     }
@@ -325,7 +333,7 @@ static __device__ void attend(const sur_gpu_attend &p, const share &my, char *sh
     wait();
     if (!mine) return;
 
-    read_queries<DP>(p, head, row0, n_rows, q_hi, q_lo, factor);
+    read_queries<DP, ROWS / WARPS>(p, head, row0, n_rows, warp, WARPS, q_hi, q_lo, factor);
     size_t group_at = (size_t)head * my.n_groups + my.group;
     float *partial = at<float>(p.partial) + group_at * p.max_blocks * ROWS * SUR_GPU_PARTIAL(DP);
     gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};

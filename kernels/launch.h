@@ -103,18 +103,20 @@ struct sur_gpu_split {
 
 /* out = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query major.
  * k_attend_64 and _128 (the dp): 256 threads, grid (any number, n_kv_heads, row groups of 16): block x takes the x-th
- * block of keys and those gridDim.x further on. k_attend_plain: 128 threads, grid (n, n_heads). */
+ * block of keys and those gridDim.x further on; out only. k_attend_wide_64 and _128: 128 threads, grid (row groups of
+ * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads). */
 #define SUR_GPU_PARTIAL(dp) ((dp) + 4) /* floats of a row's partial result: sums, maximum, weight, two unused */
 struct sur_gpu_attend {
     sur_gpu_ptr q;        /* [n][n_heads * head_dim] */
-    sur_gpu_ptr out;      /* as q */
+    sur_gpu_ptr out;      /* as q, or 0 */
+    sur_gpu_ptr hi, lo;   /* bf16 [n][pitch] each: the result split, for a wide product that follows; or 0 */
     sur_gpu_ptr position; /* int64: first */
-    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks][16][SUR_GPU_PARTIAL(dp)] */
-    sur_gpu_ptr counters; /* int32 [n_kv_heads][row groups], zero between launches */
+    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks][16][SUR_GPU_PARTIAL(dp)]; k_attend_64 and _128 */
+    sur_gpu_ptr counters; /* int32 [n_kv_heads][row groups], zero between launches; k_attend_64 and _128 */
     struct sur_gpu_ring ring;
     int32_t n, n_heads, window, max_blocks;
     float scale;
-    int32_t unused;
+    int32_t pitch;
 };
 
 /* What the first kernel of a pass reads from pinned host memory, written by the host before it launches. */
@@ -188,7 +190,7 @@ SUR_GPU_SIZE(sur_gpu_ring, 40);
 SUR_GPU_SIZE(sur_gpu_output, 112);
 SUR_GPU_SIZE(sur_gpu_product, 200);
 SUR_GPU_SIZE(sur_gpu_split, 64);
-SUR_GPU_SIZE(sur_gpu_attend, 104);
+SUR_GPU_SIZE(sur_gpu_attend, 120);
 SUR_GPU_SIZE(sur_gpu_embed, 72);
 SUR_GPU_SIZE(sur_gpu_begin, 72);
 SUR_GPU_SIZE(sur_gpu_carry, 32);

@@ -12,9 +12,17 @@
 static const char *const epilogues[SUR_GPU_N_EPILOGUES] = {"plain", "gelu", "add", "swiglu", "qkv", "rows", "head"};
 static const struct {
     const char *file, *name;
-} others[] = {{"wide", "k_split"},          {"attend", "k_attend_64"}, {"attend", "k_attend_128"},
-              {"attend", "k_attend_plain"}, {"small", "k_embed"},      {"small", "k_begin"},
-              {"small", "k_carry"},         {"small", "k_randomize"},  {"small", "k_probe"}};
+} others[] = {{"wide", "k_split"},
+              {"attend", "k_attend_64"},
+              {"attend", "k_attend_128"},
+              {"attend", "k_attend_wide_64"},
+              {"attend", "k_attend_wide_128"},
+              {"attend", "k_attend_plain"},
+              {"small", "k_embed"},
+              {"small", "k_begin"},
+              {"small", "k_carry"},
+              {"small", "k_randomize"},
+              {"small", "k_probe"}};
 _Static_assert(sizeof others / sizeof *others == GPU_N_KERNELS - GPU_SPLIT, "a name for each kernel");
 
 int gpu_check(CUresult result, const char *call)

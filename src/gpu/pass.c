@@ -18,24 +18,26 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
                   int split_k, bool folded)
 {
     size_t at = 0, n = (size_t)k->max_n, wide = (size_t)(s->n_heads * s->head_dim), dim = (size_t)s->dim;
-    size_t element = k->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads;
+    size_t element = k->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads, narrow = n < 8 ? n : SUR_GPU_NARROW;
     size_t hidden_pitch = gpu_round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
-    size_t split = gpu_round_up(wide > dim ? wide : dim, SUR_GPU_PITCH) * n;
+    size_t wide_pitch = gpu_round_up(wide, SUR_GPU_PITCH), split = gpu_round_up(dim, SUR_GPU_PITCH) * n;
     size_t other = gpu_round_up((size_t)split_k, SUR_GPU_PITCH) * (size_t)split_columns;
     k->dp = s->head_dim <= 64 ? 64 : s->head_dim <= 128 ? 128 : (int)gpu_round_up((size_t)s->head_dim, 32);
     k->n_blocks = (int)(((size_t)s->window + (size_t)slack + n + SUR_GPU_KEYS - 1) / SUR_GPU_KEYS);
     k->max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
     k->ring_bytes = heads * (size_t)k->n_blocks * SUR_GPU_KEYS * (size_t)k->dp * element;
-    size_t groups = (n * (size_t)group_of(s) + 15) / 16;
+    size_t groups = (narrow * (size_t)group_of(s) + 15) / 16;
     gpu_place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
     gpu_place(&at, base, &k->ffn_norms, folded ? (size_t)s->n_layers * dim * 4 : 0);
     if (!folded) k->ffn_norms = 0;
     gpu_place(&at, base, &k->h, n * dim * 4);
     gpu_place(&at, base, &k->q, n * wide * 4);
-    gpu_place(&at, base, &k->attended, n * wide * 4);
-    gpu_place(&at, base, &k->act, n * (size_t)s->hidden_dim * 4);
+    gpu_place(&at, base, &k->attended, narrow * wide * 4);
+    gpu_place(&at, base, &k->act, narrow * (size_t)s->hidden_dim * 4);
     gpu_place(&at, base, &k->hi, (split > other ? split : other) * 2);
     gpu_place(&at, base, &k->lo, (split > other ? split : other) * 2);
+    gpu_place(&at, base, &k->attended_hi, n * wide_pitch * 2);
+    gpu_place(&at, base, &k->attended_lo, n * wide_pitch * 2);
     gpu_place(&at, base, &k->act_hi, n * hidden_pitch * 2);
     gpu_place(&at, base, &k->act_lo, n * hidden_pitch * 2);
     gpu_place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
@@ -183,18 +185,36 @@ static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
     return offset == GPU_NONE ? 0 : base + offset;
 }
 
-/* Keys, values, queries and weights, the last two split. */
-static unsigned attend_bytes(const struct gpu_stack *k)
+/* Of a narrow pass: to `attended`; 16 rows a thread block, whose keys are shared out. */
+static void attend_narrow(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
-    return (unsigned)(SUR_GPU_KEYS * k->dp * 2 * 2 + 2 * 16 * k->dp * 2 + 2 * 16 * SUR_GPU_KEYS * 2);
+    const struct gpu_stack *k = p->stack;
+    unsigned groups = (unsigned)(p->n * group_of(k->tower->shape) + 15) / 16, heads = (unsigned)a->ring.n_kv_heads;
+    /* two thread blocks a multiprocessor: one computes while the other's keys arrive */
+    unsigned most = 2 * (unsigned)k->gpu->multiprocessors / (heads * groups), dp = (unsigned)k->dp;
+    unsigned blocks = most < 1 ? 1 : most < (unsigned)k->max_blocks ? most : (unsigned)k->max_blocks;
+    /* keys, values, queries and weights, the last two split */
+    struct sur_gpu_launch l = {{blocks, heads, groups}, 256, 4 * ((SUR_GPU_KEYS + 16) * dp + 16 * SUR_GPU_KEYS)};
+    gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, a);
+}
+
+/* Of a wide pass: to attended_hi and attended_lo. */
+static void attend_wide(struct gpu_pass *p, struct sur_gpu_attend *a)
+{
+    unsigned rows = (unsigned)(p->n * group_of(p->stack->tower->shape)), dp = (unsigned)p->stack->dp;
+    struct sur_gpu_launch l = {{(rows + 63) / 64, (unsigned)a->ring.n_kv_heads, 1}, 128, 4 * (SUR_GPU_KEYS + 64) * dp};
+    gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_WIDE_64 : GPU_ATTEND_WIDE_128, &l, a);
 }
 
 static void attend(struct gpu_pass *p, int layer)
 {
     struct gpu_stack *k = p->stack;
     const struct sur_tower *s = k->tower->shape;
+    const bool wide = p->n > SUR_GPU_NARROW;
     struct sur_gpu_attend a = {.q = k->q,
-                               .out = k->attended,
+                               .out = wide ? 0 : k->attended,
+                               .hi = wide ? k->attended_hi : 0,
+                               .lo = wide ? k->attended_lo : 0,
                                .position = k->position,
                                .partial = k->partial,
                                .counters = k->counters,
@@ -203,19 +223,15 @@ static void attend(struct gpu_pass *p, int layer)
                                .n_heads = s->n_heads,
                                .window = s->window,
                                .max_blocks = k->max_blocks,
-                               .scale = 1.0f / sqrtf((float)s->head_dim)};
-    unsigned groups = (unsigned)(p->n * group_of(s) + 15) / 16, heads = (unsigned)s->n_kv_heads;
-    if (k->kv == SUR_KV_FP32 || k->dp > 128) {
-        struct sur_gpu_launch l = {{(unsigned)p->n, (unsigned)s->n_heads, 1}, SUR_GPU_KEYS, 0};
-        gpu_pass_launch(p, GPU_ATTEND_PLAIN, &l, &a);
-        return;
-    }
-    unsigned bytes = attend_bytes(k);
-    /* two thread blocks a multiprocessor: one computes while the other's keys arrive */
-    unsigned most = 2 * (unsigned)k->gpu->multiprocessors / (heads * groups);
-    unsigned blocks = most < 1 ? 1 : most < (unsigned)k->max_blocks ? most : (unsigned)k->max_blocks;
-    struct sur_gpu_launch l = {{blocks, heads, groups}, 256, bytes};
-    gpu_pass_launch(p, k->dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, &a);
+                               .scale = 1.0f / sqrtf((float)s->head_dim),
+                               .pitch = k->tower->plan.wo.pitch};
+    struct sur_gpu_launch plain = {{(unsigned)p->n, (unsigned)s->n_heads, 1}, SUR_GPU_KEYS, 0};
+    if (k->kv == SUR_KV_FP32 || k->dp > 128)
+        gpu_pass_launch(p, GPU_ATTEND_PLAIN, &plain, &a);
+    else if (wide)
+        attend_wide(p, &a);
+    else
+        attend_narrow(p, &a);
 }
 
 static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
@@ -240,7 +256,9 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
     gpu_pass_product(p, &qkv);
     attend(p, i);
     struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .out = residual, .n = p->n};
-    wo.in = (struct sur_gpu_input){.x = k->attended, .stride = wide_rows};
+    wo.in = (struct sur_gpu_input){.x = split ? 0 : k->attended, .stride = wide_rows};
+    wo.hi = k->attended_hi;
+    wo.lo = k->attended_lo;
     wo.out.bias = vector_at(base, plan->bias_o);
     gpu_pass_product(p, &wo);
     struct gpu_product up = {SUR_GPU_SWIGLU, base, &plan->w1, &plan->w3, .in = h, .n = p->n};

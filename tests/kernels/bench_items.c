@@ -185,17 +185,19 @@ static void attend_item(const struct attend_shape *s)
     p.partial = bench_zeros("partial", rows * (size_t)p.max_blocks * 16 * (size_t)SUR_GPU_PARTIAL(s->head_dim) * 4);
     p.counters = bench_zeros("counters", rows * 4);
 
+    const bool wide = s->n > SUR_GPU_NARROW;
+    const unsigned d = (unsigned)s->head_dim, heads = (unsigned)s->n_kv_heads, keys = SUR_GPU_KEYS;
     struct bench_item item = {.name = text("%s, context %lld, n %d", s->what, (long long)s->first, s->n)};
-    item.kernel = s->head_dim == 64 ? "k_attend_64" : "k_attend_128";
+    item.kernel = text("k_attend_%s%u", wide ? "wide_" : "", d);
     memcpy(item.parameters, &p, sizeof p);
     /* Keys and values lie in the first blocks of their rings: what is not read still moves the next launch on. */
     item.rotate[0] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, k);
     item.rotate[1] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, v);
     item.rotate_bytes[0] = item.rotate_bytes[1] = ring_elements(&p.ring) * 2;
     unsigned most = 2 * (unsigned)device.multiprocessors / (unsigned)rows, needed = (unsigned)p.max_blocks;
-    unsigned shared = (unsigned)(SUR_GPU_KEYS * s->head_dim * 4 + 16 * s->head_dim * 4 + 16 * SUR_GPU_KEYS * 4);
     unsigned blocks = most < 1 ? 1 : most < needed ? most : needed;
-    item.launch = (struct sur_gpu_launch){{blocks, (unsigned)s->n_kv_heads, (unsigned)groups}, 256, shared};
+    item.launch = (struct sur_gpu_launch){{blocks, heads, (unsigned)groups}, 256, 4 * ((keys + 16) * d + 16 * keys)};
+    if (wide) item.launch = (struct sur_gpu_launch){{(unsigned)(groups + 3) / 4, heads, 1}, 128, 4 * (keys + 64) * d};
     if (s->n <= SUR_GPU_NARROW)
         item.n_bytes = (double)(seen + s->n - 1) * s->n_kv_heads * s->head_dim * 4;
     else
@@ -207,10 +209,11 @@ static void attend_item(const struct attend_shape *s)
 static void attend_items(void)
 {
     static const struct attend_shape shapes[] = {
-        {"decoder attention", 128, 32, 8, 8192, 1, 100},  {"decoder attention", 128, 32, 8, 8192, 1, 1000},
-        {"decoder attention", 128, 32, 8, 8192, 1, 8000}, {"decoder attention", 128, 32, 8, 8192, 1, 100000},
-        {"decoder attention", 128, 32, 8, 8192, 8, 1000}, {"decoder attention", 128, 32, 8, 8192, 38, 0},
-        {"encoder attention", 64, 32, 32, 750, 4, 5000},  {"encoder attention", 64, 32, 32, 750, 256, 5000},
+        {"decoder attention", 128, 32, 8, 8192, 1, 100},   {"decoder attention", 128, 32, 8, 8192, 1, 1000},
+        {"decoder attention", 128, 32, 8, 8192, 1, 8000},  {"decoder attention", 128, 32, 8, 8192, 1, 100000},
+        {"decoder attention", 128, 32, 8, 8192, 8, 1000},  {"decoder attention", 128, 32, 8, 8192, 38, 0},
+        {"encoder attention", 64, 32, 32, 750, 4, 5000},   {"encoder attention", 64, 32, 32, 750, 256, 5000},
+        {"encoder attention", 64, 32, 32, 750, 512, 5000},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) attend_item(&shapes[i]);
 }

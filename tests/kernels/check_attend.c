@@ -1,4 +1,4 @@
-/* Attention over a ring, against the reference, and to the bit between runs, numbers of queries and grids.
+/* Attention over a ring, against the reference, and to the bit between runs, numbers of queries, grids and kernels.
  *
  * Bound. A score is scale * q k: q is exact to 2^-22 (two halves of fp16), a chain of dp / 16 steps of two mma each
  * truncates 2^-22 of `spread`, scale * sum |q k|; the plain kernel's fp32 chain of head_dim terms, 2^-24 each, is
@@ -47,6 +47,7 @@ struct attend {
     sur_gpu_ptr positions;
     int needed; /* blocks of keys that a row group sees at most */
     const char *kernel;
+    struct image halves; /* of the wide kernels: out split, [n][pitch] */
 };
 
 static int row_groups(const struct attend_case *c, int n)
@@ -161,6 +162,8 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     t->p.ring.k = memory_of("k", k, bytes);
     t->p.ring.v = memory_of("v", v, bytes);
     image_init(&t->out, "out", IMAGE_F32, (size_t)c->n * (size_t)c->n_heads * (size_t)c->head_dim);
+    t->p.pitch = (c->n_heads * c->head_dim + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
+    image_init(&t->halves, "hi, lo", IMAGE_SPLIT, (size_t)c->n * (size_t)t->p.pitch);
     t->p.q = memory_of("q", q, t->out.n_bytes);
     t->p.out = t->out.at;
     int64_t *positions = host_new((size_t)c->n, sizeof *positions);
@@ -173,36 +176,90 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     want(t, q, k, v);
 }
 
-/* Queries `step` at a time, with so many thread blocks along the keys; 0: as many as blocks of keys. */
-static const char *run(struct attend *t, int step, int grid, unsigned char *bytes)
+static const char *wide_kernel(const struct attend_case *c)
+{
+    return c->head_dim <= 64 ? "k_attend_wide_64" : "k_attend_wide_128";
+}
+
+/* grid 0: as many thread blocks along the keys as there are blocks of keys. */
+static struct sur_gpu_launch launch_of(const struct attend *t, int n, int grid, bool wide)
+{
+    unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS;
+    unsigned groups = (unsigned)row_groups(&t->c, n);
+    if (t->c.plain) return (struct sur_gpu_launch){{(unsigned)n, (unsigned)t->c.n_heads, 1}, keys, 0};
+    if (wide) return (struct sur_gpu_launch){{(groups + 3) / 4, heads, 1}, 128, 4 * (keys + 64) * dp};
+    return (struct sur_gpu_launch){
+        {(unsigned)(grid ? grid : t->needed), heads, groups}, 256, 4 * (keys * dp + 16 * dp + 16 * keys)};
+}
+
+/* Queries `step` at a time. */
+static void run(struct attend *t, int step, int grid, bool wide)
 {
     const struct attend_case *c = &t->c;
-    CUfunction f = kernel_find(t->kernel);
+    CUfunction f = kernel_find(wide ? wide_kernel(c) : t->kernel);
     image_reset(&t->out);
+    image_reset(&t->halves);
     for (int first = 0; first < c->n; first += step) {
         struct sur_gpu_attend p = t->p;
         uint64_t offset = (uint64_t)first * (uint64_t)(c->n_heads * c->head_dim) * sizeof(float);
         p.n = c->n - first < step ? c->n - first : step;
         p.q += offset;
         p.out += offset;
+        if (wide || c->plain) {
+            p.hi = t->halves.at + (uint64_t)first * (uint64_t)p.pitch * 2;
+            p.lo = p.hi + t->halves.n * 2;
+        }
         p.position = t->positions + (uint64_t)first * sizeof(int64_t);
-        struct sur_gpu_launch l = {{(unsigned)p.n, (unsigned)c->n_heads, 1}, 128, 0};
-        if (!c->plain)
-            l = (struct sur_gpu_launch){
-                {(unsigned)(grid ? grid : t->needed), (unsigned)c->n_kv_heads, (unsigned)row_groups(c, p.n)},
-                256,
-                (unsigned)(SUR_GPU_KEYS * p.ring.dp * 4 + 16 * p.ring.dp * 4 + 16 * SUR_GPU_KEYS * 4)};
+        struct sur_gpu_launch l = launch_of(t, p.n, grid, wide);
         kernel_launch(f, &l, &p, false);
     }
     device_wait();
     image_read(&t->out);
-    memcpy(bytes, t->out.found, t->out.n_bytes);
+    image_read(&t->halves);
+}
+
+/* NULL, or a reason. */
+static const char *counters_left(const struct attend *t)
+{
     int32_t counters[4096];
-    size_t n = (size_t)c->n_kv_heads * (size_t)row_groups(c, c->n);
-    memory_get(counters, t->p.counters, (n < 4096 ? n : 4096) * 4);
-    for (size_t i = 0; i < n && i < 4096; i++)
+    size_t n = (size_t)t->c.n_kv_heads * (size_t)row_groups(&t->c, t->c.n);
+    n = n < 4096 ? n : 4096;
+    memory_get(counters, t->p.counters, n * 4);
+    for (size_t i = 0; i < n; i++)
         if (counters[i]) return "counters are not zero afterwards";
     return NULL;
+}
+
+/* NULL when the halves are those of what was found, and nothing beside them was written. */
+static const char *compare_halves(const struct attend *t)
+{
+    size_t width = (size_t)(t->c.n_heads * t->c.head_dim), pitch = (size_t)t->p.pitch, n = t->halves.n;
+    const float *out = (const void *)t->out.found;
+    const uint16_t *half = (const void *)t->halves.found, *before = (const void *)t->halves.initial;
+    for (size_t i = 0; i < n; i++) {
+        bool pad = i % pitch >= width;
+        float x = pad ? 0 : out[i / pitch * width + i % pitch];
+        uint16_t hi = pad ? before[i] : to_bf16(x), lo = pad ? before[n + i] : to_bf16(x - from_bf16(hi));
+        if (half[i] != hi || half[n + i] != lo)
+            return text("half %zu of %g is %04x, %04x, not %04x, %04x", i, (double)x, half[i], half[n + i], hi, lo);
+    }
+    return NULL;
+}
+
+/* The wide kernel gives the narrow one's bits, `kept`, however many queries it takes. */
+static void check_wide_kernel(struct attend *t, const char *shape, const unsigned char *kept)
+{
+    const int steps[] = {t->c.n, t->c.n, 37, 9, 1};
+    if (!report_wanted(wide_kernel(&t->c), shape) || !kernel_find(wide_kernel(&t->c))) return;
+    const char *reason = NULL;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && !reason; i++) {
+        run(t, steps[i], 0, true);
+        if (memcmp(kept, t->out.found, t->out.n_bytes)) reason = text("%d queries at a time differ", steps[i]);
+        if (!reason) reason = compare_halves(t);
+    }
+    const char *damaged = memory_damaged();
+    if (!reason && damaged) reason = text("wrote beside %s", damaged);
+    report(wide_kernel(&t->c), shape, -1, reason);
 }
 
 static void check_case(const struct attend_case *c)
@@ -224,22 +281,27 @@ static void check_case(const struct attend_case *c)
     char shape[240];
     snprintf(shape, sizeof shape, "head %d x %d/%d window %d n %d at %lld %s %s", c->head_dim, c->n_heads,
              c->n_kv_heads, c->window, c->n, (long long)c->first, c->fp32 ? "fp32" : "fp16", keys_names[c->keys]);
-    if (!report_wanted(t.kernel, shape) || !kernel_find(t.kernel)) return;
+    if (!(report_wanted(t.kernel, shape) || (!c->plain && report_wanted(wide_kernel(c), shape)))) return;
+    if (!kernel_find(t.kernel)) return;
     attend_init(&t, c);
-    unsigned char *kept = host_new(t.out.n_bytes, 1), *bytes = host_new(t.out.n_bytes, 1);
+    unsigned char *kept = host_new(t.out.n_bytes, 1);
     double worst = 0;
-    const char *reason = run(&t, c->n, 0, kept);
-    if (!reason) reason = image_compare(&t.out, &worst);
+    run(&t, c->n, 0, false);
+    memcpy(kept, t.out.found, t.out.n_bytes);
+    const char *reason = image_compare(&t.out, &worst);
+    if (!reason && c->plain) reason = compare_halves(&t);
     double statistic = reason ? 0 : image_statistic(&t.out);
     if (statistic > STATISTIC_BOUND)
         reason = text("errors are %.3g of the terms in the mean, bound %.3g", statistic, STATISTIC_BOUND);
     for (size_t i = 0; i < sizeof variants / sizeof *variants && !reason; i++) {
-        reason = run(&t, variants[i].step, variants[i].grid, bytes);
-        if (!reason && memcmp(kept, bytes, t.out.n_bytes)) reason = text("%s differs", variants[i].what);
+        run(&t, variants[i].step, variants[i].grid, false);
+        reason = counters_left(&t);
+        if (!reason && memcmp(kept, t.out.found, t.out.n_bytes)) reason = text("%s differs", variants[i].what);
     }
     const char *damaged = memory_damaged();
     if (!reason && damaged) reason = text("wrote beside %s", damaged);
     report(t.kernel, shape, worst, reason);
+    if (!c->plain && !reason) check_wide_kernel(&t, shape, kept);
     memory_release();
     host_release();
 }
@@ -256,6 +318,7 @@ void check_attend(int unused)
         {64, 4, 4, 750, 256, 1000, 0, 0, 0},
         {64, 4, 4, 750, 256, 524160, 0, 0, 0},
         {64, 2, 2, 750, 200, 700, 0, 0, 0},
+        {64, 2, 2, 750, 512, 1300, 0, 0, 0},
         /* the decoder's: prefill, a step, eight positions */
         {128, 8, 2, 8192, 38, 0, 0, 0, 0},
         {128, 8, 2, 8192, 1, 38, 0, 0, 0},
@@ -278,6 +341,7 @@ void check_attend(int unused)
         {128, 3, 1, 500, 39, 400, 0, 0, 0},
         {64, 5, 1, 300, 8, 200, 0, 0, 0},
         {128, 24, 1, 300, 3, 250, 0, 0, 0},
+        {128, 8, 2, 300, 131, 250, 0, 0, 0},
         /* the plain kernel */
         {40, 3, 3, 29, 4, 100, 1, 0, 0},
         {20, 6, 3, 37, 8, 126, 1, 1, 0},
@@ -290,6 +354,9 @@ void check_attend(int unused)
         {300, 2, 2, 64, 40, 100, 1, 1, 0},
         {128, 8, 2, 8192, 38, 0, 1, 1, 0},
     };
+    static const char *const names[] = {"k_attend_64", "k_attend_128", "k_attend_wide_64", "k_attend_wide_128",
+                                        "k_attend_plain"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) checks_need(names[i]);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_case(&cases[i]);
     for (int keys = KEYS_EQUAL; keys < KEYS_KINDS; keys++) {
         check_case(&(struct attend_case){64, 4, 4, 750, 4, 1100, 0, 0, (enum keys)keys});

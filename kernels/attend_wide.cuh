@@ -1,0 +1,221 @@
+/* Attention of a wide pass: four warps take 64 rows, so that keys and values pass through shared memory once for 64.
+ *
+ * A warp has 16 rows and all keys of a block: what several warps do in attend.cuh, and pass one another, it does alone,
+ * in the same order. So the bits are the same; and it takes the same blocks of keys for its 16 rows, no more. */
+#pragma once
+
+#include "attend.cuh"
+
+#define ROW_WARPS 4
+#define WIDE_ROWS (ROWS * ROW_WARPS)
+
+/* score[i]: rows g and g + 8 of the warp's, keys 8 i + 2 t and + 1. */
+template <int DP> DEVICE void all_scores(float (&score)[KEYS / 8][4], uint32_t q_hi, uint32_t q_lo, uint32_t keys)
+{
+    const int lane = threadIdx.x % 32, m = lane / 8, r = lane % 8;
+    const int q_row = threadIdx.x / 32 * ROWS + (m & 1) * 8 + r, key = (m >> 1) * 8 + r;
+#pragma unroll
+    for (int s = 0; s < DP / 16; s++) {
+        uint32_t hi[4], lo[4], at_q = swizzled<DP / 8>(q_row, 2 * s + (m >> 1));
+        load_matrix4(hi, q_hi + at_q);
+        load_matrix4(lo, q_lo + at_q);
+#pragma unroll
+        for (int from = 0; from < KEYS; from += 64) { /* chains of eight tiles side by side */
+            uint32_t b[4][4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                load_matrix4(b[i], keys + swizzled<DP / 8>(from + i * 16 + key, 2 * s + (m & 1)));
+#pragma unroll
+            for (int i = 0; i < 8; i++) mma_fp16(score[from / 8 + i], lo, b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
+#pragma unroll
+            for (int i = 0; i < 8; i++) mma_fp16(score[from / 8 + i], hi, b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
+        }
+    }
+}
+
+/* Two weights as the tensor cores take them: high halves, and low ones. */
+DEVICE void split_weights(uint32_t &hi, uint32_t &lo, float a, float b)
+{
+    a *= WEIGHT_SCALE;
+    b *= WEIGHT_SCALE;
+    __half2 high = __halves2half2(__float2half_rn(a), __float2half_rn(b));
+    __half2 low = __halves2half2(__float2half_rn(__fsub_rn(a, __low2float(high))),
+                                 __float2half_rn(__fsub_rn(b, __high2float(high))));
+    hi = *(const uint32_t *)&high;
+    lo = *(const uint32_t *)&low;
+}
+
+/* Softmax of a block: its weights, split, as what the second product multiplies by; its maximum and sum for each of the
+ * thread's two rows, which see keys from[h] .. to[h] of the block. */
+DEVICE void all_weights(float (&score)[KEYS / 8][4], const float *factor, const int *from, const int *to,
+                        uint32_t (&w_hi)[KEYS / 16][4], uint32_t (&w_lo)[KEYS / 16][4], float *most, float *weight)
+{
+    const int lane = threadIdx.x % 32;
+    const bool all = from[0] <= 0 && from[1] <= 0 && to[0] >= KEYS - 1 && to[1] >= KEYS - 1;
+    const bool masked = !__all_sync(~0u, all);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float top = -INFINITY;
+#pragma unroll
+        for (int i = 0; i < KEYS / 4; i++) {
+            float &s = score[i / 2][2 * h + i % 2];
+            int key = i / 2 * 8 + lane % 4 * 2 + i % 2;
+            s = __fmul_rn(s, factor[h]);
+            if (masked) s = key >= from[h] && key <= to[h] ? s : -INFINITY;
+            top = fmaxf(top, s);
+        }
+        for (int step = 1; step < 4; step <<= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, step));
+        most[h] = top;
+        float below = top == -INFINITY ? 0 : top; /* then every weight is exp2(-inf): 0 */
+#pragma unroll
+        for (int j = 0; j < KEYS / 16; j++) {
+            float w[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) w[i] = exp2_fast(__fsub_rn(score[2 * j + i / 2][2 * h + i % 2], below));
+            float sum = __fadd_rn(__fadd_rn(w[0], w[1]), __fadd_rn(w[2], w[3]));
+            for (int step = 1; step < 4; step <<= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
+            weight[h] = j ? __fadd_rn(weight[h], sum) : sum;
+            split_weights(w_hi[j][h], w_lo[j][h], w[0], w[1]);
+            split_weights(w_hi[j][h + 2], w_lo[j][h + 2], w[2], w[3]);
+        }
+    }
+}
+
+/* Elements e and e + 1 (head_dim is even) of a row's result. */
+template <int DP> DEVICE void put_pair(const sur_gpu_attend &p, int head, int row, int e, float a, float b)
+{
+    const int group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim, query = row / group;
+    if (e >= d) return;
+    size_t i = (size_t)(head * group + row % group) * d + e;
+    if (p.out) *(float2 *)(at<float>(p.out) + (size_t)query * p.n_heads * d + i) = make_float2(a, b);
+    if (p.hi) split_pair(at<__nv_bfloat162>(p.hi), at<__nv_bfloat162>(p.lo), ((size_t)query * p.pitch + i) / 2, a, b);
+}
+
+/* What a thread has gathered of its two rows: all DP elements by eight, 2 t and + 1 of each. */
+template <int DP> struct wide_gathered {
+    float sum[DP / 8][4], weight[2], run[2];
+
+    DEVICE_MEMBER void add(const uint32_t (&w_hi)[KEYS / 16][4], const uint32_t (&w_lo)[KEYS / 16][4], uint32_t values,
+                           const float *most, const float *block_weight)
+    {
+        const int lane = threadIdx.x % 32, m = lane / 8, row = (m >> 1) * 8 + lane % 8;
+        float a[2], b[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float now = fmaxf(run[h], most[h]);
+            a[h] = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(run[h], now));
+            b[h] = most[h] == -INFINITY ? 0 : exp2_fast(__fsub_rn(most[h], now));
+            run[h] = now;
+            weight[h] = __fmaf_rn(block_weight[h], b[h], __fmul_rn(weight[h], a[h]));
+        }
+#pragma unroll
+        for (int e = 0; e < DP; e += 32) {
+            float block[4][4] = {};
+#pragma unroll
+            for (int s = 0; s < KEYS / 16; s++) {
+                uint32_t v[2][4];
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    load_matrix4(v[i], values + swizzled<KEYS / 8>(e + i * 16 + row, 2 * s + (m & 1)));
+#pragma unroll
+                for (int i = 0; i < 4; i++) mma_fp16(block[i], w_lo[s], v[i / 2][i % 2 * 2], v[i / 2][i % 2 * 2 + 1]);
+#pragma unroll
+                for (int i = 0; i < 4; i++) mma_fp16(block[i], w_hi[s], v[i / 2][i % 2 * 2], v[i / 2][i % 2 * 2 + 1]);
+            }
+#pragma unroll
+            for (int i = 0; i < 16; i++) {
+                float &s = sum[e / 8 + i / 4][i % 4];
+                s = __fmaf_rn(block[i / 4][i % 4] * (1 / WEIGHT_SCALE), b[i % 4 / 2], __fmul_rn(s, a[i % 4 / 2]));
+            }
+        }
+    }
+    DEVICE_MEMBER void write(const sur_gpu_attend &p, int head, int row0, int n_rows) const
+    {
+        const int lane = threadIdx.x % 32;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            int row = row0 + lane / 4 + 8 * h;
+            if (row >= n_rows) continue;
+#pragma unroll
+            for (int i = 0; i < DP / 8; i++)
+                put_pair<DP>(p, head, row, i * 8 + lane % 4 * 2, __fdiv_rn(sum[i][2 * h], weight[h]),
+                             __fdiv_rn(sum[i][2 * h + 1], weight[h]));
+        }
+    }
+};
+
+/* By 128 threads; thread block (row group of 64, K/V head). This function is long: as attend.cuh's attend. */
+template <int DP> static __device__ void attend_wide(const sur_gpu_attend &p)
+{
+    extern __shared__ __align__(128) char shared[];
+    /* keys, values, queries split: 4 (KEYS + WIDE_ROWS) DP bytes */
+    char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2;
+    char *q_lo = q_hi + WIDE_ROWS * DP * 2;
+    __shared__ float factors[WIDE_ROWS];
+    const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = blockIdx.x * WIDE_ROWS;
+    const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_row0 = row0 + warp * ROWS;
+    auto last_of = [&](int row, int n) { return (n_rows - row < n ? n_rows : row + n) - 1; };
+
+    /* The position was written at least two kernels ago; so was every block that no query's own position lies in. */
+    const int64_t first = *at<const int64_t>(p.position);
+    const int64_t to = (first + last_of(row0, WIDE_ROWS) / group) / KEYS;
+    int64_t block = seen_by(p, first, row0 / group).from / KEYS;
+    /* the warp's own share of them; none if it has no rows */
+    const int64_t my_from = my_row0 < n_rows ? seen_by(p, first, my_row0 / group).from / KEYS : to + 1;
+    const int64_t my_to = (first + last_of(my_row0, ROWS) / group) / KEYS;
+    const size_t head_at = (size_t)head * p.ring.n_blocks;
+    auto tile_at = [&](sur_gpu_ptr ring, int64_t b) {
+        return at<const __half>(ring) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
+    };
+    auto fetch_keys = [&](int64_t b) {
+        if (b <= to) fetch_tile<DP / 8, ROW_WARPS * 32>(shared_address(keys), tile_at(p.ring.k, b), KEYS);
+        copy_commit();
+    };
+    auto fetch_values = [&](int64_t b) {
+        if (b <= to) fetch_tile<KEYS / 8, ROW_WARPS * 32>(shared_address(values), tile_at(p.ring.v, b), DP);
+        copy_commit();
+    };
+    if ((block + 1) * KEYS > first) wait_for_previous();
+    fetch_keys(block);
+    fetch_values(block);
+    wait_for_previous();
+    let_next_start();
+
+#pragma unroll 1
+    for (int r = 0; r < ROWS; r += 8)
+        read_queries<DP, 8>(p, head, row0, n_rows, warp * ROWS + r, 1, q_hi, q_lo, factors);
+    __syncwarp();
+    float factor[2];
+    range seen[2];
+    for (int h = 0; h < 2; h++) {
+        factor[h] = factors[warp * ROWS + lane / 4 + 8 * h];
+        seen[h] = seen_by(p, first, (my_row0 + lane / 4 + 8 * h) / group);
+    }
+    wide_gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};
+#pragma unroll 1
+    for (; block <= to; block++) {
+        const bool mine = block >= my_from && block <= my_to;
+        float most[2], weight[2];
+        uint32_t w_hi[KEYS / 16][4], w_lo[KEYS / 16][4];
+        float score[KEYS / 8][4] = {};
+        copy_wait<1>();
+        __syncthreads();
+        if (mine) all_scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
+        __syncthreads();
+        fetch_keys(block + 1);
+        if (mine) {
+            int from_key[2], to_key[2]; /* within the block; a window spans at most 2^20 keys */
+            for (int h = 0; h < 2; h++) {
+                from_key[h] = (int)(seen[h].from - block * KEYS);
+                to_key[h] = (int)(seen[h].to - block * KEYS);
+            }
+            all_weights(score, factor, from_key, to_key, w_hi, w_lo, most, weight);
+        }
+        copy_wait<1>();
+        __syncthreads();
+        if (mine) all.add(w_hi, w_lo, shared_address(values), most, weight);
+        __syncthreads();
+        fetch_values(block + 1);
+    }
+    if (my_row0 < n_rows) all.write(p, head, my_row0, n_rows);
+}
