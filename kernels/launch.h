@@ -93,6 +93,17 @@ struct sur_gpu_product {
     struct sur_gpu_output out;
 };
 
+/* A driver's map of a matrix (CUtensorMap): where a bulk tensor copy finds its boxes. */
+struct sur_gpu_map {
+    uint64_t opaque[16];
+} __attribute__((aligned(64)));
+
+/* A wide product whose tiles come by such copies (compute capability 9.0): sur_gpu_wide_maps fills it. */
+struct sur_gpu_wide_tma {
+    struct sur_gpu_map w, w_up, hi, lo;
+    struct sur_gpu_product product;
+};
+
 /* hi, lo [n][pitch] = the input's columns, normed if it says so; pads are written as zeros. One block of 256 threads
  * a column. */
 struct sur_gpu_split {
@@ -143,7 +154,7 @@ struct sur_gpu_begin {
     sur_gpu_ptr request, mel_in; /* pinned; [n_frames][n_mels] */
     sur_gpu_ptr mel;             /* [2 + max_frames][n_mels] */
     sur_gpu_ptr position, row_position, rotation, inv;
-    int32_t n_mels, n_frames, n, half; /* n: columns = n_frames / 2 */
+    int32_t n_mels, n_frames, n, half; /* n_frames 0: they are in mel already; n: columns */
 };
 
 /* End of the stem: the last rows become the carried ones. */
@@ -189,6 +200,7 @@ SUR_GPU_SIZE(sur_gpu_input, 32);
 SUR_GPU_SIZE(sur_gpu_ring, 40);
 SUR_GPU_SIZE(sur_gpu_output, 112);
 SUR_GPU_SIZE(sur_gpu_product, 200);
+SUR_GPU_SIZE(sur_gpu_wide_tma, 768);
 SUR_GPU_SIZE(sur_gpu_split, 64);
 SUR_GPU_SIZE(sur_gpu_attend, 120);
 SUR_GPU_SIZE(sur_gpu_embed, 72);

@@ -109,10 +109,16 @@ static int allocate_pinned(struct gpu_session *s)
 
 /* ---- passes ---- */
 
+/* A token's frames are fetched by the kernel; more of them, which would come by small requests, by the copy engine. */
 static void launch_begin(struct gpu_pass *pass, struct gpu_session *s, int n_tokens)
 {
     const struct gpu_stack *k = &s->encoder;
     const struct sur_tower *e = k->tower->shape;
+    size_t frame_bytes = (size_t)s->state->checkpoint->params.n_mels * sizeof *s->mel_in;
+    bool copied = n_tokens > 1;
+    if (copied && !pass->status)
+        pass->status = CHECK(cuMemcpyHtoDAsync(s->mel + 2 * frame_bytes, s->mel_in,
+                                               (size_t)n_tokens * SUR_TOKEN_FRAMES * frame_bytes, k->stream));
     struct sur_gpu_begin b = {.request = (uintptr_t)s->encode_request,
                               .mel_in = (uintptr_t)s->mel_in,
                               .mel = s->mel,
@@ -121,7 +127,7 @@ static void launch_begin(struct gpu_pass *pass, struct gpu_session *s, int n_tok
                               .rotation = k->rotation,
                               .inv = k->tower->inv,
                               .n_mels = s->state->checkpoint->params.n_mels,
-                              .n_frames = n_tokens * SUR_TOKEN_FRAMES,
+                              .n_frames = copied ? 0 : n_tokens * SUR_TOKEN_FRAMES,
                               .n = pass->n,
                               .half = e->head_dim / 2};
     struct sur_gpu_launch l = {{(unsigned)pass->n, 1, 1}, 256, 0};
