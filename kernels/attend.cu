@@ -24,11 +24,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_128(const __gr
 
 extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_64(const __grid_constant__ sur_gpu_attend p)
 {
-    attend_wide<64>(p);
+    attend_wide<64, 2>(p);
 }
 extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_128(const __grid_constant__ sur_gpu_attend p)
 {
-    attend_wide<128>(p);
+    attend_wide<128, 1>(p);
 }
 
 /* ---- plain ---- */

@@ -37,11 +37,14 @@ template <int PIECES> DEVICE uint32_t swizzled(int row, int piece)
     return (uint32_t)(row * PIECES + (piece ^ (row & 7))) * 16;
 }
 
-/* rows x pieces of 16 bytes, from consecutive global memory, by so many threads. */
-template <int PIECES, int THREADS = WARPS * 32> DEVICE void fetch_tile(uint32_t to, const void *from, int rows)
+/* ROWS_ x PIECES pieces of 16 bytes, from consecutive global memory, by so many threads. */
+template <int PIECES, int ROWS_, int THREADS> DEVICE void fetch_tile(uint32_t to, const void *from)
 {
-    for (int i = threadIdx.x; i < rows * PIECES; i += THREADS)
-        copy_async(to + swizzled<PIECES>(i / PIECES, i % PIECES), (const char *)from + (size_t)i * 16);
+    static_assert(THREADS / PIECES % 8 == 0 && ROWS_ * PIECES % THREADS == 0, "every copy of a thread swizzles alike");
+    to += swizzled<PIECES>(threadIdx.x / PIECES, threadIdx.x % PIECES);
+    const char *mine = (const char *)from + threadIdx.x * 16;
+#pragma unroll
+    for (int i = 0; i < ROWS_ * PIECES / THREADS; i++) copy_async(to + i * THREADS * 16, mine + i * THREADS * 16);
 }
 
 DEVICE void put_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
@@ -59,16 +62,16 @@ template <int DP, int N>
 DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows, int r, int step, char *hi, char *lo,
                          float *factor)
 {
-    const int lane = threadIdx.x % 32, group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
+    const uint32_t lane = threadIdx.x % 32, group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
     float x[N][DP / 32];
 #pragma unroll
     for (int n = 0; n < N; n++) {
-        int row = row0 + r + n * step;
-        const float *q = at<const float>(p.q) + ((size_t)(row / group) * p.n_heads + head * group + row % group) * d;
+        uint32_t row = row0 + r + n * step, query = row / group;
+        const float *q = at<const float>(p.q) + ((size_t)query * p.n_heads + head * group + row - query * group) * d;
 #pragma unroll
         for (int i = 0; i < DP / 32; i++) {
-            int e = i / 2 * 64 + lane * 2 + i % 2;
-            x[n][i] = row < n_rows && e < d ? __ldcg(q + e) : 0;
+            uint32_t e = i / 2 * 64 + lane * 2 + i % 2;
+            x[n][i] = row < (uint32_t)n_rows && e < d ? __ldcg(q + e) : 0;
         }
     }
 #pragma unroll
@@ -320,11 +323,11 @@ static __device__ void attend(const sur_gpu_attend &p, const share &my, char *sh
         return at<const __half>(ring) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
     };
     auto fetch_keys = [&](int64_t b) {
-        if (b <= to) fetch_tile<DP / 8>(shared_address(keys), tile_at(p.ring.k, b), KEYS);
+        if (b <= to) fetch_tile<DP / 8, KEYS, WARPS * 32>(shared_address(keys), tile_at(p.ring.k, b));
         copy_commit();
     };
     auto fetch_values = [&](int64_t b) {
-        if (b <= to) fetch_tile<KEYS / 8>(shared_address(values), tile_at(p.ring.v, b), DP);
+        if (b <= to) fetch_tile<KEYS / 8, DP, WARPS * 32>(shared_address(values), tile_at(p.ring.v, b));
         copy_commit();
     };
     if (mine && (block + 1) * KEYS > first) wait();

@@ -52,16 +52,21 @@ DEVICE void all_weights(float (&score)[KEYS / 8][4], const float *factor, const 
 {
     const int lane = threadIdx.x % 32;
     const bool all = from[0] <= 0 && from[1] <= 0 && to[0] >= KEYS - 1 && to[1] >= KEYS - 1;
-    const bool masked = !__all_sync(~0u, all);
+    if (!__all_sync(~0u, all)) {
+#pragma unroll
+        for (int i = 0; i < KEYS / 2; i++) {
+            int key = i / 4 * 8 + lane % 4 * 2 + i % 2, h = i % 4 / 2;
+            float &s = score[i / 4][i % 4];
+            if (key < from[h] || key > to[h]) s = -INFINITY; /* and so it is once scaled */
+        }
+    }
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         float top = -INFINITY;
 #pragma unroll
         for (int i = 0; i < KEYS / 4; i++) {
             float &s = score[i / 2][2 * h + i % 2];
-            int key = i / 2 * 8 + lane % 4 * 2 + i % 2;
             s = __fmul_rn(s, factor[h]);
-            if (masked) s = key >= from[h] && key <= to[h] ? s : -INFINITY;
             top = fmaxf(top, s);
         }
         for (int step = 1; step < 4; step <<= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, step));
@@ -79,16 +84,6 @@ DEVICE void all_weights(float (&score)[KEYS / 8][4], const float *factor, const 
             split_weights(w_hi[j][h + 2], w_lo[j][h + 2], w[2], w[3]);
         }
     }
-}
-
-/* Elements e and e + 1 (head_dim is even) of a row's result. */
-template <int DP> DEVICE void put_pair(const sur_gpu_attend &p, int head, int row, int e, float a, float b)
-{
-    const int group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim, query = row / group;
-    if (e >= d) return;
-    size_t i = (size_t)(head * group + row % group) * d + e;
-    if (p.out) *(float2 *)(at<float>(p.out) + (size_t)query * p.n_heads * d + i) = make_float2(a, b);
-    if (p.hi) split_pair(at<__nv_bfloat162>(p.hi), at<__nv_bfloat162>(p.lo), ((size_t)query * p.pitch + i) / 2, a, b);
 }
 
 /* What a thread has gathered of its two rows: all DP elements by eight, 2 t and + 1 of each. */
@@ -131,26 +126,35 @@ template <int DP> struct wide_gathered {
     }
     DEVICE_MEMBER void write(const sur_gpu_attend &p, int head, int row0, int n_rows) const
     {
-        const int lane = threadIdx.x % 32;
+        const uint32_t group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            int row = row0 + lane / 4 + 8 * h;
-            if (row >= n_rows) continue;
+            uint32_t row = row0 + threadIdx.x % 32 / 4 + 8 * h, query = row / group;
+            if (row >= (uint32_t)n_rows) continue;
+            uint32_t in_row = (head * group + row - query * group) * d, e0 = threadIdx.x % 4 * 2;
+            float *out = at<float>(p.out) + (size_t)query * p.n_heads * d + in_row;
+            __nv_bfloat16 *hi = at<__nv_bfloat16>(p.hi) + (size_t)query * p.pitch + in_row;
+            __nv_bfloat16 *lo = at<__nv_bfloat16>(p.lo) + (size_t)query * p.pitch + in_row;
 #pragma unroll
-            for (int i = 0; i < DP / 8; i++)
-                put_pair<DP>(p, head, row, i * 8 + lane % 4 * 2, __fdiv_rn(sum[i][2 * h], weight[h]),
-                             __fdiv_rn(sum[i][2 * h + 1], weight[h]));
+            for (int i = 0; i < DP / 8; i++) {
+                uint32_t e = e0 + i * 8; /* head_dim is even, too */
+                float a = __fdiv_rn(sum[i][2 * h], weight[h]), b = __fdiv_rn(sum[i][2 * h + 1], weight[h]);
+                if (e < d && p.out) *(float2 *)(out + e) = make_float2(a, b);
+                if (e < d && p.hi) split_pair(*(__nv_bfloat162 *)(hi + e), *(__nv_bfloat162 *)(lo + e), a, b);
+            }
         }
     }
 };
 
-/* By 128 threads; thread block (row group of 64, K/V head). This function is long: as attend.cuh's attend. */
-template <int DP> static __device__ void attend_wide(const sur_gpu_attend &p)
+/* By 128 threads; thread block (row group of 64, K/V head). BUFFERS: of keys and values; 2: they arrive a block ahead.
+ * This function is long: as attend.cuh's attend. */
+template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_attend &p)
 {
+    /* queries split, and of each buffer keys and values: 4 (WIDE_ROWS + BUFFERS KEYS) DP bytes */
     extern __shared__ __align__(128) char shared[];
-    /* keys, values, queries split: 4 (KEYS + WIDE_ROWS) DP bytes */
-    char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2;
-    char *q_lo = q_hi + WIDE_ROWS * DP * 2;
+    constexpr uint32_t TILE = KEYS * DP * 2;
+    char *q_hi = shared, *q_lo = q_hi + WIDE_ROWS * DP * 2;
+    const uint32_t buffers = shared_address(q_lo + WIDE_ROWS * DP * 2);
     __shared__ float factors[WIDE_ROWS];
     const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = blockIdx.x * WIDE_ROWS;
     const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_row0 = row0 + warp * ROWS;
@@ -163,27 +167,20 @@ template <int DP> static __device__ void attend_wide(const sur_gpu_attend &p)
     /* the warp's own share of them; none if it has no rows */
     const int64_t my_from = my_row0 < n_rows ? seen_by(p, first, my_row0 / group).from / KEYS : to + 1;
     const int64_t my_to = (first + last_of(my_row0, ROWS) / group) / KEYS;
-    const size_t head_at = (size_t)head * p.ring.n_blocks;
-    auto tile_at = [&](sur_gpu_ptr ring, int64_t b) {
-        return at<const __half>(ring) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
-    };
-    auto fetch_keys = [&](int64_t b) {
-        if (b <= to) fetch_tile<DP / 8, ROW_WARPS * 32>(shared_address(keys), tile_at(p.ring.k, b), KEYS);
-        copy_commit();
-    };
-    auto fetch_values = [&](int64_t b) {
-        if (b <= to) fetch_tile<KEYS / 8, ROW_WARPS * 32>(shared_address(values), tile_at(p.ring.v, b), DP);
+    auto fetch = [&](int64_t b, int buffer) {
+        size_t at_block = ((size_t)head * p.ring.n_blocks + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
+        uint32_t to_keys = buffers + buffer * 2 * TILE;
+        if (b > to) return;
+        fetch_tile<DP / 8, KEYS, ROW_WARPS * 32>(to_keys, at<const __half>(p.ring.k) + at_block);
+        fetch_tile<KEYS / 8, DP, ROW_WARPS * 32>(to_keys + TILE, at<const __half>(p.ring.v) + at_block);
         copy_commit();
     };
     if ((block + 1) * KEYS > first) wait_for_previous();
-    fetch_keys(block);
-    fetch_values(block);
+    fetch(block, 0);
     wait_for_previous();
     let_next_start();
 
-#pragma unroll 1
-    for (int r = 0; r < ROWS; r += 8)
-        read_queries<DP, 8>(p, head, row0, n_rows, warp * ROWS + r, 1, q_hi, q_lo, factors);
+    read_queries<DP, ROWS>(p, head, row0, n_rows, warp * ROWS, 1, q_hi, q_lo, factors);
     __syncwarp();
     float factor[2];
     range seen[2];
@@ -192,30 +189,29 @@ template <int DP> static __device__ void attend_wide(const sur_gpu_attend &p)
         seen[h] = seen_by(p, first, (my_row0 + lane / 4 + 8 * h) / group);
     }
     wide_gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};
+    int buffer = 0;
 #pragma unroll 1
-    for (; block <= to; block++) {
-        const bool mine = block >= my_from && block <= my_to;
-        float most[2], weight[2];
-        uint32_t w_hi[KEYS / 16][4], w_lo[KEYS / 16][4];
-        float score[KEYS / 8][4] = {};
-        copy_wait<1>();
-        __syncthreads();
-        if (mine) all_scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
-        __syncthreads();
-        fetch_keys(block + 1);
-        if (mine) {
+    for (; block <= to; block++, buffer = (buffer + 1) % BUFFERS) {
+        const uint32_t keys = buffers + buffer * 2 * TILE;
+        copy_wait<0>();
+        __syncthreads(); /* it is there, for all; and all have left the other buffer */
+        if (BUFFERS == 2) fetch(block + 1, buffer ^ 1);
+        if (block >= my_from && block <= my_to) {
+            float score[KEYS / 8][4] = {}, most[2], weight[2];
+            uint32_t w_hi[KEYS / 16][4], w_lo[KEYS / 16][4];
             int from_key[2], to_key[2]; /* within the block; a window spans at most 2^20 keys */
             for (int h = 0; h < 2; h++) {
                 from_key[h] = (int)(seen[h].from - block * KEYS);
                 to_key[h] = (int)(seen[h].to - block * KEYS);
             }
+            all_scores<DP>(score, shared_address(q_hi), shared_address(q_lo), keys);
             all_weights(score, factor, from_key, to_key, w_hi, w_lo, most, weight);
+            all.add(w_hi, w_lo, keys + TILE, most, weight);
         }
-        copy_wait<1>();
-        __syncthreads();
-        if (mine) all.add(w_hi, w_lo, shared_address(values), most, weight);
-        __syncthreads();
-        fetch_values(block + 1);
+        if (BUFFERS == 1) {
+            __syncthreads();
+            fetch(block + 1, 0);
+        }
     }
     if (my_row0 < n_rows) all.write(p, head, my_row0, n_rows);
 }

@@ -97,13 +97,11 @@ DEVICE void split(float x, __nv_bfloat16 &hi, __nv_bfloat16 &lo)
     lo = __float2bfloat16_rn(__fsub_rn(x, __bfloat162float(hi)));
 }
 
-/* Two neighbours split, at pair i. */
-DEVICE void split_pair(__nv_bfloat162 *hi, __nv_bfloat162 *lo, size_t i, float a, float b)
+/* Two neighbours split. */
+DEVICE void split_pair(__nv_bfloat162 &hi, __nv_bfloat162 &lo, float a, float b)
 {
-    __nv_bfloat162 h, l;
-    split(a, h.x, l.x);
-    split(b, h.y, l.y);
-    hi[i] = h, lo[i] = l;
+    hi = __floats2bfloat162_rn(a, b);
+    lo = __floats2bfloat162_rn(__fsub_rn(a, __low2float(hi)), __fsub_rn(b, __high2float(hi)));
 }
 
 /* Nearest even, saturated: what a ring of fp16 holds. */

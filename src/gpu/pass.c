@@ -206,7 +206,9 @@ static void attend_narrow(struct gpu_pass *p, struct sur_gpu_attend *a)
 static void attend_wide(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
     unsigned rows = (unsigned)(p->n * group_of(p->stack->tower->shape)), dp = (unsigned)p->stack->dp;
-    struct sur_gpu_launch l = {{(rows + 63) / 64, (unsigned)a->ring.n_kv_heads, 1}, 128, 4 * (SUR_GPU_KEYS + 64) * dp};
+    /* queries split, and keys and values: twice, so that they arrive ahead, where a block has room for it everywhere */
+    unsigned bytes = 4 * (64 + SUR_GPU_KEYS * (dp == 64 ? 2 : 1)) * dp;
+    struct sur_gpu_launch l = {{(rows + 63) / 64, (unsigned)a->ring.n_kv_heads, 1}, 128, bytes};
     gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_WIDE_64 : GPU_ATTEND_WIDE_128, &l, a);
 }
 

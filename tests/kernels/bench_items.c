@@ -225,7 +225,9 @@ static void attend_item(const struct attend_shape *s)
     unsigned most = 2 * (unsigned)device.multiprocessors / (unsigned)rows, needed = (unsigned)p.max_blocks;
     unsigned blocks = most < 1 ? 1 : most < needed ? most : needed;
     item.launch = (struct sur_gpu_launch){{blocks, heads, (unsigned)groups}, 256, 4 * ((keys + 16) * d + 16 * keys)};
-    if (wide) item.launch = (struct sur_gpu_launch){{(unsigned)(groups + 3) / 4, heads, 1}, 128, 4 * (keys + 64) * d};
+    if (wide)
+        item.launch = (struct sur_gpu_launch){
+            {(unsigned)(groups + 3) / 4, heads, 1}, 128, 4 * (64 + keys * (d == 64 ? 2 : 1)) * d};
     if (s->n <= SUR_GPU_NARROW)
         item.n_bytes = (double)(seen + s->n - 1) * s->n_kv_heads * s->head_dim * 4;
     else

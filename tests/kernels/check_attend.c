@@ -187,7 +187,8 @@ static struct sur_gpu_launch launch_of(const struct attend *t, int n, int grid, 
     unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS;
     unsigned groups = (unsigned)row_groups(&t->c, n);
     if (t->c.plain) return (struct sur_gpu_launch){{(unsigned)n, (unsigned)t->c.n_heads, 1}, keys, 0};
-    if (wide) return (struct sur_gpu_launch){{(groups + 3) / 4, heads, 1}, 128, 4 * (keys + 64) * dp};
+    if (wide)
+        return (struct sur_gpu_launch){{(groups + 3) / 4, heads, 1}, 128, 4 * (64 + keys * (dp == 64 ? 2 : 1)) * dp};
     return (struct sur_gpu_launch){
         {(unsigned)(grid ? grid : t->needed), heads, groups}, 256, 4 * (keys * dp + 16 * dp + 16 * keys)};
 }
