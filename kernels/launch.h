@@ -80,15 +80,24 @@ struct sur_gpu_output {
     int32_t unused;
 };
 
-/* y = W x. Narrow: n <= 8, the input is read, normed and split in the kernel (QKV, SWIGLU and HEAD are always normed,
- * over all of k; ADD and ROWS never). Wide: hi and lo hold the input, [n][pitch] bf16 each, split beforehand (struct
- * sur_gpu_split). */
+/* What every thread of a narrow product would otherwise work out for itself (narrow.h): a warp alone takes several
+ * cycles an instruction, and there is little else to do between two kernels. */
+struct sur_gpu_narrow {
+    uint32_t tile_bytes;                /* of w, from a tile of a block to its next */
+    int32_t segments, n_units;          /* of a row; of a block */
+    int32_t tiles, tiles_a_round;       /* of a block; those that it finishes together */
+    float a_segment, a_column, a_piece; /* 1 / segments, 1 / n, 1 / (pitch / 8) */
+};
+
+/* y = W x. Narrow: n <= 8; ADD and ROWS take their input split, like the wide; the others read, norm and split it
+ * themselves (QKV, SWIGLU and HEAD are always normed, over all of k). Wide: hi and lo hold the input, split beforehand
+ * (struct sur_gpu_split). */
 struct sur_gpu_product {
-    sur_gpu_ptr w, w_up; /* [rows][pitch] bf16; w_up: SWIGLU only, else 0 */
-    sur_gpu_ptr hi, lo;  /* wide only */
+    sur_gpu_ptr w, w_up; /* [rows][pitch] bf16; w_up: SWIGLU only, else 0. Narrow reads rows up to a multiple of 8 */
+    sur_gpu_ptr hi, lo;  /* bf16 [n][pitch] each, zeros from k on */
     int32_t rows, k, pitch, n;
-    int32_t tiles_a_round;   /* narrow: tiles that a block finishes together */
-    int32_t column0;         /* narrow: columns column0 .. column0 + n - 1 of input and output */
+    int32_t column0, unused; /* narrow: columns column0 .. column0 + n - 1 of input and output */
+    struct sur_gpu_narrow narrow;
     struct sur_gpu_input in; /* narrow only */
     struct sur_gpu_output out;
 };
@@ -199,7 +208,8 @@ struct sur_gpu_probe {
 SUR_GPU_SIZE(sur_gpu_input, 32);
 SUR_GPU_SIZE(sur_gpu_ring, 40);
 SUR_GPU_SIZE(sur_gpu_output, 112);
-SUR_GPU_SIZE(sur_gpu_product, 200);
+SUR_GPU_SIZE(sur_gpu_narrow, 32);
+SUR_GPU_SIZE(sur_gpu_product, 232);
 SUR_GPU_SIZE(sur_gpu_wide_tma, 768);
 SUR_GPU_SIZE(sur_gpu_split, 64);
 SUR_GPU_SIZE(sur_gpu_attend, 120);

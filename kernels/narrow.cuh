@@ -40,7 +40,9 @@ static __device__ void read_normed(const sur_gpu_product &p, __nv_bfloat16 *hi, 
 {
     const sur_gpu_input &in = p.in;
     const float *x = at<const float>(in.x) + (size_t)p.column0 * in.stride;
-    const int runs_a_column = p.k / in.norm_k, n_runs = p.n * runs_a_column, column = p.pitch + 8, e = threadIdx.x * 4;
+    const int runs_a_column = RUNS == 1 ? 1 : __float2int_rn(__fdividef((float)p.k, (float)in.norm_k));
+    const float a_run = RUNS == 1 ? 1 : __fdividef((float)in.norm_k, (float)p.k);
+    const int n_runs = RUNS == 1 ? 1 : p.n * runs_a_column, column = p.pitch + 8, e = threadIdx.x * 4;
     const float4 zero = make_float4(0, 0, 0, 0);
     float4 w[Q];
 #pragma unroll
@@ -53,8 +55,8 @@ static __device__ void read_normed(const sur_gpu_product &p, __nv_bfloat16 *hi, 
         if (threadIdx.x < 256) {
 #pragma unroll
             for (int r = 0; r < RUNS; r++) {
-                int run = run0 + r;
-                const float *from = x + (size_t)(run / runs_a_column) * in.stride + run % runs_a_column * in.norm_k + e;
+                const int run = run0 + r, c = floor_times(run, a_run);
+                const float *from = x + c * in.stride + (run - c * runs_a_column) * in.norm_k + e;
 #pragma unroll
                 for (int i = 0; i < Q; i++)
                     v[r][i] =
@@ -76,7 +78,8 @@ static __device__ void read_normed(const sur_gpu_product &p, __nv_bfloat16 *hi, 
         if (threadIdx.x < 256)
 #pragma unroll
             for (int r = 0; r < RUNS; r++) {
-                int run = run0 + r, c = run / runs_a_column, to = c * column + run % runs_a_column * in.norm_k + e;
+                const int run = run0 + r, c = floor_times(run, a_run);
+                const int to = c * column + (run - c * runs_a_column) * in.norm_k + e;
                 if (run >= n_runs) break;
                 float scale = rms_of(room + r * 8, in.norm_k, in.eps);
 #pragma unroll
@@ -118,63 +121,59 @@ static __device__ void read_taps(const sur_gpu_product &p, __nv_bfloat16 *hi, __
     }
 }
 
-static __device__ void read_plain(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo)
+/* Columns that are split already: [n][pitch] without gaps. */
+DEVICE void read_halves(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo)
 {
-    enum { AT_ONCE = 8 };
-    const int column = p.pitch + 8, fours = p.k / 4;
-    const float *x = at<const float>(p.in.x) + (size_t)p.column0 * p.in.stride;
-    int c = 0, i = threadIdx.x;
-    while (c < p.n) {
-        float4 v[AT_ONCE];
-        int c0 = c, i0 = i;
+    const int pieces = p.n * p.pitch / 8;
+    const uint4 *from_hi = at<const uint4>(p.hi) + (size_t)p.column0 * p.pitch / 8;
+    const uint4 *from_lo = at<const uint4>(p.lo) + (size_t)p.column0 * p.pitch / 8;
+    auto copy = [&](int i, uint4 h, uint4 l) {
+        const int column = floor_times(i, p.narrow.a_piece); /* a gap of one piece follows each */
+        ((uint4 *)hi)[i + column] = h, ((uint4 *)lo)[i + column] = l;
+    };
+    for (int i = threadIdx.x; i < pieces; i += 4 * blockDim.x) { /* eight loads in flight */
+        uint4 h[4], l[4];
 #pragma unroll
-        for (int s = 0; s < AT_ONCE; s++) {
-            while (i >= fours && c < p.n) i -= fours, c++;
-            if (c < p.n) v[s] = __ldcg((const float4 *)(x + (size_t)c * p.in.stride + i * 4));
-            i += blockDim.x;
-        }
-        c = c0, i = i0;
+        for (int s = 0; s < 4; s++)
+            if (i + s * blockDim.x < pieces)
+                h[s] = __ldcg(from_hi + i + s * blockDim.x), l[s] = __ldcg(from_lo + i + s * blockDim.x);
 #pragma unroll
-        for (int s = 0; s < AT_ONCE; s++) {
-            while (i >= fours && c < p.n) i -= fours, c++;
-            if (c < p.n) put4(hi, lo, c * column + i * 4, v[s]);
-            i += blockDim.x;
-        }
+        for (int s = 0; s < 4; s++)
+            if (i + s * blockDim.x < pieces) copy(i + s * blockDim.x, h[s], l[s]);
     }
 }
 
-/* The block's split input: columns, normed if the input says so; zeros from k to pitch. Epilogues that only ever follow
- * a norm, or never do, leave the other code out: what a kernel does not hold need not be fetched. */
+/* The block's split input: columns, normed if the input says so; zeros from k to pitch. Each epilogue has only the ways
+ * that it is used with. */
 template <int EPILOGUE>
 static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, __nv_bfloat16 *lo, float *room)
 {
     constexpr bool normed = EPILOGUE == SUR_GPU_QKV || EPILOGUE == SUR_GPU_SWIGLU || EPILOGUE == SUR_GPU_HEAD;
-    constexpr bool plain = EPILOGUE == SUR_GPU_ADD || EPILOGUE == SUR_GPU_ROWS;
+    if (EPILOGUE == SUR_GPU_ADD || EPILOGUE == SUR_GPU_ROWS) {
+        read_halves(p, hi, lo);
+        return;
+    }
     const int column = p.pitch + 8, pad = p.pitch - p.k, run = p.in.norm_k;
-    const bool fours = p.k % 4 == 0 && p.in.stride % 4 == 0;
     if (pad)
         for (int c = 0; c < p.n; c++)
             for (int i = threadIdx.x; i < pad; i += blockDim.x)
                 hi[c * column + p.k + i] = lo[c * column + p.k + i] = __float2bfloat16_rn(0.0f);
-    if (!normed && !plain && p.in.taps)
+    if (!normed && p.in.taps)
         read_taps(p, hi, lo);
-    else if (!fours || (!plain && p.in.norm && (run % 4 != 0 || run > 4096)))
+    else if (!p.in.norm || run % 4 != 0 || p.in.stride % 4 != 0 || run > 4096)
         read_any(p, hi, lo, room);
-    else if (!normed && (plain || !p.in.norm))
-        read_plain(p, hi, lo);
-    else if (!plain && run <= 1024)
-        read_normed<1, 4>(p, hi, lo, room);
-    else if (!plain && run <= 2048)
+    else if (run == p.k && p.n == 1)
+        read_normed<4, 1>(p, hi, lo, room);
+    else if (run <= 2048)
         read_normed<2, 4>(p, hi, lo, room);
-    else if (!plain && run <= 3072)
-        read_normed<3, 2>(p, hi, lo, room);
-    else if (!plain)
+    else
         read_normed<4, 2>(p, hi, lo, room);
 }
 
 /* ---- weights ---- */
 
-/* Row r of the block's tile: the row of the product, or rows and more when there is none. */
+/* A tile is 16 rows in two groups of 8. Blocks are dealt groups like cards: block b's tile has groups `tile * 2 * grid +
+ * b` and `... + grid`; of SWIGLU group `tile * grid + b` of both matrices. A block may lack its last groups. */
 template <int EPILOGUE> DEVICE int row_of(int tile, int r)
 {
     int group = EPILOGUE == SUR_GPU_SWIGLU ? tile : tile * 2 + r / 8;
@@ -183,59 +182,47 @@ template <int EPILOGUE> DEVICE int row_of(int tile, int r)
 
 /* A unit is a segment of a tile: four stages of 64 k, [16][64] bf16 each, 16-byte pieces swizzled by the row. A block's
  * units are numbered tile by tile; warp w takes units w, w + warps, ... A lane copies pieces of row lane / 8 and of
- * those 4, 8 and 12 further down; rows that do not exist are not copied: what lies there reaches only dropped sums. */
+ * those 4, 8 and 12 further down. Rows and groups that do not exist reach only sums that are dropped. */
 struct unit {
-    int number, tile, segment, steps;
-    uint32_t there;         /* bit i: row lane / 8 + 4 i exists */
-    const char *low, *high; /* of rows lane / 8 and lane / 8 + 8 */
+    int number, segment, low_steps, high_steps; /* steps: 0 when the group does not exist */
+    const char *low, *high;                     /* this lane's pieces of the first stage: rows lane / 8, and 8 more */
 
-    template <int EPILOGUE> DEVICE_MEMBER void aim(const sur_gpu_product &p)
+    /* first: this lane's piece of unit 0; up: bytes from a group to the tile's other. */
+    template <int EPILOGUE> DEVICE_MEMBER void aim(const sur_gpu_product &p, const char *first, int64_t up, int unit)
     {
-        const int lane = threadIdx.x % 32, r = lane / 8;
-        const int row0 = row_of<EPILOGUE>(tile, r), row1 = row_of<EPILOGUE>(tile, r + 8);
-        const size_t k = (size_t)segment * SUR_GPU_SEGMENT + lane % 8 * 8;
-        const int left = (p.pitch - segment * SUR_GPU_SEGMENT) / 64;
-        steps = left < 4 ? left : 4;
-        const bool two = EPILOGUE == SUR_GPU_SWIGLU;
-        int limit = p.rows;
-        low = (const char *)(at<const __nv_bfloat16>(p.w) + (size_t)row0 * p.pitch + k);
-        high = (const char *)(at<const __nv_bfloat16>(two ? p.w_up : p.w) + (size_t)(two ? row0 : row1) * p.pitch + k);
-        there = (row0 < limit) | (row0 + 4 < limit) << 1 | ((two ? row0 : row1) < limit) << 2 |
-                ((two ? row0 : row1) + 4 < limit) << 3;
+        number = unit;
+        const int tile = floor_times(unit, p.narrow.a_segment), row = row_of<EPILOGUE>(tile, 0);
+        segment = unit - tile * p.narrow.segments;
+        low = first + (size_t)tile * p.narrow.tile_bytes + segment * (SUR_GPU_SEGMENT * 2);
+        high = low + up;
+        const int left = p.pitch / 64 - segment * 4, steps = unit < p.narrow.n_units ? left < 4 ? left : 4 : 0;
+        low_steps = row < p.rows ? steps : 0;
+        high_steps = EPILOGUE == SUR_GPU_SWIGLU || row + (int)gridDim.x * 8 < p.rows ? low_steps : 0;
     }
-    template <int EPILOGUE> DEVICE_MEMBER void next(const sur_gpu_product &p, int segments, int n_units)
+    /* to: this lane's place in its low rows' part of the stage; to_4: the same 4 rows further down */
+    DEVICE_MEMBER void copy(int step, uint32_t to, uint32_t to_4, int64_t four_rows) const
     {
-        const int warps = blockDim.x / 32;
-        number += warps;
-        for (segment += warps; segment >= segments; segment -= segments) tile++;
-        if (number < n_units)
-            aim<EPILOGUE>(p);
-        else
-            steps = 0;
-    }
-    /* stage: this lane's place in its low rows' part */
-    DEVICE_MEMBER void copy(int step, uint32_t stage, size_t four_rows) const
-    {
-        if (step < steps) {
-            const char *a = low + step * 128, *b = high + step * 128;
-            if (there & 1) copy_async(stage, a);
-            if (there & 2) copy_async((stage ^ 64) + 512, a + four_rows);
-            if (there & 4) copy_async(stage + 1024, b);
-            if (there & 8) copy_async((stage ^ 64) + 1536, b + four_rows);
+        if (step < low_steps) {
+            copy_async(to, low + step * 128);
+            copy_async(to_4, low + four_rows + step * 128);
+        }
+        if (step < high_steps) {
+            copy_async(to + 1024, high + step * 128);
+            copy_async(to_4 + 1024, high + four_rows + step * 128);
         }
         copy_commit();
     }
 };
 
-/* One stage: four steps of the unit, low half first. weights: this lane's row and first piece; mask: 0 where x is a
- * column that does not exist. */
-DEVICE void multiply(float (&sum)[4], uint32_t weights, uint32_t x, uint32_t mask)
+/* One stage: four steps of the unit, low half first. weights [s]: this lane's row and its piece of step s; x: of its
+ * column. */
+DEVICE void multiply(float (&sum)[4], const uint32_t (&weights)[4], uint32_t offset, uint32_t x)
 {
     uint32_t a[4][4], b[4][4];
 #pragma unroll
     for (uint32_t s = 0; s < 4; s++) {
-        load_matrix4(a[s], weights ^ s << 5);
-        load_matrix4(b[s], x + (s << 5 & mask));
+        load_matrix4(a[s], weights[s] + offset);
+        load_matrix4(b[s], x + s * 32);
     }
 #pragma unroll
     for (uint32_t s = 0; s < 4; s++) {
@@ -289,7 +276,7 @@ DEVICE unsigned long long nth(const unsigned long long (&top)[4], int i)
 }
 
 /* Every block leaves its best four of each column; the last one to come merges them and writes the result. */
-static __device__ void best_four(const sur_gpu_product &p, int tiles, unsigned long long *room)
+static __device__ void best_four(const sur_gpu_product &p, unsigned long long *room)
 {
     const sur_gpu_top_state &state = *at<const sur_gpu_top_state>(p.out.top);
     unsigned long long *candidates = at<unsigned long long>(state.candidates);
@@ -297,7 +284,7 @@ static __device__ void best_four(const sur_gpu_product &p, int tiles, unsigned l
     for (int c = 0; c < p.n; c++) {
         unsigned long long top[4] = {0};
         const float *y = at<const float>(p.out.y) + (size_t)(p.column0 + c) * p.out.stride;
-        for (int e = threadIdx.x; e < tiles * 16; e += blockDim.x) {
+        for (int e = threadIdx.x; e < p.narrow.tiles * 16; e += blockDim.x) {
             int row = row_of<SUR_GPU_HEAD>(e / 16, e % 16);
             if (row < p.rows) keep(top, rank_of(__ldcg(y + row), row));
         }
@@ -355,17 +342,17 @@ struct task_input {
 
 /* The row and column of task e of a round, and whether there is one. */
 template <int EPILOGUE>
-DEVICE bool task_at(const sur_gpu_product &p, int round, int tiles, int e, int &local, int &r, int &row, int &c)
+DEVICE bool task_at(const sur_gpu_product &p, int round, int e, int &local, int &r, int &row, int &c)
 {
     constexpr bool swiglu = EPILOGUE == SUR_GPU_SWIGLU, qkv = EPILOGUE == SUR_GPU_QKV;
     constexpr int outputs = swiglu || qkv ? 8 : 16; /* tasks a tile and column */
-    int task = p.n == 1 ? e : e / p.n;
-    c = p.n == 1 ? 0 : e - task * p.n;
+    const int task = floor_times(e, p.narrow.a_column);
+    c = e - task * p.n;
     local = task / outputs;
     r = task % outputs * (qkv ? 2 : 1);
-    int tile = round * p.tiles_a_round + local;
+    const int tile = round * p.narrow.tiles_a_round + local;
     row = row_of<EPILOGUE>(tile, r);
-    return e < p.tiles_a_round * outputs * p.n && tile < tiles && row < p.rows;
+    return local < p.narrow.tiles_a_round && tile < p.narrow.tiles && row < p.rows;
 }
 
 template <int EPILOGUE> DEVICE task_input load_task(const sur_gpu_product &p, int row, int c)
@@ -380,16 +367,16 @@ template <int EPILOGUE> DEVICE task_input load_task(const sur_gpu_product &p, in
     return in;
 }
 
-/* What a round's threads do with its sums; another warp begins each round. early: of the thread's first task of round
- * 0, loaded while the weights still came. */
+/* What a round's threads do with its sums; tid: the thread's place among them. early: of the thread's first task of
+ * round 0, loaded while the weights still came. */
 template <int EPILOGUE>
-static __device__ void finish_round(const sur_gpu_product &p, const float *sums, int round, int segments, int tiles,
-                                    int64_t first, const task_input &early)
+static __device__ void finish_round(const sur_gpu_product &p, const float *sums, int round, int tid, int64_t first,
+                                    const task_input &early)
 {
     constexpr bool swiglu = EPILOGUE == SUR_GPU_SWIGLU, qkv = EPILOGUE == SUR_GPU_QKV, two = swiglu || qkv;
-    const int tid = round == 0 ? threadIdx.x : (threadIdx.x + round * 32) % blockDim.x, unit_size = 16 * p.n;
-    for (int e = tid, local, r, row, c; e < p.tiles_a_round * 16 * p.n; e += blockDim.x) {
-        if (!task_at<EPILOGUE>(p, round, tiles, e, local, r, row, c)) continue;
+    const int unit_size = 16 * p.n, segments = p.narrow.segments;
+    for (int e = tid, local, r, row, c; e < p.narrow.tiles_a_round * 16 * p.n; e += blockDim.x) {
+        if (!task_at<EPILOGUE>(p, round, e, local, r, row, c)) continue;
         task_input in = round == 0 && e == tid ? early : load_task<EPILOGUE>(p, row, c);
         int column = p.column0 + c;
         const float *unit = sums + (size_t)local * segments * unit_size;

@@ -9,41 +9,32 @@
  * has 8 or 4. */
 enum { SUR_NARROW_STAGE_BYTES = 2048, SUR_NARROW_MAX_WARPS = 12, SUR_NARROW_MIN_WARPS = 4 };
 
-SUR_GPU_BOTH int sur_gpu_narrow_groups(const struct sur_gpu_product *p)
-{
-    return (p->rows + 7) / 8;
-}
-
-/* Tiles of the block that has most. */
-SUR_GPU_BOTH int sur_gpu_narrow_tiles(const struct sur_gpu_product *p, int grid)
-{
-    int groups = (sur_gpu_narrow_groups(p) + grid - 1) / grid;
-    return p->w_up ? groups : (groups + 1) / 2;
-}
-
-SUR_GPU_BOTH int sur_gpu_narrow_segments(const struct sur_gpu_product *p)
-{
-    return (p->pitch + SUR_GPU_SEGMENT - 1) / SUR_GPU_SEGMENT;
-}
-
 /* Shared memory: each warp's stages, the split input, the segments' sums of two rounds, a few numbers more. */
 static inline int64_t sur_gpu_narrow_shared(const struct sur_gpu_product *p, int warps, int stages)
 {
-    int64_t input = 2 * (int64_t)p->n * (p->pitch + 8) * 2 + 16;
-    int64_t sums = 2 * (int64_t)p->tiles_a_round * sur_gpu_narrow_segments(p) * 16 * p->n * 4;
+    int64_t input = 2 * (int64_t)p->n * (p->pitch + 8) * 2;
+    int64_t sums = 2 * (int64_t)p->narrow.tiles_a_round * p->narrow.segments * 16 * p->n * 4;
     return (int64_t)warps * stages * SUR_NARROW_STAGE_BYTES + input + sums + 1024;
 }
 
-/* Fills launch, p->tiles_a_round and *stages (the kernel's suffix, 8 or 4); 0 when n columns do not fit into max_shared
- * bytes. 8 stages a warp where 8 warps with that many fit, else 4; as many warps as fit, or a few less if fewer then
- * idle at the end. A norm takes 256 threads. */
+/* Fills launch, p->narrow and *stages (the kernel's suffix, 8 or 4); 0 when n columns do not fit into max_shared bytes.
+ * 8 stages a warp where 8 warps with that many fit, else 4; as many warps as fit, or a few less if fewer then idle at
+ * the end. A norm takes 256 threads. */
 static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiprocessors, int max_shared,
                                       struct sur_gpu_launch *launch, int *stages)
 {
-    int groups = sur_gpu_narrow_groups(p), grid = groups < multiprocessors ? groups : multiprocessors, found = 0;
-    int segments = sur_gpu_narrow_segments(p), tiles = sur_gpu_narrow_tiles(p, grid), together = 24 / segments + 1;
+    int groups = (p->rows + 7) / 8, grid = groups < multiprocessors ? groups : multiprocessors, found = 0;
+    int segments = (p->pitch + SUR_GPU_SEGMENT - 1) / SUR_GPU_SEGMENT, together = 24 / segments + 1;
+    int most = (groups + grid - 1) / grid, tiles = p->w_up ? most : (most + 1) / 2;
     double best = 0;
-    p->tiles_a_round = together < tiles ? together : tiles;
+    p->narrow = (struct sur_gpu_narrow){.tile_bytes = (uint32_t)grid * (p->w_up ? 8 : 16) * (uint32_t)p->pitch * 2,
+                                        .segments = segments,
+                                        .n_units = tiles * segments,
+                                        .tiles = tiles,
+                                        .tiles_a_round = together < tiles ? together : tiles,
+                                        .a_segment = 1.0f / (float)segments,
+                                        .a_column = 1.0f / (float)p->n,
+                                        .a_piece = 8.0f / (float)p->pitch};
     *stages = sur_gpu_narrow_shared(p, 8, 8) <= max_shared ? 8 : 4;
     for (int warps = p->in.norm ? 8 : SUR_NARROW_MIN_WARPS; warps <= SUR_NARROW_MAX_WARPS; warps++) {
         int64_t shared = sur_gpu_narrow_shared(p, warps, *stages);
