@@ -2,24 +2,13 @@
  * plain for other sizes and rings of fp32. */
 #include "attend_wide.cuh"
 
-/* grid (takers, n_kv_heads, row groups) */
-template <int DP> static __device__ void attend_kernel(const sur_gpu_attend &p)
-{
-    extern __shared__ __align__(128) char shared[];
-    const share my = {(int)blockIdx.x, (int)gridDim.x, (int)blockIdx.y, (int)blockIdx.z, (int)gridDim.z};
-    attend<DP>(p, my, shared, [] {
-        wait_for_previous();
-        let_next_start();
-    });
-}
-
 extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_64(const __grid_constant__ sur_gpu_attend p)
 {
-    attend_kernel<64>(p);
+    attend<64>(p);
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_128(const __grid_constant__ sur_gpu_attend p)
 {
-    attend_kernel<128>(p);
+    attend<128>(p);
 }
 
 extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_64(const __grid_constant__ sur_gpu_attend p)
@@ -90,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_c
         __syncthreads();
     }
     for (int i = 0; i < 4 && t + i * KEYS < d; i++) {
-        float v = __fdiv_rn(sum[i], weight);
+        float v = __fmul_rn(sum[i], __frcp_rn(weight));
         size_t half = (size_t)blockIdx.x * p.pitch + (size_t)blockIdx.y * d + t + i * KEYS;
         if (p.out) at<float>(p.out)[row + t + i * KEYS] = v;
         if (p.hi) split(v, at<__nv_bfloat16>(p.hi)[half], at<__nv_bfloat16>(p.lo)[half]);

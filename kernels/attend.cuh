@@ -31,6 +31,16 @@ DEVICE range seen_by(const sur_gpu_attend &p, int64_t first, int query)
     return {oldest > 0 ? oldest : 0, at};
 }
 
+/* Heads of queries that share one of keys and values, and one through that. */
+DEVICE int group_of(const sur_gpu_attend &p)
+{
+    return __float2int_rn(__fdividef((float)p.n_heads, (float)p.ring.n_kv_heads));
+}
+DEVICE float a_group(int group)
+{
+    return __fdividef(1, (float)group);
+}
+
 /* Where 16-byte piece `piece` of row `row` lies in a tile of rows of PIECES pieces. */
 template <int PIECES> DEVICE uint32_t swizzled(int row, int piece)
 {
@@ -62,16 +72,17 @@ template <int DP, int N>
 DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows, int r, int step, char *hi, char *lo,
                          float *factor)
 {
-    const uint32_t lane = threadIdx.x % 32, group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
+    const int lane = threadIdx.x % 32, group = group_of(p), d = p.ring.head_dim;
     float x[N][DP / 32];
 #pragma unroll
     for (int n = 0; n < N; n++) {
-        uint32_t row = row0 + r + n * step, query = row / group;
-        const float *q = at<const float>(p.q) + ((size_t)query * p.n_heads + head * group + row - query * group) * d;
+        const int row = row0 + r + n * step, query = floor_times(row, a_group(group));
+        const float *q = at<const float>(p.q) + (query * (p.n_heads - group) + head * group + row) * d;
 #pragma unroll
-        for (int i = 0; i < DP / 32; i++) {
-            uint32_t e = i / 2 * 64 + lane * 2 + i % 2;
-            x[n][i] = row < (uint32_t)n_rows && e < d ? __ldcg(q + e) : 0;
+        for (int i = 0; i < DP / 64; i++) { /* head_dim is even */
+            const int e = i * 64 + lane * 2;
+            const float2 two = row < n_rows && e < d ? __ldcg((const float2 *)(q + e)) : make_float2(0, 0);
+            x[n][2 * i] = two.x, x[n][2 * i + 1] = two.y;
         }
     }
 #pragma unroll
@@ -110,55 +121,56 @@ template <int DP> DEVICE void scores(float (&score)[2][4], uint32_t q_hi, uint32
     }
 }
 
-/* Softmax of the block: score becomes the split weights in w_hi, w_lo; maximum (log2) and weight a row. */
-DEVICE void softmax(const sur_gpu_attend &p, float (&score)[2][4], const float *factor, int64_t first, int64_t key0,
-                    int row0, char *w_hi, char *w_lo, float (*room)[ROWS], float *most, float *weight)
+/* Softmax of the block: score becomes the split weights in w_hi, w_lo. Warps meet twice, first(): all have read the
+ * keys; second(): the weights are there, and sums [WARPS][ROWS] of them, for total_weight. see[h]: the last key of the
+ * block that the row sees. */
+template <typename FIRST, typename SECOND>
+DEVICE void softmax(float (&score)[2][4], const float *factor, const int *see, int window, char *w_hi, char *w_lo,
+                    float (*tops)[ROWS], float (*sums)[ROWS], float (&most)[2], FIRST first, SECOND second)
 {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = p.n_heads / p.ring.n_kv_heads;
-    float top[2] = {-INFINITY, -INFINITY};
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, key0 = warp * 16 + lane % 4 * 2;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        int r = lane / 4 + 8 * h;
-        range seen = seen_by(p, first, (row0 + r) / group);
+        const int r = lane / 4 + 8 * h;
+        const float f = factor[r];
+        most[h] = -INFINITY;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int64_t key = key0 + warp * 16 + i / 2 * 8 + lane % 4 * 2 + i % 2;
+            const int before = see[h] - (key0 + i / 2 * 8 + i % 2); /* keys before the last that is seen */
             float &s = score[i / 2][2 * h + i % 2];
-            s = key >= seen.from && key <= seen.to ? __fmul_rn(s, factor[r]) : -INFINITY;
-            top[h] = fmaxf(top[h], s);
+            s = before >= 0 && before < window ? __fmul_rn(s, f) : -INFINITY;
+            most[h] = fmaxf(most[h], s);
         }
-        for (int step = 1; step < 4; step <<= 1) top[h] = fmaxf(top[h], __shfl_xor_sync(~0u, top[h], step));
-        if (lane % 4 == 0) room[warp][r] = top[h];
+        for (int step = 1; step < 4; step <<= 1) most[h] = fmaxf(most[h], __shfl_xor_sync(~0u, most[h], step));
+        if (lane % 4 == 0) tops[warp][r] = most[h];
     }
-    sync_256();
-    float sum[2];
+    first();
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        int r = lane / 4 + 8 * h;
-        float m = room[0][r];
-        for (int i = 1; i < WARPS; i++) m = fmaxf(m, room[i][r]);
+        const int r = lane / 4 + 8 * h;
+#pragma unroll
+        for (int i = 0; i < WARPS; i++) most[h] = fmaxf(most[h], tops[i][r]);
+        const float below = most[h] == -INFINITY ? 0 : most[h]; /* then every weight is exp2(-inf): 0 */
         float w[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float s = score[i / 2][2 * h + i % 2];
-            w[i] = s == -INFINITY ? 0 : exp2_fast(__fsub_rn(s, m));
-        }
-        sum[h] = __fadd_rn(__fadd_rn(w[0], w[1]), __fadd_rn(w[2], w[3]));
-        for (int step = 1; step < 4; step <<= 1) sum[h] = __fadd_rn(sum[h], __shfl_xor_sync(~0u, sum[h], step));
+        for (int i = 0; i < 4; i++) w[i] = exp2_fast(__fsub_rn(score[i / 2][2 * h + i % 2], below));
+        float sum = __fadd_rn(__fadd_rn(w[0], w[1]), __fadd_rn(w[2], w[3]));
+        for (int step = 1; step < 4; step <<= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
+        if (lane % 4 == 0) sums[warp][r] = sum;
 #pragma unroll
         for (int i = 0; i < 2; i++)
             put_split(w_hi, w_lo, swizzled<KEYS / 8>(r, warp * 2 + i) + lane % 4 * 4, w[2 * i] * WEIGHT_SCALE,
                       w[2 * i + 1] * WEIGHT_SCALE);
-        if (warp == 0 && lane % 4 == 0) most[r] = m;
     }
-    sync_256();
-    if (lane % 4 == 0) room[warp][lane / 4] = sum[0], room[warp][lane / 4 + 8] = sum[1];
-    sync_256();
-    if (threadIdx.x < ROWS) {
-        float total = room[0][threadIdx.x];
-        for (int i = 1; i < WARPS; i++) total = __fadd_rn(total, room[i][threadIdx.x]);
-        weight[threadIdx.x] = total;
-    }
+    second();
+}
+
+DEVICE float total_weight(const float (*sums)[ROWS], int r)
+{
+    float total = sums[0][r];
+#pragma unroll
+    for (int i = 1; i < WARPS; i++) total = __fadd_rn(total, sums[i][r]);
+    return total;
 }
 
 /* sum[i]: rows g and g + 8, elements DP / 8 * warp + 8 i + 2 t and + 1. */
@@ -206,28 +218,46 @@ DEVICE void merge_factors(float most, float &run, float &a, float &b)
     run = __shfl_sync(~0u, now, 31);
 }
 
-template <int DP> DEVICE void write_out(const sur_gpu_attend &p, int head, int row, int e, float v)
-{
-    const int group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
-    if (e < d) at<float>(p.out)[((size_t)(row / group) * p.n_heads + head * group + row % group) * d + e] = v;
-}
+/* Where a row's result goes, from element 0. */
+struct result {
+    float *out;
+    __nv_bfloat16 *hi, *lo;
+
+    DEVICE_MEMBER result(const sur_gpu_attend &p, int group, int head, int row)
+    {
+        const int query = floor_times(row, a_group(group)), d = p.ring.head_dim;
+        const int in_query = (head * group + row - query * group) * d;
+        const size_t at_query = (size_t)query * p.pitch + in_query;
+        out = p.out ? at<float>(p.out) + (size_t)query * p.n_heads * d + in_query : NULL;
+        hi = p.hi ? at<__nv_bfloat16>(p.hi) + at_query : NULL;
+        lo = at<__nv_bfloat16>(p.lo) + at_query;
+    }
+    /* Elements e (even) and e + 1. */
+    DEVICE_MEMBER void put(int e, float a, float b) const
+    {
+        if (out) *(float2 *)(out + e) = make_float2(a, b);
+        if (hi) split_pair(*(__nv_bfloat162 *)(hi + e), *(__nv_bfloat162 *)(lo + e), a, b);
+    }
+};
 
 /* Merges the blocks of a row group: partial [blocks][16][DP + 4], through shared memory. */
 template <int DP>
-static __device__ void merge(const sur_gpu_attend &p, int head, const float *partial, int n_blocks, int row0, int rows,
-                             char *room, int room_bytes, float (*factors)[32][2])
+static __device__ void merge(const sur_gpu_attend &p, int group, int head, const float *partial, int n_blocks, int row0,
+                             int rows, char *room, int room_bytes, float (*factors)[32][2])
 {
-    constexpr int SPLIT = WARPS * 32 / DP; /* threads that share an element's rows */
+    constexpr int SPLIT = WARPS * 64 / DP; /* threads that share two elements' rows */
     constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, PIECES = ROW / 4;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = threadIdx.x % DP, part = threadIdx.x / DP;
-    const int fit = room_bytes / (rows * ROW * 4), batch = fit < 32 ? fit : 32;
-    const float *all = (const float *)room;
-    float sum[ROWS / SPLIT] = {0}, weight[ROWS / SPLIT] = {0}, run[2] = {-INFINITY, -INFINITY};
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = threadIdx.x % (DP / 2) * 2;
+    const int part = threadIdx.x / (DP / 2), block_pieces = rows * PIECES;
+    const float a_block = __fdividef(1, (float)block_pieces), *all = (const float *)room;
+    const int batch = min(floor_times(room_bytes / 16, a_block), 32);
+    float2 sum[ROWS / SPLIT] = {};
+    float weight[ROWS / SPLIT] = {0}, run[2] = {-INFINITY, -INFINITY};
     for (int base = 0; base < n_blocks; base += batch) {
         int n = n_blocks - base < batch ? n_blocks - base : batch;
         sync_256();
-        for (int i = threadIdx.x; i < n * rows * PIECES; i += WARPS * 32) {
-            int block = i / (rows * PIECES), piece = i % (rows * PIECES);
+        for (int i = threadIdx.x; i < n * block_pieces; i += WARPS * 32) {
+            const int block = floor_times(i, a_block), piece = i - block * block_pieces;
             copy_async(shared_address(room) + i * 16, partial + (size_t)(base + block) * BLOCK + piece * 4);
         }
         copy_commit();
@@ -235,7 +265,8 @@ static __device__ void merge(const sur_gpu_attend &p, int head, const float *par
         sync_256();
         for (int i = 0; i < 2; i++) {
             int r = warp * 2 + i;
-            float a, b, most = lane < n && r < rows ? all[(lane * rows + r) * ROW + DP] : -INFINITY;
+            if (r >= rows) break;
+            float a, b, most = lane < n ? all[(lane * rows + r) * ROW + DP] : -INFINITY;
             merge_factors(most, run[i], a, b);
             factors[r][lane][0] = a, factors[r][lane][1] = b;
         }
@@ -247,8 +278,9 @@ static __device__ void merge(const sur_gpu_attend &p, int head, const float *par
 #pragma unroll 4
             for (int b = 0; b < n; b++) {
                 const float *from = all + (b * rows + r) * ROW;
-                float2 f = *(const float2 *)factors[r][b];
-                sum[i] = __fmaf_rn(from[e], f.y, __fmul_rn(sum[i], f.x));
+                const float2 f = *(const float2 *)factors[r][b], v = *(const float2 *)(from + e);
+                sum[i].x = __fmaf_rn(v.x, f.y, __fmul_rn(sum[i].x, f.x));
+                sum[i].y = __fmaf_rn(v.y, f.y, __fmul_rn(sum[i].y, f.x));
                 weight[i] = __fmaf_rn(from[DP + 1], f.y, __fmul_rn(weight[i], f.x));
             }
         }
@@ -256,7 +288,9 @@ static __device__ void merge(const sur_gpu_attend &p, int head, const float *par
 #pragma unroll
     for (int i = 0; i < ROWS / SPLIT; i++) {
         int r = i * SPLIT + part;
-        if (r < rows) write_out<DP>(p, head, row0 + r, e, __fdiv_rn(sum[i], weight[i]));
+        if (r >= rows || e >= p.ring.head_dim) break;
+        const float one = __frcp_rn(weight[i]);
+        result(p, group, head, row0 + r).put(e, __fmul_rn(sum[i].x, one), __fmul_rn(sum[i].y, one));
     }
 }
 
@@ -264,16 +298,15 @@ static __device__ void merge(const sur_gpu_attend &p, int head, const float *par
 template <int DP> struct gathered {
     float sum[DP / 64][4], weight[2], run[2];
 
-    DEVICE_MEMBER void add(const float (&block)[DP / 64][4], const float *most, const float *block_weight)
+    DEVICE_MEMBER void add(const float (&block)[DP / 64][4], const float (&most)[2], const float (&block_weight)[2])
     {
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            int r = threadIdx.x % 32 / 4 + 8 * h;
-            float m = most[r], now = fmaxf(run[h], m);
-            float a = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(run[h], now));
-            float b = m == -INFINITY ? 0 : exp2_fast(__fsub_rn(m, now));
+            const float now = fmaxf(run[h], most[h]);
+            const float a = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(run[h], now));
+            const float b = most[h] == -INFINITY ? 0 : exp2_fast(__fsub_rn(most[h], now));
             run[h] = now;
-            weight[h] = __fmaf_rn(block_weight[r], b, __fmul_rn(weight[h], a));
+            weight[h] = __fmaf_rn(block_weight[h], b, __fmul_rn(weight[h], a));
 #pragma unroll
             for (int i = 0; i < DP / 64 * 2; i++) {
                 float &s = sum[i / 2][2 * h + i % 2];
@@ -281,97 +314,118 @@ template <int DP> struct gathered {
             }
         }
     }
-    DEVICE_MEMBER void write(const sur_gpu_attend &p, int head, int row0, int rows, int lane, int warp) const
+    DEVICE_MEMBER void write(const sur_gpu_attend &p, int group, int head, int row0, int rows) const
     {
+        const int lane = threadIdx.x % 32, e = threadIdx.x / 32 * (DP / 8) + lane % 4 * 2;
 #pragma unroll
-        for (int i = 0; i < DP / 64 * 4; i++) {
-            int h = i % 4 / 2, r = lane / 4 + h * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
-            if (r < rows) write_out<DP>(p, head, row0 + r, e, __fdiv_rn(sum[i / 4][i % 4], weight[h]));
+        for (int h = 0; h < 2; h++) {
+            if (lane / 4 + h * 8 >= rows) break;
+            const result to(p, group, head, row0 + lane / 4 + h * 8);
+            const float one = __frcp_rn(weight[h]);
+#pragma unroll
+            for (int i = 0; i < DP / 64; i++)
+                if (e + i * 8 < p.ring.head_dim)
+                    to.put(e + i * 8, __fmul_rn(sum[i][2 * h], one), __fmul_rn(sum[i][2 * h + 1], one));
         }
     }
-};
-
-/* What a block takes: K/V head `head`, row group `rows`, every n_takers-th block of keys from `taker` on. */
-struct share {
-    int taker, n_takers, head, group, n_groups;
 };
 
 /* Bytes of shared memory: keys, values, queries and weights, the last two split. */
 template <int DP> constexpr int ATTEND_BYTES = 4 * ((KEYS + ROWS) * DP + ROWS * KEYS);
 
-/* By 256 threads. wait() returns when what earlier kernels wrote may be read; it may be called twice.
+/* By 256 threads; thread block (taker, K/V head, row group of 16): a taker has every gridDim.x-th block of keys.
  * This function is long: its steps share nearly all that it holds. */
-template <int DP, typename WAIT>
-static __device__ void attend(const sur_gpu_attend &p, const share &my, char *shared, WAIT wait)
+template <int DP> static __device__ void attend(const sur_gpu_attend &p)
 {
-    const int head = my.head;
+    extern __shared__ __align__(128) char shared[];
     char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2, *q_lo = q_hi + ROWS * DP * 2;
     char *w_hi = q_lo + ROWS * DP * 2, *w_lo = w_hi + ROWS * KEYS * 2;
-    __shared__ float factor[ROWS], most[ROWS], weight[ROWS], room[WARPS][ROWS], factors[ROWS][32][2];
+    __shared__ float factor[ROWS], tops[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS][32][2];
     __shared__ bool last;
-    const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = my.group * ROWS;
-    const int rows = n_rows - row0 < ROWS ? n_rows - row0 : ROWS, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = group_of(p);
+    const int n_rows = p.n * group, row0 = blockIdx.z * ROWS, rows = min(n_rows - row0, ROWS);
+    const int query0 = floor_times(row0, a_group(group)), query1 = floor_times(row0 + rows - 1, a_group(group));
 
-    /* The position was written at least two kernels ago; so was every block that no query's own position lies in. */
-    int64_t first = *at<const int64_t>(p.position);
-    int64_t from = seen_by(p, first, row0 / group).from / KEYS, to = (first + (row0 + rows - 1) / group) / KEYS;
-    int n_blocks = (int)(to - from) + 1, takers = n_blocks < my.n_takers ? n_blocks : my.n_takers;
-    int64_t block = from + my.taker;
-    const bool mine = block <= to, alone = takers == 1;
-    const size_t head_at = (size_t)head * p.ring.n_blocks;
-    auto tile_at = [&](sur_gpu_ptr ring, int64_t b) {
-        return at<const __half>(ring) + (head_at + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
+    /* The position was written at least two kernels ago. Blocks are counted from the first that a row sees. */
+    const int64_t first = *at<const int64_t>(p.position), from = seen_by(p, first, query0).from / KEYS;
+    const int n_blocks = (int)((first + query1) / KEYS - from) + 1, takers = min(n_blocks, (int)gridDim.x);
+    int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
+    const size_t head_at = (size_t)head * p.ring.n_blocks * KEYS * DP;
+    auto fetch = [&](char *to, sur_gpu_ptr ring) { /* a tile of keys is as large as one of values, and swizzled alike */
+        fetch_tile<DP / 8, KEYS, WARPS * 32>(shared_address(to), at<const __half>(ring) + head_at + slot * (KEYS * DP));
     };
-    auto fetch_keys = [&](int64_t b) {
-        if (b <= to) fetch_tile<DP / 8, KEYS, WARPS * 32>(shared_address(keys), tile_at(p.ring.k, b));
-        copy_commit();
+    auto fetch_values = [&] { /* DP rows of KEYS */
+        fetch_tile<KEYS / 8, DP, WARPS * 32>(shared_address(values),
+                                             at<const __half>(p.ring.v) + head_at + slot * (KEYS * DP));
     };
-    auto fetch_values = [&](int64_t b) {
-        if (b <= to) fetch_tile<KEYS / 8, DP, WARPS * 32>(shared_address(values), tile_at(p.ring.v, b));
-        copy_commit();
-    };
-    if (mine && (block + 1) * KEYS > first) wait();
-    fetch_keys(block);
-    fetch_values(block);
-    wait();
-    if (!mine) return;
-
+    wait_for_previous();
+    let_next_start();
+    if (block >= n_blocks) return;
+    fetch(keys, p.ring.k);
+    copy_commit();
+    fetch_values();
+    copy_commit();
     read_queries<DP, ROWS / WARPS>(p, head, row0, n_rows, warp, WARPS, q_hi, q_lo, factor);
-    size_t group_at = (size_t)head * my.n_groups + my.group;
+
+    int see[2]; /* the last key that each of the thread's two rows sees, from the block's first key */
+    for (int h = 0; h < 2; h++)
+        see[h] = (int)(first - (from + block) * KEYS) + floor_times(row0 + lane / 4 + 8 * h, a_group(group));
+    const size_t group_at = (size_t)head * gridDim.z + blockIdx.z;
     float *partial = at<float>(p.partial) + group_at * p.max_blocks * ROWS * SUR_GPU_PARTIAL(DP);
     gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};
-    for (; block <= to; block += my.n_takers) {
-        float score[2][4] = {}, sum[DP / 64][4] = {};
-        copy_wait<1>();
-        sync_256();
+    for (bool again = false;; again = true) {
+        float score[2][4] = {}, sum[DP / 64][4] = {}, most[2], weight[2];
+        if (again) {
+            copy_wait<0>();
+            sync_256();
+            fetch_values();
+            copy_commit();
+        } else {
+            copy_wait<1>();
+            sync_256();
+        }
         scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
-        sync_256();
-        fetch_keys(block + my.n_takers);
-        softmax(p, score, factor, first, block * KEYS, row0, w_hi, w_lo, room, most, weight);
-        copy_wait<1>();
-        sync_256();
+        const int this_block = block;
+        softmax(
+            score, factor, see, p.window, w_hi, w_lo, tops, sums, most,
+            [&] {
+                sync_256();
+                block += gridDim.x;
+                slot += gridDim.x;
+                if (slot >= p.ring.n_blocks) slot -= p.ring.n_blocks;
+                if (block < n_blocks) fetch(keys, p.ring.k);
+                copy_commit();
+            },
+            [&] {
+                copy_wait<1>();
+                sync_256();
+            });
         weigh<DP>(sum, shared_address(w_hi), shared_address(w_lo), shared_address(values));
 #pragma unroll
         for (int i = 0; i < DP / 64 * 4; i++) sum[i / 4][i % 4] *= 1 / WEIGHT_SCALE;
-        if (alone) {
+        for (int h = 0; h < 2; h++) {
+            see[h] -= (int)gridDim.x * KEYS;
+            weight[h] = total_weight(sums, lane / 4 + 8 * h);
+        }
+        if (takers == 1) {
             all.add(sum, most, weight);
         } else {
-            float *to_block = partial + (size_t)(block - from) * ROWS * SUR_GPU_PARTIAL(DP);
+            float *to_block = partial + (size_t)this_block * ROWS * SUR_GPU_PARTIAL(DP);
 #pragma unroll
-            for (int i = 0; i < DP / 64 * 4; i++) {
-                int r = lane / 4 + i % 4 / 2 * 8, e = warp * (DP / 8) + i / 4 * 8 + lane % 4 * 2 + i % 2;
-                if (r < rows) __stcg(to_block + r * SUR_GPU_PARTIAL(DP) + e, sum[i / 4][i % 4]);
-            }
-            if (threadIdx.x < rows) {
-                __stcg(to_block + threadIdx.x * SUR_GPU_PARTIAL(DP) + DP, most[threadIdx.x]);
-                __stcg(to_block + threadIdx.x * SUR_GPU_PARTIAL(DP) + DP + 1, weight[threadIdx.x]);
+            for (int h = 0; h < 2; h++) {
+                if (lane / 4 + h * 8 >= rows) break;
+                float *to = to_block + (lane / 4 + h * 8) * SUR_GPU_PARTIAL(DP);
+#pragma unroll
+                for (int i = 0; i < DP / 64; i++)
+                    __stcg((float2 *)(to + warp * (DP / 8) + i * 8 + lane % 4 * 2),
+                           make_float2(sum[i][2 * h], sum[i][2 * h + 1]));
+                if (warp == 0 && lane % 4 == 0) __stcg((float2 *)(to + DP), make_float2(most[h], weight[h]));
             }
         }
-        sync_256();
-        fetch_values(block + my.n_takers);
+        if (block >= n_blocks) break;
     }
-    if (alone) {
-        all.write(p, head, row0, rows, lane, warp);
+    if (takers == 1) {
+        all.write(p, group, head, row0, rows);
         return;
     }
     __threadfence();
@@ -381,5 +435,5 @@ static __device__ void attend(const sur_gpu_attend &p, const share &my, char *sh
     if (!last) return;
     __threadfence();
     if (threadIdx.x == 0) at<int>(p.counters)[group_at] = 0;
-    merge<DP>(p, head, partial, n_blocks, row0, rows, shared, ATTEND_BYTES<DP>, factors);
+    merge<DP>(p, group, head, partial, n_blocks, row0, rows, shared, ATTEND_BYTES<DP>, factors);
 }

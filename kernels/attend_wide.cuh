@@ -126,22 +126,17 @@ template <int DP> struct wide_gathered {
     }
     DEVICE_MEMBER void write(const sur_gpu_attend &p, int head, int row0, int n_rows) const
     {
-        const uint32_t group = p.n_heads / p.ring.n_kv_heads, d = p.ring.head_dim;
+        const int lane = threadIdx.x % 32;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            uint32_t row = row0 + threadIdx.x % 32 / 4 + 8 * h, query = row / group;
-            if (row >= (uint32_t)n_rows) continue;
-            uint32_t in_row = (head * group + row - query * group) * d, e0 = threadIdx.x % 4 * 2;
-            float *out = at<float>(p.out) + (size_t)query * p.n_heads * d + in_row;
-            __nv_bfloat16 *hi = at<__nv_bfloat16>(p.hi) + (size_t)query * p.pitch + in_row;
-            __nv_bfloat16 *lo = at<__nv_bfloat16>(p.lo) + (size_t)query * p.pitch + in_row;
+            const int row = row0 + lane / 4 + 8 * h;
+            if (row >= n_rows) continue;
+            const result to(p, group_of(p), head, row);
+            const float one = __frcp_rn(weight[h]);
 #pragma unroll
-            for (int i = 0; i < DP / 8; i++) {
-                uint32_t e = e0 + i * 8; /* head_dim is even, too */
-                float a = __fdiv_rn(sum[i][2 * h], weight[h]), b = __fdiv_rn(sum[i][2 * h + 1], weight[h]);
-                if (e < d && p.out) *(float2 *)(out + e) = make_float2(a, b);
-                if (e < d && p.hi) split_pair(*(__nv_bfloat162 *)(hi + e), *(__nv_bfloat162 *)(lo + e), a, b);
-            }
+            for (int i = 0; i < DP / 8; i++)
+                if (i * 8 + lane % 4 * 2 < p.ring.head_dim)
+                    to.put(i * 8 + lane % 4 * 2, __fmul_rn(sum[i][2 * h], one), __fmul_rn(sum[i][2 * h + 1], one));
         }
     }
 };

@@ -123,7 +123,7 @@ struct sur_gpu_split {
 
 /* out = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query major.
  * k_attend_64 and _128 (the dp): 256 threads, grid (any number, n_kv_heads, row groups of 16): block x takes the x-th
- * block of keys and those gridDim.x further on; out only. k_attend_wide_64 and _128: 128 threads, grid (row groups of
+ * block of keys and those gridDim.x further on. k_attend_wide_64 and _128: 128 threads, grid (row groups of
  * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads). */
 #define SUR_GPU_PARTIAL(dp) ((dp) + 4) /* floats of a row's partial result: sums, maximum, weight, two unused */
 struct sur_gpu_attend {

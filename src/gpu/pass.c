@@ -32,8 +32,6 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     if (!folded) k->ffn_norms = 0;
     gpu_place(&at, base, &k->h, n * dim * 4);
     gpu_place(&at, base, &k->q, n * wide * 4);
-    gpu_place(&at, base, &k->attended, narrow * wide * 4);
-    gpu_place(&at, base, &k->act, narrow * (size_t)s->hidden_dim * 4);
     gpu_place(&at, base, &k->hi, (split > other ? split : other) * 2);
     gpu_place(&at, base, &k->lo, (split > other ? split : other) * 2);
     gpu_place(&at, base, &k->attended_hi, n * wide_pitch * 2);
@@ -189,7 +187,7 @@ static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
     return offset == GPU_NONE ? 0 : base + offset;
 }
 
-/* Of a narrow pass: to `attended`; 16 rows a thread block, whose keys are shared out. */
+/* Of a narrow pass: 16 rows a thread block; their keys are shared out. */
 static void attend_narrow(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
     const struct gpu_stack *k = p->stack;
@@ -202,7 +200,7 @@ static void attend_narrow(struct gpu_pass *p, struct sur_gpu_attend *a)
     gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, a);
 }
 
-/* Of a wide pass: to attended_hi and attended_lo. */
+/* Of a wide pass: 64 rows a thread block. */
 static void attend_wide(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
     unsigned rows = (unsigned)(p->n * group_of(p->stack->tower->shape)), dp = (unsigned)p->stack->dp;
@@ -218,9 +216,8 @@ static void attend(struct gpu_pass *p, int layer)
     const struct sur_tower *s = k->tower->shape;
     const bool wide = p->n > SUR_GPU_NARROW;
     struct sur_gpu_attend a = {.q = k->q,
-                               .out = wide ? 0 : k->attended,
-                               .hi = wide ? k->attended_hi : 0,
-                               .lo = wide ? k->attended_lo : 0,
+                               .hi = k->attended_hi,
+                               .lo = k->attended_lo,
                                .position = k->position,
                                .partial = k->partial,
                                .counters = k->counters,
@@ -245,7 +242,6 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
     struct gpu_stack *k = p->stack;
     const struct sur_tower *s = k->tower->shape;
     const struct gpu_layer_plan *plan = &k->tower->plan;
-    const bool split = p->n > SUR_GPU_NARROW;
     const int wide_rows = s->n_heads * s->head_dim;
     struct sur_gpu_input h = {.x = k->h, .stride = s->dim, .norm_k = s->dim, .eps = (float)s->norm_eps};
     struct sur_gpu_output residual = {.y = k->h, .stride = s->dim};
@@ -262,23 +258,17 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
     gpu_pass_product(p, &qkv);
     attend(p, i);
     struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .out = residual, .n = p->n};
-    wo.in = (struct sur_gpu_input){.x = split ? 0 : k->attended, .stride = wide_rows};
     wo.hi = k->attended_hi;
     wo.lo = k->attended_lo;
     wo.out.bias = vector_at(base, plan->bias_o);
     gpu_pass_product(p, &wo);
     struct gpu_product up = {SUR_GPU_SWIGLU, base, &plan->w1, &plan->w3, .in = h, .n = p->n};
     up.in.norm = k->ffn_norms ? k->ffn_norms + (size_t)i * (size_t)s->dim * 4 : base + plan->ffn_norm;
-    up.out = (struct sur_gpu_output){.y = split ? 0 : k->act,
-                                     .hi = split ? k->act_hi : 0,
-                                     .lo = split ? k->act_lo : 0,
-                                     .stride = s->hidden_dim,
-                                     .pitch = plan->w2.pitch};
+    up.out = (struct sur_gpu_output){.hi = k->act_hi, .lo = k->act_lo, .pitch = plan->w2.pitch};
     gpu_pass_product(p, &up);
     struct gpu_product down = {SUR_GPU_ADD, base, &plan->w2, .out = residual, .n = p->n};
     down.hi = k->act_hi;
     down.lo = k->act_lo;
-    down.in = (struct sur_gpu_input){.x = split ? 0 : k->act, .stride = s->hidden_dim};
     down.out.bias = vector_at(base, plan->bias_2);
     gpu_pass_product(p, &down);
 }

@@ -24,7 +24,6 @@ struct gpu_stack {
     CUdeviceptr rings;         /* [n_layers][k, v] */
     CUdeviceptr ffn_norms;     /* [n_layers][dim], folded for the delay; 0: the layers' own */
     CUdeviceptr h, q;          /* [max_n][dim], [max_n][heads * head_dim] */
-    CUdeviceptr attended, act; /* of narrow passes: [8][heads * head_dim], [8][hidden] */
     CUdeviceptr hi, lo;        /* bf16 [columns][pitch]: a wide product's input, the largest */
     CUdeviceptr attended_hi, attended_lo, act_hi, act_lo; /* the same of wide ones: bf16 [max_n][pitch] */
     CUdeviceptr rotation, position;                       /* [max_n][head_dim / 2][2], int64 */

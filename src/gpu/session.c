@@ -17,7 +17,9 @@ static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tok
     size_t at = 0, frames = (size_t)max_tokens * SUR_TOKEN_FRAMES, dim = (size_t)p->decoder.dim;
     gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4);
     gpu_place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
-    gpu_place(&at, base, &s->adapter, (size_t)max_tokens * dim * 4);
+    size_t half = (size_t)max_tokens * gpu_round_up(dim, SUR_GPU_PITCH) * 2;
+    gpu_place(&at, base, &s->adapter_hi, half);
+    gpu_place(&at, base, &s->adapter_lo, half);
     gpu_place(&at, base, &s->row_position, 8);
     gpu_place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
     gpu_place(&at, base, &s->logits, SUR_STEP_MAX * (size_t)p->vocab_size * 4);
@@ -164,10 +166,11 @@ static void launch_adapter(struct gpu_pass *pass, struct gpu_session *s, int n_t
                                       .stride = 4 * e->dim, /* four frames lie side by side already */
                                       .norm_k = e->dim,
                                       .eps = (float)e->norm_eps};
-    first.out = (struct sur_gpu_output){.y = s->adapter, .stride = dim};
+    first.out = (struct sur_gpu_output){.hi = s->adapter_hi, .lo = s->adapter_lo, .pitch = w->adapter2.pitch};
     gpu_pass_product(pass, &first);
     struct gpu_product second = {SUR_GPU_ROWS, w->others, &w->adapter2, .n = n_tokens};
-    second.in = (struct sur_gpu_input){.x = s->adapter, .stride = dim};
+    second.hi = s->adapter_hi;
+    second.lo = s->adapter_lo;
     second.out = (struct sur_gpu_output){.y = s->rows, .position = s->row_position, .stride = dim};
     gpu_pass_product(pass, &second);
 }

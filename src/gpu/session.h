@@ -28,7 +28,8 @@ struct gpu_session {
     struct sur_backend_session_options options;
     CUdeviceptr memory; /* the session's own buffers below */
     size_t n_bytes;
-    CUdeviceptr mel, conv0, adapter;              /* [2 + frames][n_mels], [1 + frames][e], [max_tokens][dim] */
+    CUdeviceptr mel, conv0;                       /* [2 + frames][n_mels], [1 + frames][e] */
+    CUdeviceptr adapter_hi, adapter_lo;           /* bf16 [max_tokens][pitch of dim] */
     CUdeviceptr row_position, rows;               /* int64, [256][dim] */
     CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
     CUgraphExec step_graph, encode_graph;         /* one position; one token */

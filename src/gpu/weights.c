@@ -20,7 +20,7 @@ static size_t take(size_t *at, size_t n_bytes)
 static struct gpu_matrix take_matrix(size_t *at, int rows, int k)
 {
     int pitch = (int)gpu_round_up((size_t)k, SUR_GPU_PITCH);
-    return (struct gpu_matrix){take(at, (size_t)rows * (size_t)pitch * 2), rows, k, pitch};
+    return (struct gpu_matrix){take(at, gpu_round_up((size_t)rows, 8) * (size_t)pitch * 2), rows, k, pitch};
 }
 
 static size_t take_vector(size_t *at, int n, bool there)

@@ -76,6 +76,8 @@ static struct sur_gpu_product new_product(const struct shape *s)
     int64_t position = 1000;
     p.in = (struct sur_gpu_input){.stride = channels, .taps = s->taps, .eps = 1e-5f};
     p.in.x = bench_floats("x", (size_t)input_rows * (size_t)channels);
+    p.hi = bench_zeros("hi", (size_t)s->n * (size_t)s->k * 2);
+    p.lo = bench_zeros("lo", (size_t)s->n * (size_t)s->k * 2);
     if (s->runs) {
         p.in.norm_k = s->k / s->runs;
         p.in.norm = bench_floats("norm", (size_t)p.in.norm_k);

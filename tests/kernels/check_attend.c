@@ -206,10 +206,8 @@ static void run(struct attend *t, int step, int grid, bool wide)
         p.n = c->n - first < step ? c->n - first : step;
         p.q += offset;
         p.out += offset;
-        if (wide || c->plain) {
-            p.hi = t->halves.at + (uint64_t)first * (uint64_t)p.pitch * 2;
-            p.lo = p.hi + t->halves.n * 2;
-        }
+        p.hi = t->halves.at + (uint64_t)first * (uint64_t)p.pitch * 2;
+        p.lo = p.hi + t->halves.n * 2;
         p.position = t->positions + (uint64_t)first * sizeof(int64_t);
         struct sur_gpu_launch l = launch_of(t, p.n, grid, wide);
         kernel_launch(f, &l, &p, false);
@@ -290,7 +288,7 @@ static void check_case(const struct attend_case *c)
     run(&t, c->n, 0, false);
     memcpy(kept, t.out.found, t.out.n_bytes);
     const char *reason = image_compare(&t.out, &worst);
-    if (!reason && c->plain) reason = compare_halves(&t);
+    if (!reason) reason = compare_halves(&t);
     double statistic = reason ? 0 : image_statistic(&t.out);
     if (statistic > STATISTIC_BOUND)
         reason = text("errors are %.3g of the terms in the mean, bound %.3g", statistic, STATISTIC_BOUND);

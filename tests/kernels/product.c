@@ -35,10 +35,17 @@ const char *product_shape(const struct product_case *c)
 
 /* ---- inputs ---- */
 
-/* [rows][pitch] bf16 with zeros in the pads. Whole numbers to +-2, or normal with variance 1 / k. */
+static size_t weights_size(const struct product_case *c, int pitch)
+{
+    return ((size_t)c->rows + 7) / 8 * 8 * (size_t)pitch;
+}
+
+/* [rows][pitch] bf16 with zeros in the pads. Whole numbers to +-2, or normal with variance 1 / k. The rows that follow
+ * up to a multiple of 8 are read, too, and are no numbers. */
 static uint16_t *new_weights(const struct product_case *c, int pitch)
 {
-    uint16_t *w = host_new((size_t)c->rows * (size_t)pitch, sizeof *w);
+    uint16_t *w = host_new(weights_size(c, pitch), sizeof *w);
+    for (size_t i = (size_t)c->rows * (size_t)pitch; i < weights_size(c, pitch); i++) w[i] = 0x7fc1;
     float scale = 1 / sqrtf((float)c->k);
     for (int r = 0; r < c->rows; r++)
         for (int i = 0; i < c->k; i++) {
@@ -78,6 +85,20 @@ static void init_input(struct product *t, float **norm)
     }
     t->x = host_new((size_t)c->n * (size_t)t->p.pitch, sizeof(double));
     ref_input(t->x, t->x_host, *norm, in, c->k, t->p.pitch, c->n);
+}
+
+/* ADD and ROWS take their input split. */
+static void init_halves(struct product *t)
+{
+    size_t n = (size_t)t->c.n * (size_t)t->p.pitch;
+    uint16_t *hi = host_new(n, sizeof *hi), *lo = host_new(n, sizeof *lo);
+    if (t->c.epilogue != SUR_GPU_ADD && t->c.epilogue != SUR_GPU_ROWS) return;
+    for (size_t i = 0; i < n; i++) {
+        hi[i] = to_bf16((float)t->x[i]);
+        lo[i] = to_bf16((float)t->x[i] - from_bf16(hi[i]));
+    }
+    t->p.hi = memory_of("hi", hi, n * sizeof *hi);
+    t->p.lo = memory_of("lo", lo, n * sizeof *lo);
 }
 
 static struct image *new_image(struct product *t, const char *name, enum image_type type, size_t n)
@@ -275,8 +296,9 @@ void product_init(struct product *t, const struct product_case *given)
     t->p = (struct sur_gpu_product){.rows = c.rows, .k = c.k, .n = c.n};
     t->p.pitch = (c.k + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
     float *norm = NULL, *bias = NULL, *rotation = c.epilogue == SUR_GPU_QKV ? new_rotation(&c) : NULL;
-    size_t weights = (size_t)c.rows * (size_t)t->p.pitch;
+    size_t weights = weights_size(&c, t->p.pitch);
     init_input(t, &norm);
+    init_halves(t);
     init_output(t, rotation);
     uint16_t *w = new_weights(&c, t->p.pitch), *w_up = NULL;
     t->p.w = memory_of("w", w, weights * sizeof *w);
@@ -308,6 +330,8 @@ struct sur_gpu_product product_columns(const struct product *t, int first, int n
     uint64_t f = (uint64_t)first;
     p.n = n;
     p.in.x += f * (uint64_t)(p.in.taps ? p.in.taps : 1) * (uint64_t)p.in.stride * sizeof(float);
+    p.hi += f * (uint64_t)p.pitch * 2;
+    p.lo += f * (uint64_t)p.pitch * 2;
     p.out.position += f * sizeof(int64_t);
     if (t->c.epilogue != SUR_GPU_ROWS && p.out.y) p.out.y += f * (uint64_t)p.out.stride * sizeof(float);
     if (p.out.hi) p.out.hi += f * (uint64_t)p.out.pitch * 2, p.out.lo += f * (uint64_t)p.out.pitch * 2;

@@ -22,7 +22,7 @@ struct product_case {
 
 struct product {
     struct product_case c;
-    struct sur_gpu_product p; /* all columns; hi and lo 0 */
+    struct sur_gpu_product p; /* all columns; hi and lo only of ADD and ROWS */
     struct image images[PRODUCT_IMAGES];
     int n_images;
     double *x;                       /* [n][pitch]: what the reference multiplied */
