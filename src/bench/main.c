@@ -215,8 +215,11 @@ static int all_phases(struct bench *b, const char *only)
         {"encode 64 tokens", 0, encode_flops, NULL, SUR_WHOLE_TOKENS, far, data, run_encode, undo_encode},
     };
     printf("%-18s %9s %9s %9s  %11s %12s %s\n", "phase", "ms", "5%", "95%", "work", "rate", "share of the probe");
-    for (size_t i = 0; !r && i < sizeof phases / sizeof *phases; i++)
-        if (is_wanted(b, &phases[i], only)) r = measure(b, &phases[i], phases[i].run == run_encode ? phases[i].n : 1);
+    const size_t n_phases = sizeof phases / sizeof *phases;
+    bool exact = false; /* a phase of that very name: it alone */
+    for (size_t i = 0; only && i < n_phases; i++) exact |= !strcmp(phases[i].name, only);
+    for (size_t i = 0; !r && i < n_phases; i++)
+        if (exact ? !strcmp(phases[i].name, only) : is_wanted(b, &phases[i], only)) r = measure(b, &phases[i], phases[i].run == run_encode ? phases[i].n : 1);
     free(data);
     return r;
 }
