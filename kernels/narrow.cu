@@ -34,9 +34,7 @@ template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_
 #pragma unroll
     for (int s = 4; deep && s < 7; s++) /* only now: the input would wait behind them */
         next.copy(s - 4, to + s * STAGE_BYTES, to_4 + s * STAGE_BYTES, four_rows);
-    task_input early = {0, 0, 0, {1, 0}};
-    int e_local, e_r, e_row, e_c;
-    if (task_at<EPILOGUE>(p, 0, threadIdx.x, e_local, e_r, e_row, e_c)) early = load_task<EPILOGUE>(p, e_row, e_c);
+    task_input early = load_early<EPILOGUE>(p, 0, threadIdx.x);
     __syncthreads();
 
     /* lanes 0 to 15 point at the high half of their column, 16 to 31 at the low one; 8 to 15 and 24 to 31 8 of k on;
@@ -77,6 +75,7 @@ template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_
         __syncthreads();
         finish_round<EPILOGUE>(p, part, round, turn, first, early);
         turn = turn >= 32 ? turn - 32 : turn + (int)blockDim.x - 32;
+        early = load_early<EPILOGUE>(p, round + 1, turn);
     }
     if (EPILOGUE == SUR_GPU_HEAD) {
         __syncthreads();

@@ -367,8 +367,16 @@ template <int EPILOGUE> DEVICE task_input load_task(const sur_gpu_product &p, in
     return in;
 }
 
-/* What a round's threads do with its sums; tid: the thread's place among them. early: of the thread's first task of
- * round 0, loaded while the weights still came. */
+/* Of the first task of a round that thread `tid` of it has. */
+template <int EPILOGUE> DEVICE task_input load_early(const sur_gpu_product &p, int round, int tid)
+{
+    int local, r, row, c;
+    if (task_at<EPILOGUE>(p, round, tid, local, r, row, c)) return load_task<EPILOGUE>(p, row, c);
+    return {0, 0, 0, {1, 0}};
+}
+
+/* What a round's threads do with its sums; tid: the thread's place among them. early: load_early's, from when the
+ * weights still came. */
 template <int EPILOGUE>
 static __device__ void finish_round(const sur_gpu_product &p, const float *sums, int round, int tid, int64_t first,
                                     const task_input &early)
@@ -377,7 +385,7 @@ static __device__ void finish_round(const sur_gpu_product &p, const float *sums,
     const int unit_size = 16 * p.n, segments = p.narrow.segments;
     for (int e = tid, local, r, row, c; e < p.narrow.tiles_a_round * 16 * p.n; e += blockDim.x) {
         if (!task_at<EPILOGUE>(p, round, e, local, r, row, c)) continue;
-        task_input in = round == 0 && e == tid ? early : load_task<EPILOGUE>(p, row, c);
+        task_input in = e == tid ? early : load_task<EPILOGUE>(p, row, c);
         int column = p.column0 + c;
         const float *unit = sums + (size_t)local * segments * unit_size;
         float v = total(unit, segments, unit_size, r * p.n + c), pair = in.y;
