@@ -102,17 +102,6 @@ struct sur_gpu_product {
     struct sur_gpu_output out;
 };
 
-/* A driver's map of a matrix (CUtensorMap): where a bulk tensor copy finds its boxes. */
-struct sur_gpu_map {
-    uint64_t opaque[16];
-} __attribute__((aligned(64)));
-
-/* A wide product whose tiles come by such copies (compute capability 9.0): sur_gpu_wide_maps fills it. */
-struct sur_gpu_wide_tma {
-    struct sur_gpu_map w, w_up, hi, lo;
-    struct sur_gpu_product product;
-};
-
 /* hi, lo [n][pitch] = the input's columns, normed if it says so; pads are written as zeros. One block of 256 threads
  * a column. */
 struct sur_gpu_split {
@@ -210,7 +199,6 @@ SUR_GPU_SIZE(sur_gpu_ring, 40);
 SUR_GPU_SIZE(sur_gpu_output, 112);
 SUR_GPU_SIZE(sur_gpu_narrow, 32);
 SUR_GPU_SIZE(sur_gpu_product, 232);
-SUR_GPU_SIZE(sur_gpu_wide_tma, 768);
 SUR_GPU_SIZE(sur_gpu_split, 64);
 SUR_GPU_SIZE(sur_gpu_attend, 120);
 SUR_GPU_SIZE(sur_gpu_embed, 72);

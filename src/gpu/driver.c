@@ -23,7 +23,6 @@ static const struct {
               {"small", "k_carry"},
               {"small", "k_randomize"},
               {"small", "k_probe"}};
-_Static_assert(sizeof(struct sur_gpu_map) == sizeof(CUtensorMap), "a driver's map");
 _Static_assert(sizeof others / sizeof *others == GPU_N_KERNELS - GPU_SPLIT, "a name for each kernel");
 
 int gpu_check(CUresult result, const char *call)
@@ -78,16 +77,6 @@ static int attribute(const struct gpu *g, CUdevice_attribute which)
     return value;
 }
 
-/* Has this GPU's code the kernels that need its tensor copies? Compiled for others, their file is empty. */
-static bool has_tma(const struct gpu *g)
-{
-    CUfunction f;
-    for (int i = 0; i < GPU_MAX_MODULES && g->modules[i]; i++)
-        if (!strcmp(sur_gpu_fatbins[i].name, "wide_tma"))
-            return cuModuleGetFunction(&f, g->modules[i], "k_wide_plain_tma_128x64") == CUDA_SUCCESS;
-    return false;
-}
-
 /* All of a block's shared memory but the kernel's own may be asked for at launch. */
 static int find(struct gpu *g, enum gpu_kernel kernel, const char *file, const char *name)
 {
@@ -112,11 +101,8 @@ static int find_kernels(struct gpu *g)
         snprintf(name, sizeof name, "k_narrow_%s_4", epilogues[e]);
         if (!r) r = find(g, GPU_NARROW_4 + (enum gpu_kernel)e, "narrow", name);
         for (int shape = 0; !r && e != SUR_GPU_HEAD && shape < SUR_GPU_N_WIDE; shape++) {
-            struct sur_gpu_wide_tile t = sur_gpu_wide_tile_at(shape);
-            snprintf(name, sizeof name, "k_wide_%s%s", epilogues[e], t.suffix);
-            if (!t.cluster || g->tma)
-                r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), t.cluster ? "wide_tma" : "wide",
-                         name);
+            snprintf(name, sizeof name, "k_wide_%s%s", epilogues[e], sur_gpu_wide_tile_at(shape).suffix);
+            r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), "wide", name);
         }
     }
     for (int i = GPU_SPLIT; !r && i < GPU_N_KERNELS; i++)
@@ -136,7 +122,6 @@ int gpu_open(struct gpu *g)
     g->dependent_launch = attribute(g, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 9;
     for (int i = 0; !r && i < GPU_MAX_MODULES && sur_gpu_fatbins[i].name; i++)
         r = CHECK(cuModuleLoadData(&g->modules[i], sur_gpu_fatbins[i].data));
-    g->tma = !r && has_tma(g);
     if (!r) r = find_kernels(g);
     if (r) gpu_close(g);
     return r;
@@ -228,22 +213,6 @@ int gpu_launch(const struct gpu *g, CUstream stream, enum gpu_kernel kernel, con
         void *out;
     } p = {params};
     return CHECK(cuLaunchKernelEx(&config, g->kernels[kernel], &p.out, NULL));
-}
-
-int gpu_encode_map(struct sur_gpu_map *map, sur_gpu_ptr matrix, int rows, int pitch, int box_rows)
-{
-    union {
-        sur_gpu_ptr address;
-        void *p;
-    } at = {matrix};
-    CUtensorMap encoded;
-    const cuuint64_t size[2] = {(cuuint64_t)pitch, (cuuint64_t)rows}, stride[1] = {(cuuint64_t)pitch * 2};
-    const cuuint32_t box[2] = {SUR_GPU_PITCH, (cuuint32_t)box_rows}, step[2] = {1, 1};
-    int r = CHECK(cuTensorMapEncodeTiled(&encoded, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, at.p, size, stride, box, step,
-                                         CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
-    if (!r) memcpy(map, &encoded, sizeof encoded);
-    return r;
 }
 
 /* ---- bandwidth ---- */

@@ -40,7 +40,6 @@ struct gpu {
     CUfunction kernels[GPU_N_KERNELS];
     int multiprocessors, max_shared; /* bytes a block */
     bool dependent_launch;           /* compute capability 9.0 and above */
-    bool tma;                        /* 9.0, and the module has the kernels that are for it alone (wide.h) */
     atomic_llong memory_bytes;       /* allocated on the device */
 };
 
@@ -74,8 +73,6 @@ static inline void gpu_place(size_t *at, CUdeviceptr base, CUdeviceptr *field, s
 /* params: the kernel's struct. overlap: may begin while the kernel before it in the stream ends (dependent launch). */
 int gpu_launch(const struct gpu *gpu, CUstream stream, enum gpu_kernel kernel, const struct sur_gpu_launch *launch,
                const void *params, bool overlap);
-/* For sur_gpu_wide_maps. */
-int gpu_encode_map(struct sur_gpu_map *map, sur_gpu_ptr matrix, int rows, int pitch, int box_rows);
 /* Bytes a second that the device reads; the median of a few probes. */
 int gpu_read_bandwidth(struct gpu *gpu, double *bytes_a_second);
 

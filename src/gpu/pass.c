@@ -151,15 +151,11 @@ static void wide(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_pro
         k->hi = s->hi;
         k->lo = s->lo;
     }
-    const struct gpu *g = s->gpu;
-    int tile = sur_gpu_wide_choose(k, g->multiprocessors, (uint32_t)g->max_shared - 1024, g->tma);
+    int tile = sur_gpu_wide_choose(k, s->gpu->multiprocessors, (uint32_t)s->gpu->max_shared - 1024);
     struct sur_gpu_wide_tile t = sur_gpu_wide_tile_at(tile);
     struct sur_gpu_launch l = {{1, 1, 1}, (unsigned)t.threads, t.shared_bytes};
     sur_gpu_wide_grid(k, tile, l.grid);
-    struct sur_gpu_wide_tma maps;
-    if (t.cluster && !p->status) p->status = sur_gpu_wide_maps(&maps, k, tile, gpu_encode_map);
-    const void *parameter = t.cluster ? (const void *)&maps : k;
-    gpu_pass_launch(p, (enum gpu_kernel)(GPU_WIDE + (int)e * SUR_GPU_N_WIDE + tile), &l, parameter);
+    gpu_pass_launch(p, (enum gpu_kernel)(GPU_WIDE + (int)e * SUR_GPU_N_WIDE + tile), &l, k);
 }
 
 void gpu_pass_product(struct gpu_pass *p, const struct gpu_product *d)

@@ -108,7 +108,6 @@ static void set_rotated(unsigned char *parameters, const struct bench_item *item
         memcpy(parameters + item->rotate[j], &address, sizeof address);
         at += (item->rotate_bytes[j] + 4095) / 4096 * 4096;
     }
-    if (item->prepare) item->prepare(parameters);
 }
 
 /* As many launches as read TURN_BYTES, each beside the one before it where the device can. */
@@ -119,7 +118,7 @@ static struct times time_item(const struct bench_item *item, CUfunction f)
     launches = launches < MIN_LAUNCHES ? MIN_LAUNCHES : launches > MAX_LAUNCHES ? MAX_LAUNCHES : launches;
     CUgraph graph;
     CUgraphExec made;
-    _Alignas(64) unsigned char parameters[BENCH_MAX_PARAMETERS];
+    unsigned char parameters[BENCH_MAX_PARAMETERS];
     memcpy(parameters, item->parameters, sizeof parameters);
     if (item->launch.shared_bytes > 0)
         CU(cu.cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)item->launch.shared_bytes));

@@ -5,17 +5,16 @@
 
 #include "harness.h"
 
-enum { BENCH_MAX_PARAMETERS = 768 };
+enum { BENCH_MAX_PARAMETERS = 256 };
 
 struct bench_item {
     const char *name, *kernel;
     struct sur_gpu_launch launch;
-    _Alignas(64) unsigned char parameters[BENCH_MAX_PARAMETERS];
+    unsigned char parameters[BENCH_MAX_PARAMETERS];
     size_t rotate[3];       /* offsets in parameters of the addresses that move through the pool; 0: none */
     size_t rotate_bytes[3]; /* what is read behind each */
-    void (*prepare)(unsigned char *parameters); /* or NULL: what depends on those addresses */
-    double n_bytes;                             /* read by a launch; 0: not bound by memory */
-    double flops;                               /* useful operations of a launch; 0: not bound by arithmetic */
+    double n_bytes;         /* read by a launch; 0: not bound by memory */
+    double flops;           /* useful operations of a launch; 0: not bound by arithmetic */
 };
 
 /* bf16 and fp16 alike: finite, random in sign and size. 0, or 1 with a line. */

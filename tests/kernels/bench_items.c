@@ -38,10 +38,6 @@ static const struct shape narrow_shapes[] = {
 };
 
 static const struct shape wide_shapes[] = {
-    {"encoder q, k, v", SUR_GPU_QKV, 6144, 1280, 512, 1, 0, 64, 32},
-    {"encoder attention's output", SUR_GPU_ADD, 1280, 2048, 512, 0, 0, 0, 0},
-    {"encoder gate and up", SUR_GPU_SWIGLU, 5120, 1280, 512, 1, 0, 0, 0},
-    {"encoder down", SUR_GPU_ADD, 1280, 5120, 512, 0, 0, 0, 0},
     {"encoder q, k, v", SUR_GPU_QKV, 6144, 1280, 256, 1, 0, 64, 32},
     {"encoder attention's output", SUR_GPU_ADD, 1280, 2048, 256, 0, 0, 0, 0},
     {"encoder gate and up", SUR_GPU_SWIGLU, 5120, 1280, 256, 1, 0, 0, 0},
@@ -137,41 +133,7 @@ static void narrow_items(void)
     }
 }
 
-static int wide_tile; /* of the item that runs */
-
-static void prepare_maps(unsigned char *parameters)
-{
-    struct sur_gpu_wide_tma maps;
-    memcpy(&maps, parameters, sizeof maps);
-    struct sur_gpu_product p = maps.product;
-    sur_gpu_wide_maps(&maps, &p, wide_tile, map_encode);
-    memcpy(parameters, &maps, sizeof maps);
-}
-
 /* Operations are those of the product; the tensor cores do twice as many, for the two halves. */
-static void wide_item(const struct shape *s, const struct sur_gpu_product *p, int tile, bool chosen)
-{
-    const struct sur_gpu_wide_tile w = sur_gpu_wide_tile_at(tile);
-    const char *kernel = text("k_wide_%s%s", epilogue_names[s->epilogue], w.suffix);
-    if ((int)w.shared_bytes > device.max_shared || (w.cluster && !kernel_find(kernel))) return;
-    struct bench_item item = product_item(s, p);
-    if (w.cluster) { /* the product lies behind its maps */
-        const size_t behind = offsetof(struct sur_gpu_wide_tma, product);
-        memmove(item.parameters + behind, item.parameters, sizeof *p);
-        item.rotate[0] += behind;
-        item.rotate[1] += behind;
-        item.prepare = prepare_maps;
-        wide_tile = tile;
-    }
-    if (chosen) item.name = text("%s *", item.name);
-    item.kernel = kernel;
-    item.launch = (struct sur_gpu_launch){{1, 1, 1}, (unsigned)w.threads, w.shared_bytes};
-    sur_gpu_wide_grid(p, tile, item.launch.grid);
-    item.n_bytes = 0;
-    item.flops = 2.0 * s->rows * s->k * s->n * (s->epilogue == SUR_GPU_SWIGLU ? 2 : 1);
-    bench_run(&item);
-}
-
 static void wide_items(void)
 {
     for (size_t i = 0; i < sizeof wide_shapes / sizeof *wide_shapes; i++) {
@@ -185,9 +147,19 @@ static void wide_items(void)
         memcpy(item.parameters, &split, sizeof split);
         item.launch = (struct sur_gpu_launch){{(unsigned)s->n, 1, 1}, 256, 0};
         bench_run(&item); /* and hi and lo are random now */
-        bool tma = kernel_find("k_wide_plain_tma_128x64");
-        int chosen = sur_gpu_wide_choose(&p, device.multiprocessors, (uint32_t)device.max_shared - 1024, tma);
-        for (int tile = 0; tile < SUR_GPU_N_WIDE; tile++) wide_item(s, &p, tile, tile == chosen);
+        int chosen = sur_gpu_wide_choose(&p, device.multiprocessors, (uint32_t)device.max_shared);
+        for (int tile = 0; tile < SUR_GPU_N_WIDE; tile++) {
+            struct sur_gpu_wide_tile w = sur_gpu_wide_tile_at(tile);
+            if ((int)w.shared_bytes > device.max_shared) continue;
+            item = product_item(s, &p);
+            if (tile == chosen) item.name = text("%s *", item.name);
+            item.kernel = text("k_wide_%s%s", epilogue_names[s->epilogue], w.suffix);
+            item.launch = (struct sur_gpu_launch){{1, 1, 1}, (unsigned)w.threads, w.shared_bytes};
+            sur_gpu_wide_grid(&p, tile, item.launch.grid);
+            item.n_bytes = 0;
+            item.flops = 2.0 * s->rows * s->k * s->n * (s->epilogue == SUR_GPU_SWIGLU ? 2 : 1);
+            bench_run(&item);
+        }
         memory_release();
     }
 }

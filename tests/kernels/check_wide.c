@@ -114,9 +114,7 @@ static void run_wide(const struct product *t, struct halves h, int tile, int fir
     p.lo = h.lo + offset;
     sur_gpu_wide_grid(&p, tile, l.grid);
     l.grid[2] = 1;
-    struct sur_gpu_wide_tma maps;
-    if (w.cluster) sur_gpu_wide_maps(&maps, &p, tile, map_encode);
-    kernel_launch(kernel_find(wide_name(t->c.epilogue, tile)), &l, w.cluster ? (const void *)&maps : &p, false);
+    kernel_launch(kernel_find(wide_name(t->c.epilogue, tile)), &l, &p, false);
 }
 
 static void keep_wide(struct product *t, struct halves h, int tile, int step, unsigned char *bytes)
@@ -234,9 +232,8 @@ static void check_special(void)
 static void check_shapes(enum sur_gpu_epilogue epilogue)
 {
     static const int shapes[][3] = {
-        {1280, 2048, 512}, {1280, 2048, 256}, {640, 5120, 64}, {768, 3072, 39}, {768, 9216, 38},
-        {2048, 1280, 100}, {1000, 100, 9},    {7, 40, 10},     {84, 84, 65},    {85, 252, 129},
-        {191, 150, 63},    {1, 300, 200},     {330, 257, 12},
+        {1280, 2048, 256}, {640, 5120, 64}, {768, 3072, 39}, {768, 9216, 38}, {2048, 1280, 100}, {1000, 100, 9},
+        {7, 40, 10},       {84, 84, 65},    {85, 252, 129},  {191, 150, 63},  {1, 300, 200},     {330, 257, 12},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct product_case c = {.epilogue = epilogue, .rows = shapes[i][0], .k = shapes[i][1], .n = shapes[i][2]};
@@ -266,7 +263,5 @@ void check_wide_names(int unused)
 {
     checks_need("k_split");
     for (int e = 0; e < SUR_GPU_HEAD; e++)
-        for (int i = 0; i < SUR_GPU_N_WIDE; i++)
-            if (!sur_gpu_wide_tile_at(i).cluster || device.capability == 90)
-                checks_need(wide_name((enum sur_gpu_epilogue)e, i));
+        for (int i = 0; i < SUR_GPU_N_WIDE; i++) checks_need(wide_name((enum sur_gpu_epilogue)e, i));
 }

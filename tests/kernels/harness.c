@@ -116,20 +116,6 @@ void kernel_launch(CUfunction f, const struct sur_gpu_launch *l, const void *par
     CU(cu.cuLaunchKernelEx(&c, f, parameters, NULL));
 }
 
-int map_encode(struct sur_gpu_map *map, sur_gpu_ptr matrix, int rows, int pitch, int box_rows)
-{
-    const cuuint64_t size[2] = {(cuuint64_t)pitch, (cuuint64_t)rows}, stride[1] = {(cuuint64_t)pitch * 2};
-    const cuuint32_t box[2] = {SUR_GPU_PITCH, (cuuint32_t)box_rows}, step[2] = {1, 1};
-    CUtensorMap encoded;
-    void *address;
-    memcpy(&address, &matrix, sizeof address);
-    CU(cu.cuTensorMapEncodeTiled(&encoded, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, address, size, stride, box, step,
-                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
-    memcpy(map, &encoded, sizeof encoded);
-    return 0;
-}
-
 void device_wait(void)
 {
     CU(cu.cuStreamSynchronize(device.stream));

@@ -32,8 +32,6 @@ CUfunction kernel_find(const char *name);
 /* overlap: the kernel may start while the one before it ends (9.0 and above). */
 void kernel_launch(CUfunction f, const struct sur_gpu_launch *l, const void *parameter, bool overlap);
 void device_wait(void);
-/* For sur_gpu_wide_maps. */
-int map_encode(struct sur_gpu_map *map, sur_gpu_ptr matrix, int rows, int pitch, int box_rows);
 
 /* ---- memory ---- */
 
