@@ -128,7 +128,7 @@ struct sur_gpu_attend {
     int32_t pitch;
 };
 
-/* What the first kernel of a pass reads from pinned host memory, written by the host before it launches. */
+/* What the first kernel of a pass reads, written by the host before it launches. */
 struct sur_gpu_request {
     int64_t first;     /* position of the first column: a decoder's, or an encoder's frame */
     int64_t first_row; /* encoder: its row, first / 4 */
@@ -146,13 +146,11 @@ struct sur_gpu_embed {
     int32_t dim, pitch, n, half;
 };
 
-/* Start of an encoder pass: takes mel frames from pinned host memory behind the two carried ones, and sets the rotation
- * and the positions. A column a block. */
+/* Start of an encoder pass: sets the rotation and the positions. A column a block. */
 struct sur_gpu_begin {
-    sur_gpu_ptr request, mel_in; /* pinned; [n_frames][n_mels] */
-    sur_gpu_ptr mel;             /* [2 + max_frames][n_mels] */
+    sur_gpu_ptr request; /* in device memory */
     sur_gpu_ptr position, row_position, rotation, inv;
-    int32_t n_mels, n_frames, n, half; /* n_frames 0: they are in mel already; n: columns */
+    int32_t n, half; /* n: columns */
 };
 
 /* End of the stem: the last rows become the carried ones. */
@@ -202,7 +200,7 @@ SUR_GPU_SIZE(sur_gpu_product, 232);
 SUR_GPU_SIZE(sur_gpu_split, 64);
 SUR_GPU_SIZE(sur_gpu_attend, 120);
 SUR_GPU_SIZE(sur_gpu_embed, 72);
-SUR_GPU_SIZE(sur_gpu_begin, 72);
+SUR_GPU_SIZE(sur_gpu_begin, 48);
 SUR_GPU_SIZE(sur_gpu_carry, 32);
 SUR_GPU_SIZE(sur_gpu_randomize, 56);
 SUR_GPU_SIZE(sur_gpu_top, 32);

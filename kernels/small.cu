@@ -19,9 +19,16 @@ extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant_
     let_next_start();
     const volatile sur_gpu_request *request = at<const volatile sur_gpu_request>(p.request);
     const int c = blockIdx.x;
-    const int64_t first = request->first;
-    const int token = request->tokens[c];
-    if (c == 0 && threadIdx.x == 0) *at<int64_t>(p.position) = first;
+    __shared__ int64_t first_position;
+    __shared__ int column_token;
+    if (threadIdx.x == 0) { /* one read of the host's memory takes half a microsecond, and they queue up */
+        first_position = request->first;
+        column_token = request->tokens[c];
+        if (c == 0) *at<int64_t>(p.position) = first_position;
+    }
+    __syncthreads();
+    const int64_t first = first_position;
+    const int token = column_token;
     const float *row = at<const float>(p.rows) + (size_t)((first + c) % SUR_GPU_ROW_RING) * p.dim;
     const __nv_bfloat16 *e = at<const __nv_bfloat16>(p.embedding) + (size_t)token * p.pitch;
     for (int i = threadIdx.x; i < p.dim; i += blockDim.x)
@@ -29,21 +36,17 @@ extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant_
     rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
 }
 
-/* A column a block; the blocks share the copy of mel frames. */
+/* A column a block. */
 extern "C" __global__ void __launch_bounds__(256) k_begin(const __grid_constant__ sur_gpu_begin p)
 {
     wait_for_previous();
     let_next_start();
-    const volatile sur_gpu_request *request = at<const volatile sur_gpu_request>(p.request);
+    const sur_gpu_request *request = at<const sur_gpu_request>(p.request);
     const int64_t first = request->first;
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         *at<int64_t>(p.position) = first;
         *at<int64_t>(p.row_position) = request->first_row;
     }
-    const volatile float *from = at<const volatile float>(p.mel_in);
-    float *to = at<float>(p.mel) + 2 * p.n_mels;
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < p.n_frames * p.n_mels; i += gridDim.x * blockDim.x)
-        to[i] = from[i];
     const int c = blockIdx.x;
     rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
 }

@@ -21,7 +21,9 @@
 #include "util/utf8.h"
 
 /* The whole prompt must fit into the ring of rows beside a pass that is being added. */
-enum { PROMPT_MAX = SUR_ROW_RING - SUR_WHOLE_TOKENS };
+enum { PROMPT_MAX = 192 };
+/* Whole passes reach the prompt's end before an empty ring of rows refuses one. */
+_Static_assert(SUR_ROW_RING / SUR_WHOLE_TOKENS * SUR_WHOLE_TOKENS >= PROMPT_MAX, "the longest prompt");
 enum { N_EVENTS = 256, N_SKIPS = 64, ALTERNATIVE_BYTES = 260, EVENTS_A_STEP = N_SKIPS + 4, CHUNK = SUR_TOKEN_SAMPLES };
 
 struct skip {

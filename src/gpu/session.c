@@ -15,7 +15,7 @@
 static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tokens, CUdeviceptr base)
 {
     size_t at = 0, frames = (size_t)max_tokens * SUR_TOKEN_FRAMES, dim = (size_t)p->decoder.dim;
-    gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4);
+    gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4 + sizeof(struct sur_gpu_request));
     gpu_place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
     size_t half = (size_t)max_tokens * gpu_round_up(dim, SUR_GPU_PITCH) * 2;
     gpu_place(&at, base, &s->adapter_hi, half);
@@ -97,12 +97,10 @@ static int allocate_pinned(struct gpu_session *s)
 {
     const struct sur_params *p = &s->state->checkpoint->params;
     size_t frames = (size_t)s->options.max_tokens * SUR_TOKEN_FRAMES;
-    void *encode = NULL, *mel = NULL, *step = NULL, *result = NULL;
-    int r = gpu_allocate_host(&encode, sizeof *s->encode_request);
-    if (!r) r = gpu_allocate_host(&mel, frames * (size_t)p->n_mels * sizeof *s->mel_in);
+    void *mel = NULL, *step = NULL, *result = NULL;
+    int r = gpu_allocate_host(&mel, frames * (size_t)p->n_mels * sizeof *s->mel_in + sizeof(struct sur_gpu_request));
     if (!r) r = gpu_allocate_host(&step, sizeof *s->step_request + 4 * (size_t)s->decoder.max_n);
     if (!r) r = gpu_allocate_host(&result, SUR_STEP_MAX * sizeof *s->result);
-    s->encode_request = encode;
     s->mel_in = mel;
     s->step_request = step;
     s->result = result;
@@ -111,25 +109,22 @@ static int allocate_pinned(struct gpu_session *s)
 
 /* ---- passes ---- */
 
-/* A token's frames are fetched by the kernel; more of them, which would come by small requests, by the copy engine. */
+/* Frames, and the request behind them, come by the copy engine: kernels read the host's memory a small piece after
+ * another, half a microsecond each. */
 static void launch_begin(struct gpu_pass *pass, struct gpu_session *s, int n_tokens)
 {
     const struct gpu_stack *k = &s->encoder;
     const struct sur_tower *e = k->tower->shape;
     size_t frame_bytes = (size_t)s->state->checkpoint->params.n_mels * sizeof *s->mel_in;
-    bool copied = n_tokens > 1;
-    if (copied && !pass->status)
-        pass->status = CHECK(cuMemcpyHtoDAsync(s->mel + 2 * frame_bytes, s->mel_in,
-                                               (size_t)n_tokens * SUR_TOKEN_FRAMES * frame_bytes, k->stream));
-    struct sur_gpu_begin b = {.request = (uintptr_t)s->encode_request,
-                              .mel_in = (uintptr_t)s->mel_in,
-                              .mel = s->mel,
+    size_t n_bytes = (size_t)n_tokens * SUR_TOKEN_FRAMES * frame_bytes;
+    CUdeviceptr to = s->mel + 2 * frame_bytes;
+    if (!pass->status)
+        pass->status = CHECK(cuMemcpyHtoDAsync(to, s->mel_in, n_bytes + sizeof(struct sur_gpu_request), k->stream));
+    struct sur_gpu_begin b = {.request = to + n_bytes,
                               .position = k->position,
                               .row_position = s->row_position,
                               .rotation = k->rotation,
                               .inv = k->tower->inv,
-                              .n_mels = s->state->checkpoint->params.n_mels,
-                              .n_frames = copied ? 0 : n_tokens * SUR_TOKEN_FRAMES,
                               .n = pass->n,
                               .half = e->head_dim / 2};
     struct sur_gpu_launch l = {{(unsigned)pass->n, 1, 1}, 256, 0};
@@ -254,7 +249,9 @@ static int finish_pass(struct gpu_session *s, const struct gpu_stack *k, int r)
 int gpu_run_encode(struct gpu_session *s, int n_tokens, int64_t first_row)
 {
     bool shared = s->encoder.copy;
-    *s->encode_request = (struct sur_gpu_request){.first = first_row * SUR_TOKEN_ROWS, .first_row = first_row};
+    struct sur_gpu_request request = {.first = first_row * SUR_TOKEN_ROWS, .first_row = first_row};
+    size_t n_mels = (size_t)s->state->checkpoint->params.n_mels;
+    memcpy(s->mel_in + (size_t)n_tokens * SUR_TOKEN_FRAMES * n_mels, &request, sizeof request);
     int r = gpu_enter(&s->state->gpu);
     if (r) return r;
     if (shared) pthread_mutex_lock(&s->state->encoder_slots);
@@ -291,7 +288,7 @@ void gpu_session_destroy(void *session)
     gpu_stack_finish(&s->encoder);
     gpu_stack_finish(&s->decoder);
     gpu_free(&s->state->gpu, &s->memory, s->n_bytes);
-    void *pinned[] = {s->encode_request, s->mel_in, s->step_request, s->result};
+    void *pinned[] = {s->mel_in, s->step_request, s->result};
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++) gpu_free_host(&pinned[i]);
     free(s);
 }

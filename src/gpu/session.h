@@ -39,8 +39,7 @@ struct gpu_session {
 
     /* encode thread */
     struct gpu_stack encoder;
-    struct sur_gpu_request *encode_request; /* pinned */
-    float *mel_in;                          /* pinned [frames][n_mels] */
+    float *mel_in; /* pinned [frames][n_mels], behind a pass's own a struct sur_gpu_request */
 
     /* decode thread */
     struct gpu_stack decoder;

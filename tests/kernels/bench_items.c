@@ -228,8 +228,6 @@ static void small_items(void)
 {
     struct sur_gpu_request *request = memory_pinned(sizeof *request);
     *request = (struct sur_gpu_request){.first = 1000, .first_row = 250};
-    float *mel = memory_pinned(8 * 128 * sizeof *mel);
-    data_fill(mel, 8 * 128, DATA_RANDOM);
     struct sur_gpu_embed e = {
         .request = (sur_gpu_ptr)(uintptr_t)request, .dim = 3072, .pitch = 3072, .n = 1, .half = 64};
     e.rows = bench_floats("rows", (size_t)SUR_GPU_ROW_RING * 3072);
@@ -242,11 +240,9 @@ static void small_items(void)
     memcpy(item.parameters, &e, sizeof e);
     bench_run(&item);
 
-    struct sur_gpu_begin b = {.request = e.request, .mel_in = (sur_gpu_ptr)(uintptr_t)mel, .n_mels = 128};
-    b.n_frames = 8, b.n = 4, b.half = 32;
-    b.mel = bench_zeros("mel", 10 * 128 * 4);
-    b.position = e.position;
+    struct sur_gpu_begin b = {.request = memory_of("request", request, sizeof *request), .n = 4, .half = 32};
     b.row_position = bench_zeros("row position", 8);
+    b.position = e.position;
     b.rotation = bench_zeros("rotation", 4 * 64 * 4);
     b.inv = e.inv;
     item =
@@ -254,7 +250,7 @@ static void small_items(void)
     memcpy(item.parameters, &b, sizeof b);
     bench_run(&item);
 
-    struct sur_gpu_carry c = {b.mel, bench_zeros("conv0", 9 * 1280 * 4), 128, 1280, 8, 0};
+    struct sur_gpu_carry c = {bench_zeros("mel", 10 * 128 * 4), bench_zeros("conv0", 9 * 1280 * 4), 128, 1280, 8, 0};
     item = (struct bench_item){.name = "end of the stem", .kernel = "k_carry", .launch = {{1, 1, 1}, 1024, 0}};
     memcpy(item.parameters, &c, sizeof c);
     bench_run(&item);
