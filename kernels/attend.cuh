@@ -351,20 +351,21 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     const int n_blocks = (int)((first + query1) / KEYS - from) + 1, takers = min(n_blocks, (int)gridDim.x);
     int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
     const size_t head_at = (size_t)head * p.ring.n_blocks * KEYS * DP;
-    auto fetch = [&](char *to, sur_gpu_ptr ring) { /* a tile of keys is as large as one of values, and swizzled alike */
-        fetch_tile<DP / 8, KEYS, WARPS * 32>(shared_address(to), at<const __half>(ring) + head_at + slot * (KEYS * DP));
+    auto fetch_keys = [&] {
+        fetch_tile<DP / 8, KEYS, WARPS * 32>(shared_address(keys),
+                                             at<const __half>(p.ring.k) + head_at + slot * (KEYS * DP));
+        copy_commit();
     };
-    auto fetch_values = [&] { /* DP rows of KEYS */
+    auto fetch_values = [&] {
         fetch_tile<KEYS / 8, DP, WARPS * 32>(shared_address(values),
                                              at<const __half>(p.ring.v) + head_at + slot * (KEYS * DP));
+        copy_commit();
     };
     wait_for_previous();
     let_next_start();
     if (block >= n_blocks) return;
-    fetch(keys, p.ring.k);
-    copy_commit();
+    fetch_keys();
     fetch_values();
-    copy_commit();
     read_queries<DP, ROWS / WARPS>(p, head, row0, n_rows, warp, WARPS, q_hi, q_lo, factor);
 
     int see[2]; /* the last key that each of the thread's two rows sees, from the block's first key */
@@ -379,7 +380,6 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
             copy_wait<0>();
             sync_256();
             fetch_values();
-            copy_commit();
         } else {
             copy_wait<1>();
             sync_256();
@@ -393,8 +393,10 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
                 block += gridDim.x;
                 slot += gridDim.x;
                 if (slot >= p.ring.n_blocks) slot -= p.ring.n_blocks;
-                if (block < n_blocks) fetch(keys, p.ring.k);
-                copy_commit();
+                if (block < n_blocks)
+                    fetch_keys();
+                else
+                    copy_commit(); /* that as many are under way */
             },
             [&] {
                 copy_wait<1>();

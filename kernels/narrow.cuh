@@ -172,8 +172,8 @@ static __device__ void read_input(const sur_gpu_product &p, __nv_bfloat16 *hi, _
 
 /* ---- weights ---- */
 
-/* A tile is 16 rows in two groups of 8. Blocks are dealt groups like cards: block b's tile has groups `tile * 2 * grid +
- * b` and `... + grid`; of SWIGLU group `tile * grid + b` of both matrices. A block may lack its last groups. */
+/* A tile is 16 rows in two groups of 8. Blocks are dealt groups like cards: block b's tile has groups `tile * 2 * grid
+ * + b` and `... + grid`; of SWIGLU group `tile * grid + b` of both matrices. A block may lack its last groups. */
 template <int EPILOGUE> DEVICE int row_of(int tile, int r)
 {
     int group = EPILOGUE == SUR_GPU_SWIGLU ? tile : tile * 2 + r / 8;

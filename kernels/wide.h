@@ -15,7 +15,7 @@
  * share of one SM (30 bytes a clock) for the same 16 k. Estimates of a 9.0; they only rank the tiles. */
 #define SUR_GPU_WIDE_TILES(X)                                                                                          \
     X(192, 64, 4, 2, 4, 1, 307, 341)                                                                                   \
-    X(128, 64, 2, 2, 3, 2, 205, 273)                                                                                   \
+    X(128, 64, 2, 2, 3, 2, 205, 240)                                                                                   \
     X(64, 64, 2, 2, 4, 2, 144, 205)                                                                                    \
     X(32, 64, 1, 4, 4, 2, 104, 170)
 
@@ -30,7 +30,7 @@ enum {
 #define SUR_GPU_WIDE_NAME(r, c, wr, wc, stages, blocks, inner, outer) SUR_GPU_WIDE_##r##x##c,
     SUR_GPU_WIDE_TILES(SUR_GPU_WIDE_NAME)
 #undef SUR_GPU_WIDE_NAME
-    SUR_GPU_N_WIDE
+        SUR_GPU_N_WIDE
 };
 
 static inline struct sur_gpu_wide_tile sur_gpu_wide_tile_at(int i)

@@ -232,8 +232,9 @@ static void check_special(void)
 static void check_shapes(enum sur_gpu_epilogue epilogue)
 {
     static const int shapes[][3] = {
-        {1280, 2048, 256}, {640, 5120, 64}, {768, 3072, 39}, {768, 9216, 38}, {2048, 1280, 100}, {1000, 100, 9},
-        {7, 40, 10},       {84, 84, 65},    {85, 252, 129},  {191, 150, 63},  {1, 300, 200},     {330, 257, 12},
+        {1280, 2048, 512}, {1280, 2048, 256}, {640, 5120, 64}, {768, 3072, 39}, {768, 9216, 38},
+        {2048, 1280, 100}, {1000, 100, 9},    {7, 40, 10},     {84, 84, 65},    {85, 252, 129},
+        {191, 150, 63},    {1, 300, 200},     {330, 257, 12},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct product_case c = {.epilogue = epilogue, .rows = shapes[i][0], .k = shapes[i][1], .n = shapes[i][2]};
