@@ -8,15 +8,16 @@
 #include "util/clock.h"
 #include "util/error.h"
 
-#define CHECK(call) gpu_check(call, #call)
-
 /* ---- model ---- */
 
 static void state_close(void *state)
 {
     struct gpu_state *s = state;
     if (!s) return;
-    if (s->gpu.context && !gpu_enter(&s->gpu)) gpu_weights_close(&s->weights, &s->gpu);
+    if (s->gpu.context) {
+        gpu_enter_to_free(&s->gpu);
+        gpu_weights_close(&s->weights, &s->gpu);
+    }
     gpu_close(&s->gpu);
     pthread_mutex_destroy(&s->encoder_slots);
     pthread_mutex_destroy(&s->decoder_slots);

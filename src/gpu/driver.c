@@ -34,8 +34,6 @@ int gpu_check(CUresult result, const char *call)
     return sur_fail(SUR_ERR_BACKEND, "CUDA: %s: %s (%s)", call, text ? text : "unknown error", name ? name : "?");
 }
 
-#define CHECK(call) gpu_check(call, #call)
-
 /* ---- device ---- */
 
 static int pick(CUdevice *device, char *why, size_t why_bytes)
@@ -44,24 +42,20 @@ static int pick(CUdevice *device, char *why, size_t why_bytes)
     const char *text = NULL;
     int n = 0, major = 0, minor = 0;
     char name[96] = "";
-    if (e == CUDA_SUCCESS) e = cuDeviceGetCount(&n);
-    if (e != CUDA_SUCCESS) {
+    if (!e) e = cuDeviceGetCount(&n);
+    if (!e && n) e = cuDeviceGet(device, 0);
+    if (!e && n) e = cuDeviceGetName(name, sizeof name, *device);
+    if (!e && n) e = cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, *device);
+    if (!e && n) e = cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, *device);
+    if (!e && major >= 8) return SUR_OK;
+    if (e) {
         cuGetErrorString(e, &text);
         snprintf(why, why_bytes, "the NVIDIA driver says: %s", text ? text : "unknown error");
-        return SUR_ERR_BACKEND;
-    }
-    if (n == 0 || cuDeviceGet(device, 0) != CUDA_SUCCESS) {
+    } else if (n == 0)
         snprintf(why, why_bytes, "the NVIDIA driver sees no GPU");
-        return SUR_ERR_BACKEND;
-    }
-    cuDeviceGetName(name, sizeof name, *device);
-    cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, *device);
-    cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, *device);
-    if (major < 8) {
+    else
         snprintf(why, why_bytes, "%s has compute capability %d.%d; 8.0 is needed", name, major, minor);
-        return SUR_ERR_BACKEND;
-    }
-    return SUR_OK;
+    return SUR_ERR_BACKEND;
 }
 
 int gpu_probe(char *why, size_t why_bytes)
@@ -70,11 +64,15 @@ int gpu_probe(char *why, size_t why_bytes)
     return pick(&device, why, why_bytes);
 }
 
-static int attribute(const struct gpu *g, CUdevice_attribute which)
+static int read_attributes(struct gpu *g)
 {
-    int value = 0;
-    cuDeviceGetAttribute(&value, which, g->device);
-    return value;
+    int major = 0;
+    int r = CHECK(cuDeviceGetAttribute(&g->multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, g->device));
+    CUdevice_attribute shared = CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    if (!r) r = CHECK(cuDeviceGetAttribute(&g->max_shared, shared, g->device));
+    if (!r) r = CHECK(cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, g->device));
+    g->dependent_launch = major >= 9;
+    return r;
 }
 
 /* All of a block's shared memory but the kernel's own may be asked for at launch. */
@@ -117,9 +115,7 @@ int gpu_open(struct gpu *g)
     if (pick(&g->device, why, sizeof why)) return sur_fail(SUR_ERR_BACKEND, "%s", why);
     int r = CHECK(cuDevicePrimaryCtxRetain(&g->context, g->device));
     if (!r) r = gpu_enter(g);
-    g->multiprocessors = attribute(g, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-    g->max_shared = attribute(g, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-    g->dependent_launch = attribute(g, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 9;
+    if (!r) r = read_attributes(g);
     for (int i = 0; !r && i < GPU_MAX_MODULES && sur_gpu_fatbins[i].name; i++)
         r = CHECK(cuModuleLoadData(&g->modules[i], sur_gpu_fatbins[i].data));
     if (!r) r = find_kernels(g);
@@ -139,6 +135,11 @@ void gpu_close(struct gpu *g)
 int gpu_enter(const struct gpu *g)
 {
     return CHECK(cuCtxSetCurrent(g->context));
+}
+
+void gpu_enter_to_free(const struct gpu *g)
+{
+    cuCtxSetCurrent(g->context);
 }
 
 /* ---- memory ---- */
@@ -169,13 +170,13 @@ void gpu_free(struct gpu *g, CUdeviceptr *p, size_t n_bytes)
     *p = 0;
 }
 
-int gpu_allocate_host(void **p, size_t n_bytes)
+int gpu_allocate_host(void **p, size_t n_bytes, bool zero)
 {
     *p = NULL;
     CUresult e =
         gpu_may_allocate(n_bytes) ? cuMemHostAlloc(p, n_bytes, CU_MEMHOSTALLOC_PORTABLE) : CUDA_ERROR_OUT_OF_MEMORY;
     if (e == CUDA_ERROR_OUT_OF_MEMORY) return none_left("pinned", n_bytes);
-    if (e == CUDA_SUCCESS) memset(*p, 0, n_bytes);
+    if (e == CUDA_SUCCESS && zero) memset(*p, 0, n_bytes);
     return gpu_check(e, "cuMemHostAlloc");
 }
 

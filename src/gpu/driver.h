@@ -48,13 +48,15 @@ int gpu_probe(char *why, size_t why_bytes);
 int gpu_open(struct gpu *gpu); /* on failure closed again */
 void gpu_close(struct gpu *gpu);
 int gpu_enter(const struct gpu *gpu); /* makes the context the calling thread's */
+void gpu_enter_to_free(const struct gpu *gpu); /* the same; what fails is no news, and the line that told it stays */
 
 /* sur_fail with the driver's words, or SUR_OK. */
 int gpu_check(CUresult result, const char *call);
-/* Device memory, zeroed when `zero`; pinned host memory, mapped. *p is 0 on failure (SUR_ERR_BACKEND: none left). */
+#define CHECK(call) gpu_check(call, #call)
+/* Device memory; pinned host memory, mapped. Zeroed when `zero`. *p is 0 on failure (SUR_ERR_BACKEND: none left). */
 int gpu_allocate(struct gpu *gpu, CUdeviceptr *p, size_t n_bytes, bool zero);
 void gpu_free(struct gpu *gpu, CUdeviceptr *p, size_t n_bytes);
-int gpu_allocate_host(void **p, size_t n_bytes);
+int gpu_allocate_host(void **p, size_t n_bytes, bool zero);
 void gpu_free_host(void **p);
 int gpu_free_memory(size_t *n_bytes);
 

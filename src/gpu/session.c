@@ -8,8 +8,6 @@
 #include "util/error.h"
 #include "util/half.h"
 
-#define CHECK(call) gpu_check(call, #call)
-
 /* ---- memory ---- */
 
 static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tokens, CUdeviceptr base)
@@ -98,9 +96,10 @@ static int allocate_pinned(struct gpu_session *s)
     const struct sur_params *p = &s->state->checkpoint->params;
     size_t frames = (size_t)s->options.max_tokens * SUR_TOKEN_FRAMES;
     void *mel = NULL, *step = NULL, *result = NULL;
-    int r = gpu_allocate_host(&mel, frames * (size_t)p->n_mels * sizeof *s->mel_in + sizeof(struct sur_gpu_request));
-    if (!r) r = gpu_allocate_host(&step, sizeof *s->step_request + 4 * (size_t)s->decoder.max_n);
-    if (!r) r = gpu_allocate_host(&result, SUR_STEP_MAX * sizeof *s->result);
+    int r =
+        gpu_allocate_host(&mel, frames * (size_t)p->n_mels * sizeof *s->mel_in + sizeof(struct sur_gpu_request), true);
+    if (!r) r = gpu_allocate_host(&step, sizeof *s->step_request + 4 * (size_t)s->decoder.max_n, true);
+    if (!r) r = gpu_allocate_host(&result, SUR_STEP_MAX * sizeof *s->result, true);
     s->mel_in = mel;
     s->step_request = step;
     s->result = result;
@@ -281,7 +280,7 @@ void gpu_session_destroy(void *session)
 {
     struct gpu_session *s = session;
     if (!s) return;
-    gpu_enter(&s->state->gpu);
+    gpu_enter_to_free(&s->state->gpu);
     if (s->step_graph) cuGraphExecDestroy(s->step_graph);
     if (s->encode_graph) cuGraphExecDestroy(s->encode_graph);
     if (s->whole_graph) cuGraphExecDestroy(s->whole_graph);

@@ -25,7 +25,7 @@ struct worker {
     CUstream stream;
     void *buffers[N_BUFFERS]; /* pinned */
     CUevent empty[N_BUFFERS]; /* the buffer's last copy is done */
-    int status;
+    CUresult result;          /* not yet a failure's line, which would be kept for a thread that ends */
 };
 
 struct gpu_upload {
@@ -48,7 +48,7 @@ int gpu_upload_create(struct gpu_upload **upload, struct gpu *g)
         w->upload = u;
         r = gpu_check(cuStreamCreate(&w->stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
         for (int b = 0; !r && b < N_BUFFERS; b++) {
-            r = gpu_allocate_host(&w->buffers[b], BUFFER_BYTES);
+            r = gpu_allocate_host(&w->buffers[b], BUFFER_BYTES, false);
             if (!r) r = gpu_check(cuEventCreate(&w->empty[b], CU_EVENT_DISABLE_TIMING), "cuEventCreate");
         }
     }
@@ -109,11 +109,11 @@ static void fill(const struct piece *p, char *to)
     }
 }
 
-static int copy_pieces(struct worker *w)
+static CUresult copy_pieces(struct worker *w)
 {
     struct gpu_upload *u = w->upload;
-    int r = gpu_enter(u->gpu);
-    for (unsigned turn = 0; !r && !atomic_load(&u->failed); turn++) {
+    CUresult e = cuCtxSetCurrent(u->gpu->context);
+    for (unsigned turn = 0; !e && !atomic_load(&u->failed); turn++) {
         size_t i = atomic_fetch_add(&u->next, 1);
         if (i >= u->n) break;
         const struct piece *p = &u->pieces[i];
@@ -122,34 +122,32 @@ static int copy_pieces(struct worker *w)
             fill(p, p->host);
             continue;
         }
-        r = gpu_check(cuEventSynchronize(w->empty[b]), "cuEventSynchronize");
-        if (r) break;
+        e = cuEventSynchronize(w->empty[b]);
+        if (e) break;
         fill(p, w->buffers[b]);
-        r = gpu_check(cuMemcpyHtoDAsync(p->device, w->buffers[b], p->pitch_bytes * (size_t)p->n_rows, w->stream),
-                      "cuMemcpyHtoDAsync");
-        if (!r) r = gpu_check(cuEventRecord(w->empty[b], w->stream), "cuEventRecord");
+        e = cuMemcpyHtoDAsync(p->device, w->buffers[b], p->pitch_bytes * (size_t)p->n_rows, w->stream);
+        if (!e) e = cuEventRecord(w->empty[b], w->stream);
     }
-    if (!r) r = gpu_check(cuStreamSynchronize(w->stream), "cuStreamSynchronize");
-    return r;
+    return e ? e : cuStreamSynchronize(w->stream);
 }
 
 static void *work(void *arg)
 {
     struct worker *w = arg;
-    w->status = copy_pieces(w);
-    if (w->status) atomic_store(&w->upload->failed, true);
+    w->result = copy_pieces(w);
+    if (w->result) atomic_store(&w->upload->failed, true);
     return NULL;
 }
 
 int gpu_upload_run(struct gpu_upload *u)
 {
-    int n = 0, r = SUR_OK;
+    int n = 0;
+    CUresult e = CUDA_SUCCESS;
     while (n < N_WORKERS && !pthread_create(&u->workers[n].thread, NULL, work, &u->workers[n])) n++;
     if (n == 0) return sur_fail(SUR_ERR_MEMORY, "cannot start a thread");
     for (int i = 0; i < n; i++) {
         pthread_join(u->workers[i].thread, NULL);
-        if (u->workers[i].status) r = u->workers[i].status;
+        if (u->workers[i].result) e = u->workers[i].result;
     }
-    /* the worker's own line was kept for its thread, which is gone */
-    return r ? sur_fail(r, "the weights could not be copied to the GPU") : SUR_OK;
+    return gpu_check(e, "copying the weights to the GPU");
 }

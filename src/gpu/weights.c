@@ -94,7 +94,7 @@ static int allocate_tower(struct gpu_tower *t, struct gpu *g)
         if (i < t->n_resident)
             r = gpu_allocate(g, &t->layers[i], t->plan.n_bytes, false);
         else
-            r = gpu_allocate_host(&p, t->plan.n_bytes);
+            r = gpu_allocate_host(&p, t->plan.n_bytes, true);
         t->host_layers[i] = p;
     }
     for (int i = 0; !r && t->n_resident < n && i < GPU_SLOTS; i++)

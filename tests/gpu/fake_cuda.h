@@ -1,0 +1,20 @@
+/* What a test says to the driver that computes nothing (fake_cuda.c), and what it then reads. */
+#ifndef SUR_TESTS_FAKE_CUDA_H
+#define SUR_TESTS_FAKE_CUDA_H
+
+#include <cuda.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+struct fake_cuda {
+    atomic_int n_calls; /* that may fail; what destroys and frees never does */
+    int fail_at;        /* this call fails, counted from 1; 0: none */
+    int for_good;       /* and all after it, as when a kernel broke the context */
+    CUresult error;
+    size_t total_bytes;        /* of the card */
+    atomic_size_t n_bytes;     /* of it, allocated */
+    atomic_int n_objects;      /* allocations, contexts, modules, streams, events, graphs that exist */
+};
+extern struct fake_cuda fake_cuda;
+
+#endif
