@@ -1,6 +1,6 @@
 #!/bin/sh
 # tools/gpu_bench.sh BUNDLE: on a machine with a GPU, the figures of docs/benchmarks.md at full size: kernels, decoder
-# steps, encoder chunks, a 180 s clip whole, start to ready, memory, a paced live run. At most 9 minutes; logs under
+# steps, encoder chunks, positions from 131,000 on, a 180 s clip whole, start to ready, memory, a paced live run. At most 9 minutes; logs under
 # ${OUT:-gpu-logs}; a short table last. MODEL names a checkpoint; without it a random one (8.9 GB) is written to
 # ${TMPDIR:-/tmp}/surtitle-full and kept. PACED: seconds of the live run (120).
 set -u
@@ -32,6 +32,8 @@ fatbins=$(echo "$BUNDLE"/src/gpu/*.fatbin)
 # shellcheck disable=SC2086 # names without blanks
 step kernels 90 "$BUNDLE/kernel_check" --bench $fatbins
 step phases 120 "$BUNDLE/surtitle-bench" --model "$MODEL" --backend cuda --reps 201 --json "$logs/phases.json"
+
+step far 40 "$BUNDLE/run" "$BUNDLE/tests/gpu/far_run" "$MODEL"
 
 run="$BUNDLE/surtitle --model $MODEL --backend cuda --format tokens --stats"
 nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 100 >"$logs/memory.txt" 2>/dev/null &

@@ -1,7 +1,7 @@
 #!/bin/sh
 # tools/gpu_bundle.sh [ARCH [FOLDER]]: builds surtitle with its CUDA module for compute capability ARCH (90; several as
 # 80,90) and gathers what a machine without our Debian packages needs to run it in FOLDER (gpu-bundle/, ignored by git):
-# program, bench, library, module, kernel_check, fatbins, and the shared libraries that they name, the C library's and
+# program, bench, library, module, the tests in C, fatbins, and the shared libraries that they name, the C library's and
 # the driver's left out. At most 30 MiB. The scripts that use it (tools/gpu_check.sh, tools/gpu_bench.sh) and the demo
 # model stay in the tree.
 set -eu
@@ -18,21 +18,26 @@ if [ -f "$build/build.ninja" ]; then
 else
     meson setup "$build" "$root" "$@"
 fi
-ninja -C "$build" src/cli/surtitle src/bench/surtitle-bench src/gpu/surtitle-cuda.so tests/kernels/kernel_check
+programs='src/cli/surtitle src/bench/surtitle-bench tests/kernels/kernel_check
+    tests/unit/test_backend tests/unit/test_session tests/gpu/test_faults tests/gpu/far_run'
+modules='src/gpu/surtitle-cuda.so tests/gpu/fail_cuda.so'
+# shellcheck disable=SC2086 # names without blanks
+ninja -C "$build" $programs $modules
 
 # The layout is the build folder's, by which the program knows where its module is.
 rm -rf "$bundle"
-mkdir -p "$bundle/src/cli" "$bundle/src/bench" "$bundle/src/gpu" "$bundle/tests/kernels" "$bundle/lib" \
-    "$bundle/meson-private"
+mkdir -p "$bundle/lib" "$bundle/meson-private"
 echo 'The program takes a folder with this one in it for the build folder.' >"$bundle/meson-private/README"
-cp "$build/src/cli/surtitle" "$bundle/src/cli/"
-cp "$build/src/bench/surtitle-bench" "$bundle/src/bench/"
+for file in $programs $modules; do
+    mkdir -p "$bundle/$(dirname "$file")"
+    cp "$build/$file" "$bundle/$file"
+done
 cp -L "$build/src/libsurtitle.so.0" "$bundle/src/"
 cp -L "$build/src/libsurtitle.so.0" "$bundle/src/libsurtitle.so"
-cp "$build/src/gpu/surtitle-cuda.so" "$build"/src/gpu/*.fatbin "$bundle/src/gpu/"
-cp "$build/tests/kernels/kernel_check" "$bundle/tests/kernels/"
+cp "$build"/src/gpu/*.fatbin "$bundle/src/gpu/"
 
-ldd "$bundle/src/cli/surtitle" "$bundle/src/bench/surtitle-bench" "$bundle/src/libsurtitle.so.0" |
+# shellcheck disable=SC2086
+(cd "$bundle" && ldd $programs src/libsurtitle.so.0) |
     sed -n 's/^.*=> \(\/[^ ]*\) .*$/\1/p' | sort -u |
     grep -Ev '/(libc|libm|libpthread|libdl|librt|libgcc_s|libstdc\+\+|libcuda|libsurtitle)\.so' |
     while read -r library; do cp -L "$library" "$bundle/lib/"; done

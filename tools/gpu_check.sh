@@ -18,7 +18,12 @@ mkdir -p "$small"
 step kernels 260 "$BUNDLE/kernel_check" $fatbins
 step golden 90 "$PYTHON" "$root/tests/golden/check_golden.py" "$BUNDLE/surtitle" --backend cuda
 step exact 200 "$PYTHON" "$root/tests/gpu/check_exact.py" "$BUNDLE/surtitle" --demo "$root/models/demo"
-step faults 90 "$PYTHON" "$root/tests/gpu/check_faults.py" "$BUNDLE/surtitle" "$BUNDLE/kernel_check"
+step faults 90 "$PYTHON" "$root/tests/gpu/check_faults.py" "$BUNDLE/surtitle" "$BUNDLE/kernel_check" \
+    "$BUNDLE/tests/gpu/fail_cuda.so"
+"$PYTHON" "$root/tools/make_checkpoint.py" "$small/tiny" --size tiny --gain 1.5 >/dev/null
+step no-memory 60 "$BUNDLE/run" "$BUNDLE/tests/gpu/test_faults" "$small/tiny"
+step backend 60 "$BUNDLE/run" "$BUNDLE/tests/unit/test_backend" "$small/tiny" cuda
+step session 90 "$BUNDLE/run" "$BUNDLE/tests/unit/test_session" "$small/tiny" cuda
 
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$sanitizer" ]; then

@@ -47,7 +47,7 @@ struct gpu {
 int gpu_probe(char *why, size_t why_bytes);
 int gpu_open(struct gpu *gpu); /* on failure closed again */
 void gpu_close(struct gpu *gpu);
-int gpu_enter(const struct gpu *gpu); /* makes the context the calling thread's */
+int gpu_enter(const struct gpu *gpu);          /* makes the context the calling thread's */
 void gpu_enter_to_free(const struct gpu *gpu); /* the same; what fails is no news, and the line that told it stays */
 
 /* sur_fail with the driver's words, or SUR_OK. */

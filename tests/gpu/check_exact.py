@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The CUDA backend against the fp64 reference and the CPU backend, on random checkpoints of several shapes.
 
-usage: check_exact.py PROGRAM [--model NAME] [--seconds N] [--demo DIR] [--quick] [--backend cuda]
+usage: check_exact.py PROGRAM [--model NAME] [--seconds N] [--demo DIR] [--quick] [--backend cuda] [--full DIR]
 
 For each checkpoint, fp16 and fp32 K/V:
   forced    fed the reference's tokens, every step whose reference margin exceeds twice the bound has its token, and every
@@ -10,7 +10,8 @@ For each checkpoint, fp16 and fp32 K/V:
   bits      a second run, standard input in one piece and in random ones, raw samples, --pace, two at the same time and
             --vram-limit (layers streamed through slots): the same bytes, margins included
   switches  --encode-on cpu, --decode-on cpu: forced, within the bound
-With --demo, each clip of the demo model is captioned word for word alike by both backends. Needs numpy.
+With --demo, each clip of the demo model is captioned word for word alike by both backends. With --full, a checkpoint of
+the published size (or any) shows the same bits, also with every processor busy; nothing else is run then. Needs numpy.
 """
 import argparse
 import glob
@@ -41,6 +42,8 @@ MODELS["deep"] = {"settings": ["dim=512", "n_layers=8", "n_heads=8", "n_kv_heads
                                "sliding_window=200", "enc.dim=256", "enc.n_layers=6", "enc.hidden_dim=1024"],
                   "seed": 52}
 QUICK = ["odd", "real"]
+LIMITS = (256, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)  # MiB, for --vram-limit
+FULL_LIMITS = (16384, 6144)
 TIMEOUT = 120
 WRONG_USAGE = 2
 
@@ -127,7 +130,7 @@ class Checker:
 
     # ---- bits ----
 
-    def bits(self, name, model, wav):
+    def bits(self, name, model, wav, limits=LIMITS):
         base = [self.program, "--model", model, "--backend", self.backend, "--format", "tokens"]
         status, want, errors = execute([*base, wav])
         if status != 0:
@@ -142,7 +145,7 @@ class Checker:
         for what, (options, pieces) in ways.items():
             self.same(f"{name} bits: {what}", want, execute([*base, *options], pieces))
         self.at_once(name, base, wav, want)
-        self.limited(name, base, wav, want)
+        self.limited(name, base, wav, want, limits)
 
     def same(self, name, want, result):
         status, out, errors = result
@@ -170,12 +173,24 @@ class Checker:
         for i, result in enumerate(results):
             self.same(f"{name} bits: number {i + 1} of two at once", want, result)
 
-    def limited(self, name, base, wav, want):
+    def busy(self, name, model, wav):
+        base = [self.program, "--model", model, "--backend", self.backend, "--format", "tokens"]
+        want = execute([*base, wav])[1]
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+        try:
+            self.same(f"{name} bits: every processor busy", want, execute([*base, wav]))
+            self.same(f"{name} bits: every processor busy, --pace", want, execute([*base, "--pace", wav]))
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+
+    def limited(self, name, base, wav, want, limits):
         """Limits from large to small: each is refused in one line or gives the same bytes; some must stream layers."""
         if self.backend == "cpu":
             return self.skip(f"{name} --vram-limit", "it is the CUDA backend's")
         streamed = 0
-        for mib in (256, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4):
+        for mib in limits:
             result = execute([*base, "--stats", "--vram-limit", str(mib), wav])
             if result[0] == WRONG_USAGE:
                 return self.report(f"{name} --vram-limit", result[2])
@@ -187,10 +202,10 @@ class Checker:
             stats = dict(line.split(" ")[:2] for line in result[2].splitlines() if line.count(" ") == 2)
             uploads = int(stats.get("uploads", "0"))
             streamed += uploads > 0
-            if uploads or mib == 256:
+            if uploads or mib == limits[0]:
                 self.same(f"{name} bits: --vram-limit {mib}, {uploads} uploads", want, result)
         if streamed == 0:
-            if name == "deep":
+            if name in ("deep", "full"):
                 self.report(f"{name} --vram-limit", "no limit made it stream layers")
             else:
                 self.skip(f"{name} --vram-limit", "too small to stream layers")
@@ -234,6 +249,12 @@ class Checker:
         if name == "real":
             self.paced(name, model, self.folder)
 
+    def full(self, model, seconds):
+        wav = os.path.join(self.folder, "clip.wav")
+        write_clip(wav, seconds)
+        self.bits("full", model, wav, FULL_LIMITS)
+        self.busy("full", model, wav)
+
     def demo(self, folder):
         for wav in sorted(glob.glob(os.path.join(folder, "*.wav"))):
             name = f"demo {os.path.basename(wav)}"
@@ -260,6 +281,7 @@ def main():
     parser.add_argument("--model", choices=MODELS, action="append", help="this one only; may be repeated")
     parser.add_argument("--seconds", type=float, default=14.37, help="length of the clip")
     parser.add_argument("--demo", metavar="DIR", help="the demo model and its clips")
+    parser.add_argument("--full", metavar="DIR", help="the bits of this checkpoint, and nothing else")
     parser.add_argument("--quick", action="store_true", help="two checkpoints, fp16 only")
     parser.add_argument("--backend", choices=("cuda", "cpu"), default="cuda", help="cpu: to try this script")
     a = parser.parse_args()
@@ -269,7 +291,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         checker = Checker(a, folder)
         write_clip(os.path.join(folder, "clip.wav"), a.seconds)
-        for name in a.model or (QUICK if a.quick else list(MODELS)):
+        if a.full:
+            checker.full(a.full, a.seconds)
+        for name in [] if a.full else a.model or (QUICK if a.quick else list(MODELS)):
             checker.model(name, a.seconds, ["fp16"] if a.quick else ["fp16", "fp32"])
         if a.demo:
             checker.demo(a.demo)

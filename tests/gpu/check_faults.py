@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What goes wrong on a GPU: one clear line and the right status, captions so far kept, no hang.
 
-usage: check_faults.py PROGRAM KERNEL_CHECK [--model DIR]     (DIR: the demo model with its clip.wav)
+usage: check_faults.py PROGRAM KERNEL_CHECK FAIL_CUDA [--model DIR]     (DIR: the demo model with its clip.wav)
 
-KERNEL_CHECK --fill is the second program that fills the card.
+KERNEL_CHECK --fill is the second program that fills the card. FAIL_CUDA (fail_cuda.so), preloaded, has a kernel break the
+device's context in the middle of captions.
 """
 import argparse
 import os
@@ -12,14 +13,14 @@ import sys
 import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-NO_BACKEND = 5
+FAILED, NO_BACKEND = 1, 5
 TIMEOUT = 60
 
 
 class Faults:
     def __init__(self, a):
         self.program, self.filler, self.model = os.path.abspath(a.program), os.path.abspath(a.kernel_check), a.model
-        self.clip = os.path.join(a.model, "clip.wav")
+        self.clip, self.fail_cuda = os.path.join(a.model, "clip.wav"), os.path.abspath(a.fail_cuda)
         self.passed = self.failed = 0
 
     def command(self, *options):
@@ -67,6 +68,20 @@ class Faults:
             self.refused(f"a full card ({line})", self.run("--backend", "cuda"))
             self.release(filler)
         self.in_mid_stream(want)
+        for at in (20, 60, 120):
+            self.broken(want, at)
+            self.broken(want, at, "--pace")
+
+    def broken(self, want, at, *options):
+        """Pass `at` writes where nothing is. What was said before stays said."""
+        began = time.monotonic()
+        status, out, errors = self.run("--backend", "cuda", *options, LD_PRELOAD=self.fail_cuda, FAIL_CUDA_AT=str(at))
+        took = time.monotonic() - began
+        name = f"a kernel breaks pass {at} {' '.join(options)}".rstrip()
+        bad = (status != FAILED or errors.count("\n") or "illegal memory access" not in errors or
+               not want.startswith(out.rstrip()) or len(out) >= len(want) or took > 30)
+        self.report(name, f"status {status} after {took:.1f} s, said {out!r}: {errors}" if bad else None,
+                    f"{len(out)} of {len(want)} bytes of captions; {errors}")
 
     def in_mid_stream(self, want):
         """The card is filled while captions run: nothing is allocated after the start, so they go on."""
@@ -89,6 +104,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("kernel_check")
+    parser.add_argument("fail_cuda")
     parser.add_argument("--model", default=os.path.join(ROOT, "models", "demo"))
     faults = Faults(parser.parse_args())
     faults.all()

@@ -1,5 +1,6 @@
 /* A libcuda that computes nothing: memory is the host's, kernels do not run, any call fails when a test says so. It
- * stands for the driver in tests of what the module does on the host: each entry point that the module calls is here. */
+ * stands for the driver in tests of what the module does on the host: each entry point that the module calls is here.
+ */
 #include "fake_cuda.h"
 
 #include <stdlib.h>
@@ -71,10 +72,10 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice dev
 {
     CUresult e = called();
     if (e != CUDA_SUCCESS) return e;
-    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR              ? 9
-             : which == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT                ? 132
+    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR            ? 9
+             : which == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT              ? 132
              : which == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN ? 227 << 10
-                                                                                : 0;
+                                                                              : 0;
     return CUDA_SUCCESS;
 }
 

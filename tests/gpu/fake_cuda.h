@@ -11,9 +11,9 @@ struct fake_cuda {
     int fail_at;        /* this call fails, counted from 1; 0: none */
     int for_good;       /* and all after it, as when a kernel broke the context */
     CUresult error;
-    size_t total_bytes;        /* of the card */
-    atomic_size_t n_bytes;     /* of it, allocated */
-    atomic_int n_objects;      /* allocations, contexts, modules, streams, events, graphs that exist */
+    size_t total_bytes;    /* of the card */
+    atomic_size_t n_bytes; /* of it, allocated */
+    atomic_int n_objects;  /* allocations, contexts, modules, streams, events, graphs that exist */
 };
 extern struct fake_cuda fake_cuda;
 

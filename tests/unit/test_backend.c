@@ -1,8 +1,10 @@
-/* The CPU backend through its table, on a tiny random model (argument: its folder): columns, jobs, rewinds and rows
- * that come from elsewhere change no bit; the rings' edges; positions far out. */
+/* A backend through its table, on a tiny random model: columns, jobs, rewinds and rows that come from elsewhere change
+ * no bit; the rings' edges; positions far out. Arguments: the model's folder, and "cuda" for that one (77: it cannot be
+ * used here), which is then compared with the CPU, too. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +15,10 @@
 #include "model/schedule.h"
 
 enum { PROMPT = 39, STEPS = 100 };
-static const char *folder;
 static struct sur_checkpoint *checkpoint;
 static const struct sur_backend *b = &sur_backend_cpu;
-static void *state_;
-static float *mel; /* [STEPS + PROMPT tokens] */
+static void *state_, *cpu; /* cpu: NULL where b is the CPU's own */
+static float *mel;         /* [STEPS + PROMPT tokens] */
 
 static void *session(int max_tokens, int64_t start)
 {
@@ -149,33 +150,63 @@ static void test_edges(void **state)
     b->session_destroy(NULL);
 }
 
-/* Positions past 131,072 and 2^31: columns still change no bit, and nothing overflows. */
+enum { FAR = 128 };
+
+static void one_by_one(int64_t start, struct sur_step_out *out)
+{
+    void *s = session(1, start);
+    for (int i = 0; i < FAR; i++) {
+        encode(s, i, 1);
+        assert_int_equal(step(s, 1, tokens + i, 1, out + i), SUR_OK);
+        assert_true(isfinite(out[i].margin));
+    }
+    b->session_destroy(s);
+}
+
+/* As the CPU has it. The bound of docs/model.md holds for each of the two. */
+static void near_the_cpu(int64_t start)
+{
+    static const float bound = 2 * 2e-3f;
+    static struct sur_step_out of_cpu[FAR];
+    const struct sur_backend *own = b;
+    void *own_state = state_;
+    b = &sur_backend_cpu;
+    state_ = cpu;
+    one_by_one(start, of_cpu);
+    b = own;
+    state_ = own_state;
+    for (int i = 0; i < FAR; i++) {
+        if (of_cpu[i].margin > bound) assert_int_equal(one[i].id, of_cpu[i].id);
+        for (int j = 0; j < SUR_TOP; j++) assert_true(fabsf(one[i].top[j] - of_cpu[i].top[j]) <= bound);
+    }
+}
+
+/* The decoder's positions past 131,072 and the encoder's past four times that, then past 2^31: columns still change no
+ * bit, and nothing overflows. */
 static void test_far(void **state)
 {
     (void)state;
     static const int64_t starts[] = {131000, ((int64_t)1 << 31) - 10, (int64_t)1 << 36};
     for (int f = 0; f < 3; f++) {
-        void *s = session(1, starts[f]), *t = session(64, starts[f]);
-        encode(t, 0, 64);
-        for (int i = 0; i < 64; i++) {
-            encode(s, i, 1);
-            assert_int_equal(step(s, 1, tokens + i, 1, one + i), SUR_OK);
-            assert_true(isfinite(one[i].margin));
-        }
+        void *t = session(64, starts[f]);
+        one_by_one(starts[f], one);
+        for (int i = 0; i < FAR; i += 64) encode(t, i, 64);
         assert_int_equal(step(t, 8, tokens, 8, many), SUR_OK);
-        for (int i = 8; i < 64; i += 4) assert_int_equal(step(t, 4, tokens + i, 4, many + i), SUR_OK);
-        assert_memory_equal(one, many, 64 * sizeof *one);
-        b->session_destroy(s);
+        for (int i = 8; i < FAR; i += 4) assert_int_equal(step(t, 4, tokens + i, 4, many + i), SUR_OK);
+        assert_memory_equal(one, many, FAR * sizeof *one);
         b->session_destroy(t);
+        if (cpu) near_the_cpu(starts[f]);
     }
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) return fprintf(stderr, "usage: test_backend MODEL\n"), 2;
-    folder = argv[1];
+    bool cuda = argc == 3 && !strcmp(argv[2], "cuda");
+    if (argc != 2 + cuda) return fprintf(stderr, "usage: test_backend MODEL [cuda]\n"), 2;
     struct sur_backend_options o = {.threads = 2};
-    if (sur_checkpoint_open(&checkpoint, folder) || b->open(&state_, checkpoint, &o))
+    if (cuda && sur_backend_choose(&b, SUR_BACKEND_CUDA)) return printf("%s\n", sur_error_text()), 77;
+    if (sur_checkpoint_open(&checkpoint, argv[1]) || b->open(&state_, checkpoint, &o) ||
+        (cuda && sur_backend_cpu.open(&cpu, checkpoint, &o)))
         return fprintf(stderr, "%s\n", sur_error_text()), 1;
     size_t n = (size_t)(PROMPT + STEPS) * SUR_TOKEN_FRAMES * (size_t)checkpoint->params.n_mels;
     mel = malloc(n * sizeof *mel);
@@ -189,6 +220,7 @@ int main(int argc, char **argv)
                                        cmocka_unit_test(test_far)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     b->close(state_);
+    if (cpu) sur_backend_cpu.close(cpu);
     sur_checkpoint_close(&checkpoint);
     free(mel);
     return failed;

@@ -1,5 +1,6 @@
-/* A session through its public interface, on a tiny random model (argument: its folder): whatever the pieces, threads
- * and mode, the same bits; and the edges of every call. */
+/* A session through its public interface, on a tiny random model: whatever the pieces, threads, mode and neighbours,
+ * the same bits; and the edges of every call. Arguments: the model's folder, and "cuda" for that backend (77: it cannot
+ * be used here). */
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 
 enum { CLIP = 50001, MAX_STEPS = 400 };
 static const char *folder;
+static enum sur_backend_kind backend = SUR_BACKEND_CPU;
 static int16_t clip[CLIP];
 
 struct token {
@@ -50,7 +52,7 @@ static struct sur_model *open_model(int threads)
     sur_model_options_init(&o);
     o.dir = folder;
     o.threads = threads;
-    o.backend = SUR_BACKEND_CPU;
+    o.backend = backend;
     if (sur_model_open(&m, &o)) fail_msg("%s", sur_error_text());
     return m;
 }
@@ -239,6 +241,40 @@ static void test_two_sessions(void **state)
     assert_null(m);
 }
 
+struct listener {
+    struct sur_model *model;
+    enum sur_session_mode mode;
+    struct heard heard;
+};
+
+static void *listen_beside(void *arg)
+{
+    struct listener *l = arg;
+    struct sur_session *s = open_session(l->model, l->mode, 16000);
+    feed_all(s, &l->heard, CLIP, 0);
+    sur_session_destroy(&s);
+    return NULL;
+}
+
+/* Each in a thread of its own, at the same time. */
+static void test_two_sessions_at_once(void **state)
+{
+    (void)state;
+    static struct listener l[2];
+    pthread_t threads[2];
+    listen(&want, 1, SUR_LIVE, 16000, CLIP, 0);
+    struct sur_model *m = open_model(2);
+    for (int i = 0; i < 2; i++) {
+        l[i] = (struct listener){.model = m, .mode = i ? SUR_WHOLE : SUR_LIVE};
+        assert_int_equal(pthread_create(&threads[i], NULL, listen_beside, &l[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    same(&want, &l[0].heard);
+    same(&want, &l[1].heard);
+    sur_model_close(&m);
+    assert_null(m);
+}
+
 static void test_skip(void **state)
 {
     (void)state;
@@ -384,14 +420,29 @@ static void test_float_and_channels(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) return fprintf(stderr, "usage: test_session MODEL\n"), 2;
+    bool cuda = argc == 3 && !strcmp(argv[2], "cuda");
+    if (argc != 2 + cuda) return fprintf(stderr, "usage: test_session MODEL [cuda]\n"), 2;
     folder = argv[1];
+    if (cuda) {
+        struct sur_model *m = NULL;
+        struct sur_model_options o;
+        sur_model_options_init(&o);
+        o.dir = folder;
+        o.backend = backend = SUR_BACKEND_CUDA;
+        if (sur_model_open(&m, &o)) return printf("%s\n", sur_error_text()), 77;
+        sur_model_close(&m);
+    }
     make_clip();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),     cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_three_threads), cmocka_unit_test(test_two_sessions),
-        cmocka_unit_test(test_skip),          cmocka_unit_test(test_edges),
-        cmocka_unit_test(test_force),         cmocka_unit_test(test_float_and_channels),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_three_threads),
+        cmocka_unit_test(test_two_sessions),
+        cmocka_unit_test(test_two_sessions_at_once),
+        cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_force),
+        cmocka_unit_test(test_float_and_channels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
