@@ -5,12 +5,11 @@
  * decoder's alone, and the two may come from two threads as on any backend. */
 #include "backends.h"
 
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/progress.h"
 #include "util/error.h"
 
 enum { ENCODE, DECODE, N_HALVES, MAX_JOBS = 64 };
@@ -25,15 +24,13 @@ struct state { /* immutable after open */
 
 struct session {
     struct state *state;
-    int64_t start;
+    struct sur_backend_session_options options;
     void *of[N_HALVES];
-    int max_tokens;
+    struct sur_progress progress; /* its position: the furthest ever */
     /* encode thread */
     float *rows; /* [SUR_ROW_RING, dim] */
-    int64_t n_rows;
     /* decode thread */
     int64_t position;
-    _Atomic int64_t furthest; /* of all positions: step releases, encode acquires */
 };
 
 static void state_close(void *state)
@@ -57,8 +54,8 @@ static void session_destroy(void *session)
 
 static void start_over(struct session *s)
 {
-    s->n_rows = s->position = s->start;
-    atomic_store(&s->furthest, s->start);
+    s->position = s->options.start;
+    sur_progress_reset(&s->progress, &s->options);
 }
 
 static int session_create(void **session, void *state, const struct sur_backend_session_options *o)
@@ -68,8 +65,7 @@ static int session_create(void **session, void *state, const struct sur_backend_
     *session = NULL;
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
     s->state = st;
-    s->start = o->start;
-    s->max_tokens = o->max_tokens;
+    s->options = *o;
     s->rows = malloc(SUR_ROW_RING * st->dim * sizeof *s->rows);
     start_over(s);
     int r = s->rows ? SUR_OK : sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
@@ -90,33 +86,26 @@ static int reset(void *session)
     return r;
 }
 
-/* Known before anything is encoded, for what is encoded must fit. Whatever was stepped last may have been rewound, and
- * rows that one more rewind may want are kept: so the decoder's ring has room when this says so. */
-static bool rows_fit(struct session *s, int n)
-{
-    int64_t keep = atomic_load_explicit(&s->furthest, memory_order_acquire) - 2 * SUR_STEP_MAX;
-    return s->n_rows + n - (keep > s->start ? keep : s->start) <= SUR_ROW_RING;
-}
-
 static int hand_over(struct session *s, int n)
 {
     const struct sur_backend *from = s->state->half[ENCODE], *to = s->state->half[DECODE];
-    int r = from->rows(s->of[ENCODE], 0, s->n_rows, n, s->rows);
-    if (!r) r = from->rewind(s->of[ENCODE], s->n_rows + n);
-    if (!r) r = to->rows(s->of[DECODE], 1, s->n_rows, n, s->rows);
+    int64_t first = sur_progress_rows(&s->progress);
+    int r = from->rows(s->of[ENCODE], 0, first, n, s->rows);
+    if (!r) r = from->rewind(s->of[ENCODE], first + n);
+    if (!r) r = to->rows(s->of[DECODE], 1, first, n, s->rows);
     if (r == SUR_AGAIN) r = sur_fail(SUR_ERR_BACKEND, "%s: encoded rows do not fit", s->state->name);
-    if (!r) s->n_rows += n;
+    if (!r) sur_progress_encoded(&s->progress, first + n);
     return r;
 }
 
+/* Room is known before anything is encoded, for what is encoded must fit. Whatever was stepped last may have been
+ * rewound, and rows that one more rewind may want are kept: so the decoder's ring has room when this says so. */
 static int encode(struct sur_encode_job *jobs, int n_jobs)
 {
     for (int i = 0; i < n_jobs; i++) {
         struct session *s = jobs[i].session;
-        if (jobs[i].n_tokens < 1 || jobs[i].n_tokens > s->max_tokens)
-            return sur_fail(SUR_ERR_ARGUMENT, "encode: %d tokens in a pass of at most %d", jobs[i].n_tokens,
-                            s->max_tokens);
-        if (!rows_fit(s, jobs[i].n_tokens)) return SUR_AGAIN;
+        int r = sur_progress_check_encode(&s->progress, &s->options, jobs[i].n_tokens, 2 * SUR_STEP_MAX);
+        if (r) return r;
     }
     int r = SUR_OK;
     for (int i = 0; !r && i < n_jobs; i++) {
@@ -126,6 +115,12 @@ static int encode(struct sur_encode_job *jobs, int n_jobs)
         if (!r) r = hand_over(s, jobs[i].n_tokens);
     }
     return r;
+}
+
+static void move_to(struct session *s, int64_t position)
+{
+    s->position = position;
+    if (position > sur_progress_position(&s->progress)) sur_progress_stepped(&s->progress, position);
 }
 
 /* The jobs are the decoder's for as long as it has them, so that it sees them all at once. */
@@ -142,10 +137,7 @@ static int step(struct sur_step_job *jobs, int n_jobs)
     int r = decoder->step(jobs, n_jobs);
     for (int i = 0; i < n_jobs; i++) {
         struct session *s = jobs[i].session = mine[i];
-        if (r) continue;
-        s->position += jobs[i].n;
-        if (s->position > atomic_load_explicit(&s->furthest, memory_order_relaxed))
-            atomic_store_explicit(&s->furthest, s->position, memory_order_release);
+        if (!r) move_to(s, s->position + jobs[i].n);
     }
     return r;
 }
@@ -154,11 +146,8 @@ static int rewind_to(void *session, int64_t position)
 {
     struct session *s = session;
     int r = s->state->half[DECODE]->rewind(s->of[DECODE], position);
-    if (r) return r;
-    s->position = position;
-    if (position > atomic_load_explicit(&s->furthest, memory_order_relaxed))
-        atomic_store_explicit(&s->furthest, position, memory_order_release);
-    return SUR_OK;
+    if (!r) move_to(s, position);
+    return r;
 }
 
 static int rows(void *session, int put, int64_t first, int n, float *buffer)
@@ -168,7 +157,7 @@ static int rows(void *session, int put, int64_t first, int n, float *buffer)
     if (r || !put) return r;
     r = s->state->half[ENCODE]->rows(s->of[ENCODE], 1, first, n, buffer); /* its positions count on */
     if (!r) r = s->state->half[ENCODE]->rewind(s->of[ENCODE], first + n);
-    if (!r) s->n_rows += n;
+    if (!r) sur_progress_encoded(&s->progress, first + n);
     return r;
 }
 

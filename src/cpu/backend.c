@@ -2,13 +2,13 @@
 #include "model/backend.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cpu/gemm.h"
 #include "cpu/tower.h"
+#include "model/progress.h"
 #include "model/schedule.h"
 #include "text/tekken.h"
 #include "util/clock.h"
@@ -45,8 +45,7 @@ struct session {
     int32_t last_token;
     /* between the two: rows [SUR_ROW_RING, dim] */
     float *rows;
-    _Atomic int64_t n_rows;   /* encode releases, step acquires */
-    _Atomic int64_t position; /* step releases, encode acquires */
+    struct sur_progress progress;
 };
 
 static int probe(char *why, size_t why_bytes)
@@ -149,8 +148,7 @@ static int session_reset(void *session)
     memset(s->mel, 0, 2 * (size_t)p->n_mels * sizeof(float));
     memset(s->conv0, 0, (size_t)p->encoder.dim * sizeof(float));
     s->n_logits = 0;
-    atomic_store(&s->n_rows, s->options.start);
-    atomic_store(&s->position, s->options.start);
+    sur_progress_reset(&s->progress, &s->options);
     sur_cpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
     sur_cpu_stack_randomize(&s->decoder, s->options.start);
     return SUR_OK;
@@ -239,15 +237,7 @@ static void put_rows(struct session *s, int64_t first, int n, const float *rows)
     size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
     for (int i = 0; i < n; i++)
         memcpy(s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, rows + (size_t)i * dim, dim * sizeof *rows);
-    atomic_store_explicit(&s->n_rows, first + n, memory_order_release);
-}
-
-/* Rows that a rewind may want again are kept. */
-static bool rows_fit(struct session *s, int n)
-{
-    int64_t keep = atomic_load_explicit(&s->position, memory_order_acquire) - SUR_STEP_MAX;
-    if (keep < s->options.start) keep = s->options.start;
-    return atomic_load_explicit(&s->n_rows, memory_order_relaxed) + n - keep <= SUR_ROW_RING;
+    sur_progress_encoded(&s->progress, first + n);
 }
 
 static void encode_one(struct session *s, const float *mel, int n_tokens)
@@ -255,7 +245,7 @@ static void encode_one(struct session *s, const float *mel, int n_tokens)
     struct state *st = s->state;
     const struct sur_checkpoint *c = st->checkpoint;
     int n = n_tokens * SUR_TOKEN_ROWS, e = c->params.encoder.dim;
-    int64_t first = atomic_load_explicit(&s->n_rows, memory_order_relaxed);
+    int64_t first = sur_progress_rows(&s->progress);
     stem(s, mel, (size_t)n_tokens * SUR_TOKEN_FRAMES);
     sur_cpu_stack_run(&s->encoder, s->h, n, first * SUR_TOKEN_ROWS);
     for (int i = 0; i < n; i++) {
@@ -274,10 +264,8 @@ static int encode(struct sur_encode_job *jobs, int n_jobs)
 {
     for (int i = 0; i < n_jobs; i++) {
         struct session *s = jobs[i].session;
-        if (jobs[i].n_tokens < 1 || jobs[i].n_tokens > s->options.max_tokens)
-            return sur_fail(SUR_ERR_ARGUMENT, "encode: %d tokens in a pass of at most %d", jobs[i].n_tokens,
-                            s->options.max_tokens);
-        if (!rows_fit(s, jobs[i].n_tokens)) return SUR_AGAIN;
+        int r = sur_progress_check_encode(&s->progress, &s->options, jobs[i].n_tokens, SUR_STEP_MAX);
+        if (r) return r;
     }
     for (int i = 0; i < n_jobs; i++) encode_one(jobs[i].session, jobs[i].mel, jobs[i].n_tokens);
     return SUR_OK;
@@ -311,7 +299,7 @@ static int step_one(struct session *s, const struct sur_step_job *job)
     const struct sur_checkpoint *c = st->checkpoint;
     const struct sur_view *embedding = &c->weights.embedding;
     int dim = c->params.decoder.dim, vocab = c->params.vocab_size;
-    int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
+    int64_t first = sur_progress_position(&s->progress);
     for (int i = 0; i < job->n; i++) {
         int32_t id = job->tokens ? job->tokens[i] : s->last_token;
         const uint16_t *e = (const void *)((const char *)embedding->data + (size_t)id * embedding->row_bytes);
@@ -326,22 +314,14 @@ static int step_one(struct session *s, const struct sur_step_job *job)
     s->n_logits = job->n_out;
     for (int i = 0; i < job->n_out; i++) best_four(s->logits + (size_t)i * (size_t)vocab, vocab, &job->out[i]);
     if (job->n_out) s->last_token = job->out[job->n_out - 1].id;
-    atomic_store_explicit(&s->position, first + job->n, memory_order_release);
+    sur_progress_stepped(&s->progress, first + job->n);
     return SUR_OK;
 }
 
 static int check_step(const struct sur_step_job *job)
 {
     struct session *s = job->session;
-    int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
-    int most = first > s->options.start ? SUR_STEP_MAX : s->options.n_prompt;
-    if (job->n < 1 || job->n > most || job->n_out < 0 || job->n_out > job->n || job->n_out > SUR_STEP_MAX ||
-        (!job->tokens && job->n != 1))
-        return sur_fail(SUR_ERR_ARGUMENT, "step: %d positions, %d results", job->n, job->n_out);
-    for (int i = 0; job->tokens && i < job->n; i++)
-        if (job->tokens[i] < 0 || job->tokens[i] >= s->state->checkpoint->params.vocab_size)
-            return sur_fail(SUR_ERR_ARGUMENT, "token id %d is not in the model's vocabulary", job->tokens[i]);
-    return first + job->n > atomic_load_explicit(&s->n_rows, memory_order_acquire) ? SUR_AGAIN : SUR_OK;
+    return sur_progress_check_step(&s->progress, &s->options, job, s->state->checkpoint->params.vocab_size);
 }
 
 static int step(struct sur_step_job *jobs, int n_jobs)
@@ -355,31 +335,18 @@ static int step(struct sur_step_job *jobs, int n_jobs)
 static int rewind_to(void *session, int64_t position)
 {
     struct session *s = session;
-    int64_t now = atomic_load(&s->position);
-    if (position < s->options.start || now - position > SUR_STEP_MAX ||
-        position > atomic_load_explicit(&s->n_rows, memory_order_acquire))
-        return sur_fail(SUR_ERR_ARGUMENT, "rewind from %lld to %lld", (long long)now, (long long)position);
-    atomic_store_explicit(&s->position, position, memory_order_release);
-    return SUR_OK;
+    return sur_progress_rewind(&s->progress, &s->options, position);
 }
 
 static int rows(void *session, int put, int64_t first, int n, float *buffer)
 {
     struct session *s = session;
     size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
-    int64_t have = atomic_load_explicit(&s->n_rows, memory_order_acquire);
-    if (put) {
-        if (first != have)
-            return sur_fail(SUR_ERR_ARGUMENT, "rows: %lld put after %lld", (long long)first, (long long)have);
-        if (n > SUR_ROW_RING || !rows_fit(s, n)) return SUR_AGAIN;
-        put_rows(s, first, n, buffer);
-        return SUR_OK;
-    }
-    if (first < 0 || n < 0 || first < have - SUR_ROW_RING || first + n > have)
-        return sur_fail(SUR_ERR_ARGUMENT, "rows: not there");
-    for (int i = 0; i < n; i++)
+    int r = sur_progress_check_rows(&s->progress, &s->options, put, first, n);
+    if (!r && put) put_rows(s, first, n, buffer);
+    for (int i = 0; !r && !put && i < n; i++)
         memcpy(buffer + (size_t)i * dim, s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, dim * sizeof *buffer);
-    return SUR_OK;
+    return r;
 }
 
 static void stats(void *state, struct sur_backend_stats *stats)
@@ -394,7 +361,7 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
     struct session *s = session;
     const struct sur_params *p = &s->state->checkpoint->params;
     if (!strcmp(which, "rows")) {
-        int64_t n = atomic_load(&s->n_rows) - first, most = (int64_t)(max / (size_t)p->decoder.dim);
+        int64_t n = atomic_load(&s->progress.n_rows) - first, most = (int64_t)(max / (size_t)p->decoder.dim);
         n = n < most ? n : most;
         int r = rows(session, 0, first, (int)(n < SUR_ROW_RING ? n : SUR_ROW_RING), out);
         return r ? r : n * p->decoder.dim;

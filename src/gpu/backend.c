@@ -70,21 +70,13 @@ static double read_bandwidth(void *state)
 
 /* ---- encode ---- */
 
-/* Rows that a rewind may want again are kept. */
-static bool rows_fit(struct gpu_session *s, int n)
-{
-    int64_t keep = atomic_load_explicit(&s->position, memory_order_acquire) - SUR_STEP_MAX;
-    if (keep < s->options.start) keep = s->options.start;
-    return atomic_load_explicit(&s->n_rows, memory_order_relaxed) + n - keep <= SUR_ROW_RING;
-}
-
 static int encode_one(struct gpu_session *s, const float *mel, int n_tokens)
 {
     size_t n = (size_t)n_tokens * SUR_TOKEN_FRAMES * (size_t)s->state->checkpoint->params.n_mels;
-    int64_t first = atomic_load_explicit(&s->n_rows, memory_order_relaxed);
+    int64_t first = sur_progress_rows(&s->progress);
     memcpy(s->mel_in, mel, n * sizeof *mel);
     int r = gpu_run_encode(s, n_tokens, first);
-    if (!r) atomic_store_explicit(&s->n_rows, first + n_tokens, memory_order_release);
+    if (!r) sur_progress_encoded(&s->progress, first + n_tokens);
     return r;
 }
 
@@ -92,10 +84,8 @@ static int encode(struct sur_encode_job *jobs, int n_jobs)
 {
     for (int i = 0; i < n_jobs; i++) {
         struct gpu_session *s = jobs[i].session;
-        if (jobs[i].n_tokens < 1 || jobs[i].n_tokens > s->options.max_tokens)
-            return sur_fail(SUR_ERR_ARGUMENT, "encode: %d tokens in a pass of at most %d", jobs[i].n_tokens,
-                            s->options.max_tokens);
-        if (!rows_fit(s, jobs[i].n_tokens)) return SUR_AGAIN;
+        int r = sur_progress_check_encode(&s->progress, &s->options, jobs[i].n_tokens, SUR_STEP_MAX);
+        if (r) return r;
     }
     int r = SUR_OK;
     for (int i = 0; !r && i < n_jobs; i++) r = encode_one(jobs[i].session, jobs[i].mel, jobs[i].n_tokens);
@@ -107,20 +97,12 @@ static int encode(struct sur_encode_job *jobs, int n_jobs)
 static int check_step(const struct sur_step_job *job)
 {
     struct gpu_session *s = job->session;
-    int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
-    int most = first > s->options.start ? SUR_STEP_MAX : s->options.n_prompt;
-    if (job->n < 1 || job->n > most || job->n_out < 0 || job->n_out > job->n || job->n_out > SUR_STEP_MAX ||
-        (!job->tokens && job->n != 1))
-        return sur_fail(SUR_ERR_ARGUMENT, "step: %d positions, %d results", job->n, job->n_out);
-    for (int i = 0; job->tokens && i < job->n; i++)
-        if (job->tokens[i] < 0 || job->tokens[i] >= s->state->checkpoint->params.vocab_size)
-            return sur_fail(SUR_ERR_ARGUMENT, "token id %d is not in the model's vocabulary", job->tokens[i]);
-    return first + job->n > atomic_load_explicit(&s->n_rows, memory_order_acquire) ? SUR_AGAIN : SUR_OK;
+    return sur_progress_check_step(&s->progress, &s->options, job, s->state->checkpoint->params.vocab_size);
 }
 
 static int step_one(struct gpu_session *s, const struct sur_step_job *job)
 {
-    int64_t first = atomic_load_explicit(&s->position, memory_order_relaxed);
+    int64_t first = sur_progress_position(&s->progress);
     for (int i = 0; i < job->n; i++) s->step_request->tokens[i] = job->tokens ? job->tokens[i] : s->last_token;
     int r = gpu_run_step(s, first, job->n, job->n_out);
     if (r) return r;
@@ -133,7 +115,7 @@ static int step_one(struct gpu_session *s, const struct sur_step_job *job)
     }
     s->n_logits = job->n_out;
     if (job->n_out) s->last_token = job->out[job->n_out - 1].id;
-    atomic_store_explicit(&s->position, first + job->n, memory_order_release);
+    sur_progress_stepped(&s->progress, first + job->n);
     return SUR_OK;
 }
 
@@ -148,12 +130,7 @@ static int step(struct sur_step_job *jobs, int n_jobs)
 static int rewind_to(void *session, int64_t position)
 {
     struct gpu_session *s = session;
-    int64_t now = atomic_load(&s->position);
-    if (position < s->options.start || now - position > SUR_STEP_MAX ||
-        position > atomic_load_explicit(&s->n_rows, memory_order_acquire))
-        return sur_fail(SUR_ERR_ARGUMENT, "rewind from %lld to %lld", (long long)now, (long long)position);
-    atomic_store_explicit(&s->position, position, memory_order_release);
-    return SUR_OK;
+    return sur_progress_rewind(&s->progress, &s->options, position);
 }
 
 /* ---- rows, stages ---- */
@@ -162,13 +139,8 @@ static int rows(void *session, int put, int64_t first, int n, float *buffer)
 {
     struct gpu_session *s = session;
     size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
-    int64_t have = atomic_load_explicit(&s->n_rows, memory_order_acquire);
-    if (put && first != have)
-        return sur_fail(SUR_ERR_ARGUMENT, "rows: %lld put after %lld", (long long)first, (long long)have);
-    if (put && (n > SUR_ROW_RING || !rows_fit(s, n))) return SUR_AGAIN;
-    if (!put && (first < 0 || n < 0 || first < have - SUR_ROW_RING || first + n > have))
-        return sur_fail(SUR_ERR_ARGUMENT, "rows: not there");
-    int r = gpu_enter(&s->state->gpu);
+    int r = sur_progress_check_rows(&s->progress, &s->options, put, first, n);
+    if (!r) r = gpu_enter(&s->state->gpu);
     for (int i = 0; !r && i < n; i++) {
         CUdeviceptr at = s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim * 4;
         float *row = buffer + (size_t)i * dim;
@@ -176,7 +148,7 @@ static int rows(void *session, int put, int64_t first, int n, float *buffer)
     }
     /* copies into the device may still be under way when the call returns; steps run on another stream */
     if (put && !r) r = CHECK(cuCtxSynchronize());
-    if (put && !r) atomic_store_explicit(&s->n_rows, first + n, memory_order_release);
+    if (put && !r) sur_progress_encoded(&s->progress, first + n);
     return r;
 }
 
@@ -185,7 +157,7 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
     struct gpu_session *s = session;
     const struct sur_params *p = &s->state->checkpoint->params;
     if (!strcmp(which, "rows")) {
-        int64_t n = atomic_load(&s->n_rows) - first, most = (int64_t)(max / (size_t)p->decoder.dim);
+        int64_t n = atomic_load(&s->progress.n_rows) - first, most = (int64_t)(max / (size_t)p->decoder.dim);
         n = n < most ? n : most;
         n = n < SUR_ROW_RING ? n : SUR_ROW_RING;
         int r = rows(session, 0, first, (int)n, out);

@@ -301,8 +301,7 @@ int gpu_session_reset(void *session)
     if (!r) r = CHECK(cuMemsetD8(s->conv0, 0, (size_t)p->encoder.dim * 4));
     if (!r) r = CHECK(cuCtxSynchronize());
     s->n_logits = 0;
-    atomic_store(&s->n_rows, s->options.start);
-    atomic_store(&s->position, s->options.start);
+    sur_progress_reset(&s->progress, &s->options);
     if (!r) r = gpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
     if (!r) r = gpu_stack_randomize(&s->decoder, s->options.start);
     return r;

@@ -10,6 +10,7 @@
 #include "gpu/pass.h"
 #include "gpu/weights.h"
 #include "model/backend.h"
+#include "model/progress.h"
 
 struct gpu_state {
     struct gpu gpu;
@@ -34,8 +35,7 @@ struct gpu_session {
     CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
     CUgraphExec step_graph, encode_graph;         /* one position; one token */
     CUgraphExec whole_graph;                      /* max_tokens tokens, or NULL when that is 1 */
-    _Atomic int64_t n_rows;                       /* encode releases, step acquires */
-    _Atomic int64_t position;                     /* the next to be stepped; step releases, encode acquires */
+    struct sur_progress progress;
 
     /* encode thread */
     struct gpu_stack encoder;
