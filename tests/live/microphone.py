@@ -1,0 +1,93 @@
+"""What the tests of the microphone share: the model and its clip, a run of the program, and the loop over tests."""
+import json, os, signal, subprocess, sys, tempfile, time, wave
+
+import numpy as np
+
+
+def wait_for(true, what, seconds=20):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"{what} does not come"
+        time.sleep(0.02)
+
+
+class Model:
+    """The demo model and its clip, or where that was left out (`demo` false) a random one and noise, in the folder box."""
+    def __init__(self, root, box):
+        self.folder, self.root = os.path.join(root, "models", "demo"), root
+        self.demo = os.path.exists(os.path.join(self.folder, "consolidated.safetensors"))
+        self.folder = self.folder if self.demo else box + "/model"
+        self.clip = os.path.join(self.folder, "clip.wav") if self.demo else box + "/clip.wav"
+
+    def make(self, seconds):
+        if self.demo:
+            return
+        make = os.path.join(self.root, "tools", "make_checkpoint.py")
+        subprocess.run([sys.executable, make, self.folder, "--size", "tiny", "--seed", "3", "--gain", "1.5"], check=True,
+                       stdout=subprocess.DEVNULL)
+        with wave.open(self.clip, "wb") as w:
+            w.setparams((1, 2, 16000, 0, "NONE", ""))
+            w.writeframes(np.random.default_rng(2).integers(-9000, 9000, 16000 * seconds).astype("<i2").tobytes())
+
+
+class Recording:
+    """The program on the microphone; its output in a file."""
+    def __init__(self, program, model, env, *options):
+        self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.began = time.monotonic()
+        self.p = subprocess.Popen([program, "--model", model.folder, "--format", "jsonl", *options], env=env,
+                                  stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err)
+
+    def text(self):
+        return os.pread(self.out.fileno(), 1 << 24, 0).decode()
+
+    def events(self, kind=None):
+        return [e for e in map(json.loads, self.text().split("\n")[:-1]) if kind in (None, e["type"])]
+
+    def states(self):
+        return [e["state"] for e in self.events("device")]
+
+    def errors(self):
+        return os.pread(self.err.fileno(), 1 << 20, 0).decode()
+
+    def end(self, how=signal.SIGINT):
+        """The last event, and for how long it ran until it was told to end."""
+        took = time.monotonic() - self.began
+        self.p.send_signal(how)
+        assert self.p.wait(30) == 0, (self.p.returncode, self.errors())
+        end = self.events()[-1]
+        assert end["type"] == "end" and end["t"] <= time.monotonic() - self.began + 0.1, end
+        return end, took
+
+
+def words(text):
+    return "".join(c for c in text.lower() if c.isalnum() or c == " ").split()
+
+
+def spoken(events):
+    return words("".join(e["text"] for e in events))
+
+
+def check_words(want, got):
+    """All but a few, which a different beginning may change."""
+    missed = [w for w in want if w not in got]
+    assert want and len(missed) <= len(want) // 4, (want, got)
+
+
+def run_tests(module, names, *arguments):
+    """Functions test_* whose names hold each of `names`. Returns the status to exit with."""
+    passed, failed = 0, 0
+    for name, test in list(module.items()):
+        if not name.startswith("test_") or not all(word in name for word in names):
+            continue
+        began = time.monotonic()
+        try:
+            test(*arguments)
+            passed += 1
+            print(f"{name}: {time.monotonic() - began:.1f} s")
+        except Exception as e:
+            failed += 1
+            line = e.__traceback__.tb_next.tb_lineno if e.__traceback__.tb_next else 0
+            print(f"{name}, line {line}: {type(e).__name__}: {str(e)[:1500]}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
