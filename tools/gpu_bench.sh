@@ -1,8 +1,8 @@
 #!/bin/sh
 # tools/gpu_bench.sh BUNDLE: on a machine with a GPU, the figures of docs/benchmarks.md at full size: kernels, decoder
-# steps, encoder chunks, positions from 131,000 on, a 180 s clip whole, start to ready, memory, a paced live run. At most 9 minutes; logs under
-# ${OUT:-gpu-logs}; a short table last. MODEL names a checkpoint; without it a random one (8.9 GB) is written to
-# ${TMPDIR:-/tmp}/surtitle-full and kept. PACED: seconds of the live run (120).
+# steps, encoder chunks, positions from 131,000 on, a 180 s clip whole, start to ready, memory, a paced live run. At
+# most 9 minutes; logs under ${OUT:-gpu-logs}; a short table last. MODEL names a checkpoint; without it a random one
+# (8.9 GB) is written to ${TMPDIR:-/tmp}/surtitle-full and kept. PACED: seconds of the live run (120).
 set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)

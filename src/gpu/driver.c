@@ -31,8 +31,8 @@ int gpu_check(CUresult result, const char *call)
     if (result == CUDA_SUCCESS) return SUR_OK;
     cuGetErrorName(result, &name);
     cuGetErrorString(result, &text);
-    return sur_fail(SUR_ERR_BACKEND, "CUDA: %.*s: %s (%s)", (int)strcspn(call, "("), call, text ? text : "unknown error",
-                    name ? name : "?");
+    return sur_fail(SUR_ERR_BACKEND, "CUDA: %.*s: %s (%s)", (int)strcspn(call, "("), call,
+                    text ? text : "unknown error", name ? name : "?");
 }
 
 /* ---- device ---- */
