@@ -32,11 +32,14 @@ class Model:
 
 class Recording:
     """The program on the microphone; its output in a file."""
+    running = []
+
     def __init__(self, program, model, env, *options):
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self.began = time.monotonic()
         self.p = subprocess.Popen([program, "--model", model.folder, "--format", "jsonl", *options], env=env,
                                   stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err)
+        Recording.running.append(self.p)
 
     def text(self):
         return os.pread(self.out.fileno(), 1 << 24, 0).decode()
@@ -89,5 +92,9 @@ def run_tests(module, names, *arguments):
             failed += 1
             line = e.__traceback__.tb_next.tb_lineno if e.__traceback__.tb_next else 0
             print(f"{name}, line {line}: {type(e).__name__}: {str(e)[:1500]}")
+        for p in Recording.running:  # what a failed test left
+            p.kill()
+            p.wait()
+        Recording.running.clear()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0

@@ -1,7 +1,10 @@
 """The microphone, with a PulseAudio daemon of the test's own: a null sink whose monitor is the default source, which the
 program meets through ALSA's pulse plug. Arguments: program, source folder, and optionally words that the names of the
 tests to run contain. 77: no pulseaudio here, or a build without PortAudio."""
-import glob, json, os, random, shutil, signal, struct, subprocess, sys, tempfile, time, wave
+import glob, json, os, shutil, signal, subprocess, sys, tempfile, time
+
+sys.dont_write_bytecode = True
+from microphone import Model, Recording, check_words, run_tests, spoken, wait_for, words  # noqa: E402
 
 PROGRAM, ROOT = (os.path.abspath(a) for a in sys.argv[1:3])
 BOX = tempfile.mkdtemp(prefix="surtitle-mic.")
@@ -9,10 +12,7 @@ SOCKET = "unix:" + BOX + "/run/native"
 ENV = dict(os.environ, HOME=BOX + "/home", XDG_RUNTIME_DIR=BOX + "/run", XDG_CONFIG_HOME=BOX + "/config",
            XDG_DATA_HOME=BOX + "/data", XDG_DATA_DIRS=BOX + "/data", PULSE_RUNTIME_PATH=BOX + "/run",
            PULSE_STATE_PATH=BOX + "/state", PULSE_SERVER=SOCKET, PULSE_COOKIE=BOX + "/cookie", LC_ALL="C.UTF-8")
-DEMO = os.path.join(ROOT, "models", "demo")
-DEMO = DEMO if os.path.exists(os.path.join(DEMO, "consolidated.safetensors")) else None
-MODEL = DEMO or BOX + "/model"
-CLIP = os.path.join(DEMO, "clip.wav") if DEMO else BOX + "/clip.wav"
+MODEL = Model(ROOT, BOX)
 
 
 class Daemon:
@@ -38,73 +38,29 @@ class Daemon:
         subprocess.run(["pactl", *words], env=ENV, check=True, timeout=10, stdout=subprocess.DEVNULL)
 
 
-def wait_for(true, what, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"{what} does not come"
-        time.sleep(0.05)
-
-
-class Run:
-    """The program on the microphone; its output in a file."""
-    def __init__(self, *words, wait=True):
-        self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        self.began = time.monotonic()
-        self.p = subprocess.Popen([PROGRAM, "--model", MODEL, "--format", "jsonl", *words], env=ENV,
-                                  stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err)
-        if wait:  # samples come: the sound server has connected it
-            wait_for(lambda: b"source-output" in subprocess.run(
-                ["sh", "-c", "pactl list short source-outputs | sed 's/.*/source-output/'"], env=ENV,
-                capture_output=True, timeout=10).stdout, "the recording")
-            wait_for(lambda: b'"start"' in self.text(), "the model")
-            time.sleep(0.5)
-
-    def text(self):
-        return os.pread(self.out.fileno(), 1 << 24, 0)
-
-    def events(self, kind=None):
-        lines = [json.loads(line) for line in self.text().decode().split("\n")[:-1]]
-        return [line for line in lines if kind in (None, line["type"])]
-
-    def errors(self):
-        return os.pread(self.err.fileno(), 1 << 20, 0).decode()
-
-    def wait_device(self, state):
-        wait_for(lambda: state in [e["state"] for e in self.events("device")], f"the device's {state}")
-
-    def end(self, how=signal.SIGINT):
-        if how:
-            self.p.send_signal(how)
-        assert self.p.wait(20) == 0, (self.p.returncode, self.errors())
-        took = time.monotonic() - self.began
-        end = self.events()[-1]
-        assert end["type"] == "end" and end["t"] <= took + 0.1, (end, took)
-        return end
+def record(*options):
+    run = Recording(PROGRAM, MODEL, ENV, *options)
+    # samples come: the sound server has connected it
+    wait_for(lambda: subprocess.run(["pactl", "list", "short", "source-outputs"], env=ENV, capture_output=True,
+                                    timeout=10).stdout, "the recording")
+    wait_for(lambda: '"start"' in run.text(), "the model")
+    time.sleep(0.5)
+    return run
 
 
 def play(wait=True):
-    p = subprocess.Popen(["paplay", CLIP], env=ENV, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    p = subprocess.Popen(["paplay", MODEL.clip], env=ENV, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if wait:
         assert p.wait(60) == 0
     return p
 
 
-def words(text):
-    return "".join(c for c in text.lower() if c.isalnum() or c == " ").split()
-
-
-def spoken(run):
-    return words("".join(e["text"] for e in run.events("text")))
-
-
-def check_words(got):
-    """The clip's words: as the file gives them, but for a few that a different beginning may change."""
-    if not DEMO:
-        return
-    r = subprocess.run([PROGRAM, "--model", MODEL, CLIP], env=ENV, capture_output=True, timeout=120, check=True)
-    want = words(r.stdout.decode())
-    missed = [w for w in want if w not in got]
-    assert want and len(missed) <= len(want) // 4, (want, got)
+def check_clip(run):
+    """The clip's words, as the file gives them."""
+    if MODEL.demo:
+        r = subprocess.run([PROGRAM, "--model", MODEL.folder, MODEL.clip], env=ENV, capture_output=True, timeout=120,
+                           check=True)
+        check_words(words(r.stdout.decode()), spoken(run.events("text")))
 
 
 def test_list(daemon):
@@ -116,24 +72,24 @@ def test_list(daemon):
 
 def test_device_option(daemon):
     for words_, status, text in [(["--device", "nosuch"], 3, "nosuch"), (["--device", "999"], 3, "999"),
-                                 (["--device", "x", CLIP], 2, "--device"), (["--rate", "8000"], 2, "--rate")]:
-        r = subprocess.run([PROGRAM, "--model", MODEL, *words_], env=ENV, capture_output=True, timeout=30)
+                                 (["--device", "x", MODEL.clip], 2, "--device"), (["--rate", "8000"], 2, "--rate")]:
+        r = subprocess.run([PROGRAM, "--model", MODEL.folder, *words_], env=ENV, capture_output=True, timeout=30)
         line = r.stderr.decode()
         assert r.returncode == status and line.count("\n") == 1 and text in line, r
-    run = Run("--device", "PULS")
+    run = record("--device", "PULS")
     assert run.events("start")[0]["rate"] == 48000
     run.end()
 
 
 def test_clip(daemon):
     report = BOX + "/report.json"
-    run = Run("--latency-report", report, "--stats")
+    run = record("--latency-report", report, "--stats")
     play()
     time.sleep(1)
-    end = run.end()
+    end, _ = run.end()
     took = time.monotonic() - run.began
     assert took - end["t"] < 2.5 and end["skipped"] == 0 and end["steps"] > 20, (end, took)
-    check_words(spoken(run))
+    check_clip(run)
     assert "ALSA" not in run.errors() and "gone" not in run.errors(), run.errors()
     with open(report) as f:
         r = json.load(f)
@@ -143,18 +99,18 @@ def test_clip(daemon):
 
 
 def test_unplugged(daemon):
-    run = Run()
+    run = record()
     player = play(wait=False)
     time.sleep(1.5)
     daemon.pactl("unload-module", "module-null-sink")
-    run.wait_device("lost")
+    wait_for(lambda: "lost" in run.states(), "the device's loss")
     player.kill()
     player.wait()
     daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
-    run.wait_device("back")
+    wait_for(lambda: "back" in run.states(), "the device's return")
     play()
     time.sleep(1)
-    end = run.end()
+    end, _ = run.end()
     lost, back = run.events("device")
     skips = run.events("skip")
     assert [s["why"] for s in skips] == ["device"], skips
@@ -164,31 +120,31 @@ def test_unplugged(daemon):
     assert abs(lost["t"] - skips[0]["t0"]) < 0.2 and abs(back["t"] - skips[0]["t1"]) < 0.5, (lost, back, skips)
     assert time.monotonic() - run.began - end["t"] < 2.5, end
     assert run.errors().count(" is gone: ") == 1 and run.errors().count("default is back\n") == 1, run.errors()
-    check_words(spoken(run))
+    check_clip(run)
 
 
 def test_server_restarts(daemon):
-    run = Run()
+    run = record()
     daemon.stop()
-    run.wait_device("lost")
+    wait_for(lambda: "lost" in run.states(), "the device's loss")
     daemon.start()
-    run.wait_device("back")
+    wait_for(lambda: "back" in run.states(), "the device's return")
     time.sleep(0.5)
-    assert run.end()["skipped"] > 0.3
+    assert run.end()[0]["skipped"] > 0.3
 
 
 def test_stopped_while_lost(daemon):
-    run = Run()
+    run = record()
     daemon.stop()
     try:
-        run.wait_device("lost")
+        wait_for(lambda: "lost" in run.states(), "the device's loss")
         run.end(signal.SIGTERM)
     finally:
         daemon.start()
 
 
 def test_zeros(daemon):
-    run = Run()
+    run = record()
     wait_for(lambda: "zeros" in run.errors(), "the word of zeros")
     time.sleep(1)
     run.end()
@@ -196,7 +152,7 @@ def test_zeros(daemon):
 
 
 def test_suspend(daemon):
-    run = Run()
+    run = record()
     run.p.send_signal(signal.SIGTSTP)
     stat = f"/proc/{run.p.pid}/stat"
     wait_for(lambda: open(stat).read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
@@ -205,23 +161,10 @@ def test_suspend(daemon):
     time.sleep(2)
     run.p.send_signal(signal.SIGCONT)
     time.sleep(2)
-    end = run.end()
+    end, _ = run.end()
     skips = run.events("skip")
     assert [s["why"] for s in skips] == ["device"] and 1.5 < end["skipped"] < 6, (skips, end)
     assert not run.events("device") and time.monotonic() - run.began - end["t"] < 2.5, end
-
-
-def make_things():
-    if not DEMO:
-        make = os.path.join(ROOT, "tools", "make_checkpoint.py")
-        subprocess.run([sys.executable, make, MODEL, "--size", "tiny", "--seed", "3", "--gain", "1.5"], check=True,
-                       stdout=subprocess.DEVNULL)
-        r = random.Random(2)
-        with wave.open(CLIP, "wb") as w:
-            w.setnchannels(1)
-            w.setsampwidth(2)
-            w.setframerate(16000)
-            w.writeframes(struct.pack("<48000h", *(r.randrange(-9000, 9000) for _ in range(48000))))
 
 
 def main():
@@ -233,25 +176,12 @@ def main():
     if not plugin or b"no microphone support" in r.stderr:
         print("no pulse plug for ALSA here" if not plugin else "a build without PortAudio")
         return 77
-    make_things()
-    passed, failed, daemon = 0, 0, Daemon()
+    MODEL.make(3)
+    daemon = Daemon()
     try:
-        for name, test in list(globals().items()):
-            if not name.startswith("test_") or not all(word in name for word in sys.argv[3:]):
-                continue
-            began = time.monotonic()
-            try:
-                test(daemon)
-                passed += 1
-                print(f"{name}: {time.monotonic() - began:.1f} s")
-            except Exception as e:
-                failed += 1
-                line = e.__traceback__.tb_next.tb_lineno if e.__traceback__.tb_next else 0
-                print(f"{name}, line {line}: {type(e).__name__}: {str(e)[:900]}")
+        return run_tests(globals(), sys.argv[3:], daemon)
     finally:
         daemon.stop()
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
 
 
 try:
