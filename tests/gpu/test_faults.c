@@ -4,6 +4,7 @@
  * Arguments: MODEL (a tiny random one) and FAKE, the driver that computes nothing (fake_cuda.c): then any call can
  * fail. Without FAKE the machine's own driver is taken, where only memory can be made to run out; 77: there is none. */
 #include <dlfcn.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -214,6 +215,7 @@ int main(int argc, char **argv)
     char line[512];
     if (argc < 2 || argc > 3) return fprintf(stderr, "usage: test_faults MODEL [FAKE]\n"), 2;
     folder = argv[1];
+    mallopt(M_PERTURB, 0); /* a thousand runs with 64 MiB of buffers each: filling them would take most of the time */
     if (!open_driver(argv[2])) return 77;
     refused = -1;
     sur_gpu_host.may_allocate = may_allocate;
