@@ -1,6 +1,6 @@
-/* Attention as kernels of their own: on the tensor cores, for few rows (attend.cuh) and for many (attend_wide.cuh), and
- * plain for other sizes and rings of fp32. */
-#include "attend_wide.cuh"
+/* Attention as kernels of their own: on the tensor cores (attend.cuh; for many rows attend_wide.cu), and plain for
+ * other sizes and rings of fp32. */
+#include "attend.cuh"
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_64(const __grid_constant__ sur_gpu_attend p)
 {
@@ -9,15 +9,6 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_64(const __gri
 extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_128(const __grid_constant__ sur_gpu_attend p)
 {
     attend<128>(p);
-}
-
-extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_64(const __grid_constant__ sur_gpu_attend p)
-{
-    attend_wide<64, 2>(p);
-}
-extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_128(const __grid_constant__ sur_gpu_attend p)
-{
-    attend_wide<128, 1>(p);
 }
 
 /* ---- plain ---- */

@@ -2,8 +2,6 @@
  *
  * A warp has 16 rows and all keys of a block: what several warps do in attend.cuh, and pass one another, it does alone,
  * in the same order. So the bits are the same; and it takes the same blocks of keys for its 16 rows, no more. */
-#pragma once
-
 #include "attend.cuh"
 
 #define ROW_WARPS 4
@@ -209,4 +207,13 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
         }
     }
     if (my_row0 < n_rows) all.write(p, head, my_row0, n_rows);
+}
+
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_64(const __grid_constant__ sur_gpu_attend p)
+{
+    attend_wide<64, 2>(p);
+}
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_128(const __grid_constant__ sur_gpu_attend p)
+{
+    attend_wide<128, 1>(p);
 }
