@@ -1,8 +1,14 @@
 #include "overlay/filter.h"
 
+#include <stdio.h>
 #include <string.h>
 
-enum state { GROUND, ESCAPE, ESCAPE_MORE, CSI, STRING, STRING_ESCAPE };
+#include "util/utf8.h"
+
+/* The parts of a control sequence come in this order. */
+enum state { GROUND, ESCAPE, ESCAPE_MORE, CSI_LEADER, CSI_ARGS, CSI_BETWEEN, STRING, STRING_ESCAPE };
+
+enum { CANCEL = 0x18, BROKEN = (char)0x80 /* by itself it is U+FFFD */, MAX_ARG = 10000 };
 
 void filter_init(struct filter *f, const struct filter_calls *calls)
 {
@@ -40,8 +46,10 @@ static int mode_of(int number)
     }
 }
 
-static void end_csi(struct filter *f, char final)
+/* Returns whether the sequence may end with that byte; if not it is cancelled. */
+static bool end_csi(struct filter *f, char final)
 {
+    if (final == 'b' && !f->repeatable) return false;
     if (f->leader == '?' && !f->between && (final == 'h' || final == 'l')) {
         for (int i = 0; i < f->n_args; i++)
             if (mode_of(f->args[i]) >= 0)
@@ -53,23 +61,50 @@ static void end_csi(struct filter *f, char final)
     } else if (!f->leader && f->between == '!' && final == 'p') {
         reset_modes(f, false);
     }
+    return true;
 }
 
-static void in_csi(struct filter *f, unsigned char c)
+/* Whether a byte of the arguments passes: libvterm 0.1.4 writes past its array of them, and its numbers overflow. */
+static bool in_args(struct filter *f, char c)
 {
-    if (c >= '0' && c <= '9') {
-        int *arg = &f->args[f->n_args - 1];
-        if (*arg < 100000) *arg = *arg * 10 + (c - '0');
-    } else if (c == ';' || c == ':') {
-        if (f->n_args < FILTER_ARGS) f->args[f->n_args++] = 0;
-    } else if (c >= 0x3c && c <= 0x3f) {
-        f->leader = (char)c;
-    } else if (c >= 0x20 && c <= 0x2f) {
-        f->between = (char)c;
-    } else if (c >= 0x40 && c < 0x7f) {
-        end_csi(f, (char)c);
-        f->state = GROUND;
+    int *arg = &f->args[f->n_args - 1];
+    f->state = CSI_ARGS;
+    if (c == ';' || c == ':') {
+        f->too_many = f->too_many || f->n_args == FILTER_ARGS;
+        if (!f->too_many) f->args[f->n_args++] = 0;
+    } else if (!f->too_many && *arg < MAX_ARG) {
+        *arg = *arg * 10 + (c - '0');
+        return true;
+    } else {
+        return false;
     }
+    return !f->too_many;
+}
+
+/* Returns how many bytes it wrote. A byte out of its order ends the sequence without effect. */
+static size_t in_csi(struct filter *f, unsigned char c, char *out)
+{
+    out[0] = (char)c;
+    if (c >= 0x30 && c <= 0x3b && f->state <= CSI_ARGS) return in_args(f, (char)c);
+    if (c >= 0x3c && c <= 0x3f && f->state == CSI_LEADER) {
+        f->leader = f->leader ? '!' : (char)c; /* two of them: no sequence that we know */
+    } else if (c >= 0x20 && c <= 0x2f) {
+        f->state = CSI_BETWEEN;
+        f->between = f->between ? '?' : (char)c; /* here, too */
+    } else {
+        f->state = GROUND;
+        if (c < 0x40 || c >= 0x7f || !end_csi(f, (char)c)) out[0] = CANCEL;
+    }
+    return 1;
+}
+
+/* DECRQSS of what libvterm knows: at any other it reads through a pointer that it was not given. */
+static bool is_answered(const char *string)
+{
+    static const char *const known[] = {"$qm", "$qr", "$qs", "$q q", "$q\"q"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(string, known[i]) == 0) return true;
+    return false;
 }
 
 /* Returns how many bytes it wrote. */
@@ -80,16 +115,13 @@ static size_t end_string(struct filter *f, char *out)
     if (f->too_long) return 0;
     if (f->kind == ']' && f->n_string >= 2 && strchr("012", f->string[0]) && f->string[1] == ';')
         f->calls.title(f->calls.user, f->string + 2);
-    if (f->kind != 'P' || strncmp(f->string, "$q", 2) != 0) return 0;
-    memcpy(out, "\033P", 2);
-    memcpy(out + 2, f->string, f->n_string);
-    memcpy(out + 2 + f->n_string, "\033\\", 2);
-    return f->n_string + 4;
+    if (f->kind != 'P' || !is_answered(f->string)) return 0;
+    return (size_t)sprintf(out, "\033P%s\033\\", f->string);
 }
 
 static size_t after_escape(struct filter *f, char c, char *out)
 {
-    if (strchr("]P_^X", c) && c) {
+    if (strchr("]P_^X", c)) {
         f->state = STRING;
         f->kind = c;
         f->n_string = 0;
@@ -98,11 +130,12 @@ static size_t after_escape(struct filter *f, char c, char *out)
     }
     f->state = GROUND;
     if (c == '[') {
-        f->state = CSI;
+        f->state = CSI_LEADER;
         f->leader = f->between = 0;
+        f->too_many = false;
         f->n_args = 1;
         f->args[0] = 0;
-    } else if (c >= 0x20 && c <= 0x2f) {
+    } else if (c <= 0x2f) {
         f->state = ESCAPE_MORE;
     } else if (c == '=' || c == '>') {
         f->calls.mode(f->calls.user, MODE_KEYPAD, c == '=');
@@ -122,37 +155,68 @@ static void in_string(struct filter *f, char c)
         f->too_long = true;
 }
 
-/* One byte; returns how many bytes it wrote. An escape that begins is held until its next byte is there. */
-static size_t step(struct filter *f, char c, char *out)
+/* Text, a character when it is whole. */
+static size_t in_ground(struct filter *f, unsigned char c, char *out)
 {
-    if (f->state == STRING || f->state == STRING_ESCAPE) {
-        if (f->state == STRING_ESCAPE && c == '\\') return end_string(f, out);
-        if (f->state == STRING_ESCAPE) { /* another sequence cuts it off */
-            f->state = ESCAPE;
-            return step(f, c, out);
-        }
-        if (c == '\a' && f->kind == ']') return end_string(f, out);
-        if (c == 0x18 || c == 0x1a)
-            f->state = GROUND;
-        else if (c == '\033')
-            f->state = STRING_ESCAPE;
-        else
-            in_string(f, c);
-        return 0;
+    uint32_t code;
+    f->text[f->n_text++] = c;
+    int n = sur_utf8_decode(f->text, f->n_text, &code);
+    if (n == 0) return 0;
+    bool begins_anew = n < 0 && f->n_text > 1;
+    f->n_text = 0;
+    f->repeatable = n > 0 && code < 0x80;
+    out[0] = BROKEN;
+    if (begins_anew) return 1 + in_ground(f, c, out + 1);
+    if (n < 0 || (code >= 0x80 && code < 0xa0)) return 1;
+    memcpy(out, f->text, (size_t)n);
+    return (size_t)n;
+}
+
+static size_t step_string(struct filter *f, char c, char *out);
+
+/* One byte; returns how many bytes it wrote. An escape that begins is held until its next byte is there. What is done
+ * with bytes that stand where they should not is what the emulator does with them, so that both see the same. */
+static size_t step(struct filter *f, char byte, char *out)
+{
+    unsigned char c = (unsigned char)byte;
+    if (f->state >= STRING) return step_string(f, byte, out);
+    if (c == 0 || c == 0x7f) return 0;
+    if (f->n_text && c < 0x20) {
+        f->n_text = 0;
+        out[0] = BROKEN;
+        return 1 + step(f, byte, out + 1);
     }
-    if (c == '\033') { /* it also cancels what it stands in */
+    out[0] = byte;
+    if (c == 0x1b) { /* it also cancels what it stands in */
         f->state = ESCAPE;
         return 0;
     }
-    if (f->state == ESCAPE) return after_escape(f, c, out);
+    if (c == 0x18 || c == 0x1a) f->state = GROUND;
+    if (c < 0x20) return 1; /* obeyed where it stands */
+    if (f->state == GROUND) return in_ground(f, c, out);
+    if (f->state >= CSI_LEADER) return in_csi(f, c, out);
+    if (c >= 0x80) return 0;
+    if (f->state == ESCAPE) return after_escape(f, byte, out);
+    if (c >= 0x30) f->state = GROUND;
+    if (strchr("P[]", byte)) out[0] = CANCEL; /* no such set; libvterm would begin a string */
+    return 1;
+}
+
+static size_t step_string(struct filter *f, char c, char *out)
+{
+    if (f->state == STRING_ESCAPE && c == '\\') return end_string(f, out);
+    if (f->state == STRING_ESCAPE) { /* another sequence cuts it off */
+        f->state = ESCAPE;
+        return step(f, c, out);
+    }
+    if (c == '\a' && f->kind == ']') return end_string(f, out);
     if (c == 0x18 || c == 0x1a)
         f->state = GROUND;
-    else if (f->state == CSI)
-        in_csi(f, (unsigned char)c);
-    else if (f->state == ESCAPE_MORE && (unsigned char)c >= 0x30)
-        f->state = GROUND;
-    out[0] = c;
-    return 1;
+    else if (c == '\033')
+        f->state = STRING_ESCAPE;
+    else
+        in_string(f, c);
+    return 0;
 }
 
 size_t filter_feed(struct filter *f, const char *bytes, size_t n, char *out)

@@ -1,6 +1,9 @@
 /* What a program writes to its terminal, on the way to the emulator: sees the modes that change what a terminal sends,
  * and its titles; drops every other string (OSC, DCS, APC, PM, SOS) but DECRQSS, which the emulator answers. Pure.
  *
+ * What the emulator (libvterm 0.1.4) would not survive does not pass either: a sequence's arguments past FILTER_ARGS
+ * and their digits past the fifth, control characters as UTF-8, REP of anything but ASCII, strings in odd places.
+ *
  * Sequences may arrive in pieces of any size. */
 #ifndef FILTER_H
 #define FILTER_H
@@ -38,7 +41,10 @@ struct filter {
     int args[FILTER_ARGS], n_args;
     char string[FILTER_STRING];
     size_t n_string;
-    bool too_long;
+    bool too_long, too_many;
+    bool repeatable;       /* the last character is ASCII */
+    unsigned char text[4]; /* the beginning of a character */
+    size_t n_text;
 };
 
 void filter_init(struct filter *f, const struct filter_calls *calls);

@@ -1,6 +1,7 @@
 /* libvterm 0.1.4 and later: what is old in it stays in this file. */
 #include "overlay/vt.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vterm.h>
@@ -98,12 +99,18 @@ static void on_output(const char *bytes, size_t n, void *user)
 
 /* ---- ours ---- */
 
+/* libvterm writes a wide character's second half without a look at where the row ends. */
+static int columns(int cols)
+{
+    return cols < 2 ? 2 : cols;
+}
+
 int vt_create(struct vt **out, int rows, int cols)
 {
     static const VTermScreenCallbacks calls = {
         .damage = on_damage, .movecursor = on_cursor, .settermprop = on_property, .bell = on_bell};
     struct vt *vt = *out = calloc(1, sizeof *vt);
-    if (vt) vt->vterm = vterm_new_with_allocator(rows, cols, &padded, NULL);
+    if (vt) vt->vterm = vterm_new_with_allocator(rows, columns(cols), &padded, NULL);
     if (!vt || !vt->vterm) {
         vt_destroy(out);
         return sur_fail(SUR_ERR_MEMORY, "not enough memory for a terminal");
@@ -131,9 +138,14 @@ void vt_destroy(struct vt **vt)
 void vt_resize(struct vt *vt, int rows, int cols)
 {
     if (rows == vt->rows && cols == vt->cols) return;
+    /* Margins end with the size that they were set in: libvterm would keep them, and scroll rows that are gone. */
+    struct vt_cursor at = vt_cursor(vt);
+    char reset[32];
+    int n = snprintf(reset, sizeof reset, "\033[r\033[s\033[%d;%dH", at.row + 1, at.col + 1);
+    vt_feed(vt, reset, (size_t)n);
     vt->rows = rows;
     vt->cols = cols;
-    vterm_set_size(vt->vterm, rows, cols);
+    vterm_set_size(vt->vterm, rows, columns(cols));
     vt_draw_all(vt);
 }
 

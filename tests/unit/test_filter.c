@@ -76,8 +76,24 @@ static void test_what_is_no_mode(void **state)
     check("\033(B\033)0\033#8\0337", "\033(B\033)0\033#8\0337", "");
     check("\033[?1\033[?1006h", "\033[?1\033[?1006h", "1006=1 "); /* cut off by another */
     check("\033[?1\030h", "\033[?1\030h", "");                    /* cancelled */
-    check("\033[?99999999999999999999;1h", "\033[?99999999999999999999;1h", "1=1 ");
-    check("\033[?2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;1h", "\033[?2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;1h", "");
+    check("\033[>?1h\033[?1?h\033[?1$2h\033[?\xc2\xb3h", "\033[>?1h\033[?1\030h\033[?1$\030h\033[?\030\x80h", "");
+}
+
+/* What libvterm 0.1.4 does not survive, each found by tests/fuzz/fuzz_vt.c. */
+static void test_what_would_break_the_emulator(void **state)
+{
+    check("\033[?99999999999999999999;1h", "\033[?99999;1h", "1=1 ");
+    check("\033[?2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2:2;1h", "\033[?2;2;2;2;2;2;2;2;2;2;2;2;2;2;2;2h", "");
+    check("\033[b\u0301\033[9b", "\033[\030\u0301\033[9\030", ""); /* REP of nothing, of no width */
+    check("=\033[1m\033[9b", "=\033[1m\033[9b", "");
+    check("a\xc2\x9b"
+          "b\xc2\n\x9b\xe6\xbc\033[m",
+          "a\x80"
+          "b\x80\n\x80\x80\033[m",
+          "");
+    check("\xe6\xbc\xa2\xc0\xaf\xf8\x88\xed\xa0\x80", "\xe6\xbc\xa2\x80\x80\x80\x80\x80\x80\x80", "");
+    check("\033(]0;a\a\033\xce]0;b\a\033\n]0;c\a", "\033(\0300;a\a\n", "title(b) title(c) ");
+    check("\033P$qo\033\\\033P$q\033\\\033P$q q\033\\", "\033P$q q\033\\", "");
 }
 
 static void test_strings(void **state)
@@ -125,8 +141,11 @@ static void test_noise(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_modes), cmocka_unit_test(test_what_is_no_mode),
-                                       cmocka_unit_test(test_strings), cmocka_unit_test(test_long_strings),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_modes),
+                                       cmocka_unit_test(test_what_is_no_mode),
+                                       cmocka_unit_test(test_what_would_break_the_emulator),
+                                       cmocka_unit_test(test_strings),
+                                       cmocka_unit_test(test_long_strings),
                                        cmocka_unit_test(test_noise)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
