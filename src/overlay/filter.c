@@ -142,6 +142,7 @@ static size_t after_escape(struct filter *f, char c, char *out)
     } else if (c == 'c') {
         reset_modes(f, true);
     }
+    if (c == '8') return (size_t)sprintf(out, "\033[?1048l"); /* the same, but libvterm keeps it on the screen */
     out[0] = '\033';
     out[1] = c;
     return 2;

@@ -11,7 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { FILTER_STRING = 512, FILTER_ARGS = 16, FILTER_SLACK = FILTER_STRING + 16 };
+enum { FILTER_STRING = 512, FILTER_ARGS = 16 };
+#define FILTER_ROOM(n) (4 * (n) + 32) /* bytes that n may become */
 
 enum input_mode {
     MODE_CURSOR_KEYS, /* ?1 */
@@ -48,7 +49,7 @@ struct filter {
 };
 
 void filter_init(struct filter *f, const struct filter_calls *calls);
-/* Writes at most n + FILTER_SLACK bytes for the emulator; returns how many. */
+/* Writes at most FILTER_ROOM(n) bytes for the emulator; returns how many. */
 size_t filter_feed(struct filter *f, const char *bytes, size_t n, char *out);
 
 #endif

@@ -262,7 +262,7 @@ static void read_keys(struct overlay *o)
 /* Not all at once: a program that never stops writing must not stop frames. */
 static void read_program(struct overlay *o)
 {
-    static char bytes[READ], filtered[READ + FILTER_SLACK];
+    static char bytes[READ], filtered[FILTER_ROOM(READ)];
     char reply[1024];
     for (int i = 0; i < READS_A_TURN; i++) {
         ssize_t n = read(o->pty.master, bytes, sizeof bytes);

@@ -135,17 +135,26 @@ void vt_destroy(struct vt **vt)
     *vt = NULL;
 }
 
+/* To where the cursor is, or was before it left the screen. */
+static void place_cursor(struct vt *vt)
+{
+    struct vt_cursor at = vt_cursor(vt);
+    char move[32];
+    vt_feed(vt, move, (size_t)snprintf(move, sizeof move, "\033[%d;%dH", at.row + 1, at.col + 1));
+}
+
 void vt_resize(struct vt *vt, int rows, int cols)
 {
+    static const char no_margins[] = "\033[r\033[s"; /* libvterm would keep them, and scroll rows that are gone */
     if (rows == vt->rows && cols == vt->cols) return;
-    /* Margins end with the size that they were set in: libvterm would keep them, and scroll rows that are gone. */
-    struct vt_cursor at = vt_cursor(vt);
-    char reset[32];
-    int n = snprintf(reset, sizeof reset, "\033[r\033[s\033[%d;%dH", at.row + 1, at.col + 1);
-    vt_feed(vt, reset, (size_t)n);
+    struct vt_cursor before = vt->cursor;
+    vt_feed(vt, no_margins, sizeof no_margins - 1);
+    vt->cursor = before;
+    place_cursor(vt);
     vt->rows = rows;
     vt->cols = cols;
     vterm_set_size(vt->vterm, rows, columns(cols));
+    place_cursor(vt);
     vt_draw_all(vt);
 }
 

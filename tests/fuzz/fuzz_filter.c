@@ -15,7 +15,7 @@ enum { MAX_INPUT = 4096 };
 struct seen {
     uint32_t calls; /* a hash of them, in their order */
     size_t n;
-    char out[MAX_INPUT + FILTER_STRING]; /* a held request is written after its last byte: never more than came in */
+    char out[FILTER_ROOM(MAX_INPUT)];
 };
 
 static void require(int truth, const char *what)
@@ -53,10 +53,10 @@ static void pass(struct seen *seen, const char *data, size_t size, size_t most)
     for (size_t at = 0, i = 0; at < size; i++) {
         size_t piece = most == 0 ? size : 1 + i * 7 % most;
         if (piece > size - at) piece = size - at;
-        char *in = malloc(piece), *out = malloc(piece + FILTER_SLACK); /* exactly, for the sanitizer */
+        char *in = malloc(piece), *out = malloc(FILTER_ROOM(piece)); /* exactly, for the sanitizer */
         memcpy(in, data + at, piece);
         size_t n = filter_feed(&f, in, piece, out);
-        require(n <= piece + FILTER_SLACK && seen->n + n <= sizeof seen->out, "more bytes than allowed");
+        require(n <= FILTER_ROOM(piece) && seen->n + n <= sizeof seen->out, "more bytes than allowed");
         memcpy(seen->out + seen->n, out, n);
         seen->n += n;
         at += piece;

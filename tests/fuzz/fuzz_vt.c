@@ -42,7 +42,7 @@ static void check(struct vt *vt, struct screen *screen)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static char passed[MAX_INPUT + FILTER_SLACK];
+    static char passed[FILTER_ROOM(MAX_INPUT)];
     struct filter_calls calls = {.mode = on_mode, .title = on_title};
     struct filter f;
     struct screen screen = {0};

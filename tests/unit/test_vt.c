@@ -115,7 +115,7 @@ static void test_noise(void **state)
     struct filter f;
     struct vt *vt;
     struct screen s = {0};
-    char out[64 + FILTER_SLACK];
+    char out[FILTER_ROOM(64)];
     srand(11);
     vt_create(&vt, 24, 80);
     screen_resize(&s, 24, 80);
