@@ -100,7 +100,7 @@ static int bind_tower(struct binder *b, struct sur_layer **layers, const struct 
                       int where, int ada_dim)
 {
     *layers = calloc((size_t)tower->n_layers, sizeof **layers);
-    if (!*layers) return sur_fail(SUR_ERR_MEMORY, "out of memory");
+    if (!*layers) return sur_fail(SUR_ERR_MEMORY, "consolidated.safetensors: out of memory");
     for (int l = 0; l < tower->n_layers; l++) {
         for (size_t i = 0; i < sizeof layer_tensors / sizeof layer_tensors[0]; i++) {
             if (!(layer_tensors[i].where & where)) continue;

@@ -1,5 +1,6 @@
 #include "util/json_read.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -33,10 +34,14 @@ int sur_json_parse(json_t **root, const char *where, const char *json, size_t n_
     if (count_values(json, n_bytes) > max_values)
         return sur_fail(SUR_ERR_MODEL, "%s: more than %zu values", where, max_values);
     json_error_t error;
+    errno = 0;
     json_t *parsed = json_loadb(json, n_bytes, flags | JSON_REJECT_DUPLICATES, &error);
+    /* jansson 2.14 calls the file broken when it has no memory, or loses a key: malloc's own word is more reliable */
+    if (errno == ENOMEM || (!parsed && json_error_code(&error) == json_error_out_of_memory)) {
+        json_decref(parsed);
+        return sur_fail(SUR_ERR_MEMORY, "%s: out of memory", where);
+    }
     if (!parsed) {
-        if (json_error_code(&error) == json_error_out_of_memory)
-            return sur_fail(SUR_ERR_MEMORY, "%s: out of memory", where);
         char text[256]; /* it may quote the file */
         sur_utf8_clean(text, sizeof text, error.text, strnlen(error.text, sizeof error.text));
         return sur_fail(SUR_ERR_MODEL, "%s: broken JSON at line %d: %s", where, error.line, text);
