@@ -127,10 +127,12 @@ int run_overlay_close(struct run *run, int status)
     if (run->options.command || status == EXIT_DONE) overlay_wait(run->overlay, os_signal_stop);
     sink_destroy(&run->sinks[2]);
     message_divert(NULL, NULL);
+    bool failed = overlay_failed(run->overlay);
     int commands = overlay_destroy(&run->overlay);
     if (keyboard >= 0) close(keyboard);
     held.fd = os_stderr_fd();
     output_flush(&held); /* nobody is left to hear that this failed */
     output_close(&held);
-    return run->options.command ? commands : status;
+    if (failed) message("not enough memory for the overlay");
+    return run->options.command ? commands : failed ? EXIT_FAILED : status;
 }

@@ -43,6 +43,7 @@ struct overlay {
     pthread_mutex_t terminal; /* held while the terminal is written, or given away; taken before `lock` */
     atomic_bool suspended;    /* written under it */
     bool resumed;
+    atomic_bool failed; /* written by the overlay's thread */
 
     /* the overlay's thread */
     struct layout layout;
@@ -102,6 +103,13 @@ static bool program(const struct overlay *o)
     return o->options.command != NULL;
 }
 
+/* What the overlay cannot go on after: the terminal has gone, or there is no memory. */
+static void check(struct overlay *o, int status)
+{
+    if (status == SUR_ERR_MEMORY) o->failed = true;
+    if (status != SUR_OK) o->gone = true;
+}
+
 static void measure(struct overlay *o)
 {
     int rows = ROWS, cols = COLS;
@@ -125,7 +133,8 @@ static int place(struct overlay *o, bool first)
         os_term_note_top(l->top, first);
     }
     if (o->vt) {
-        vt_resize(o->vt, l->program_rows > 0 ? l->program_rows : 1, l->cols);
+        status = vt_resize(o->vt, l->program_rows > 0 ? l->program_rows : 1, l->cols);
+        if (status != SUR_OK) return status;
         vt_draw_all(o->vt);
     }
     if (o->pty.master >= 0) os_pty_resize(&o->pty, l->program_rows > 0 ? l->program_rows : 1, l->cols);
@@ -190,7 +199,7 @@ static void frame(struct overlay *o, int64_t now)
     o->pending.n = 0;
     put_cursor(o);
     output_printf(out, "\033[?2026l");
-    if (any && output_flush(out) != SUR_OK) o->gone = true;
+    if (any) check(o, output_flush(out));
 }
 
 static void try_frame(struct overlay *o)
@@ -203,7 +212,7 @@ static void try_frame(struct overlay *o)
             if (o->mode[m]) set_mode(&o->pending, (enum input_mode)m, o->mode[m]);
         o->cursor.shape = 0;
         o->titled = false;
-        if (place(o, true) != SUR_OK) o->gone = true;
+        check(o, place(o, true));
     }
     pthread_mutex_lock(&o->lock);
     if (captions_tick(&o->captions, now) || o->changed) o->dirty = true;
@@ -268,7 +277,7 @@ static void read_program(struct overlay *o)
         ssize_t n = read(o->pty.master, bytes, sizeof bytes);
         if (n < 0 && errno != EAGAIN && errno != EINTR) o->eof = true; /* nobody has it open */
         if (n <= 0) break;
-        vt_feed(o->vt, filtered, filter_feed(&o->filter, bytes, (size_t)n, filtered));
+        check(o, vt_feed(o->vt, filtered, filter_feed(&o->filter, bytes, (size_t)n, filtered)));
         o->dirty = true;
         size_t answered = vt_reply(o->vt, reply, sizeof reply);
         type(o, reply, answered);
@@ -299,7 +308,7 @@ static void take_signals(struct overlay *o, int *status)
     }
     if (signals & TERM_RESIZED) {
         pthread_mutex_lock(&o->terminal);
-        if (!o->suspended && place(o, false) != SUR_OK) o->gone = true;
+        if (!o->suspended) check(o, place(o, false));
         pthread_mutex_unlock(&o->terminal);
     }
     if (program(o) && os_pty_ended(&o->pty, status)) o->gone = true;
@@ -449,6 +458,11 @@ int overlay_destroy(struct overlay **out)
     free_overlay(o);
     *out = NULL;
     return status;
+}
+
+bool overlay_failed(const struct overlay *o)
+{
+    return o->failed;
 }
 
 void overlay_event(struct overlay *o, const struct sur_event *event)

@@ -36,6 +36,8 @@ int overlay_create(struct overlay **o, const struct overlay_options *options, bo
  * there was none. Takes NULL. One thread, after all other calls. */
 int overlay_destroy(struct overlay **o);
 
+bool overlay_failed(const struct overlay *o); /* it ended for want of memory */
+
 void overlay_event(struct overlay *o, const struct sur_event *event); /* one thread at a time */
 void overlay_set_state(struct overlay *o, const struct overlay_state *state);
 /* A line that says what is wrong; shown for a while, or, if it lasts, until the next one. "" takes it away. */

@@ -1,6 +1,7 @@
 /* libvterm 0.1.4 and later: what is old in it stays in this file. */
 #include "overlay/vt.h"
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,15 @@
 
 enum { REPLY_BYTES = 4096, PAD_BYTES = 16384 };
 
+struct block {
+    struct block *next, **from; /* *from is this one */
+};
+
 struct vt {
     VTerm *vterm;
+    struct block *blocks; /* all that libvterm has */
+    jmp_buf no_memory;    /* where an allocation that fails returns to: libvterm does not look */
+    bool broken;          /* it did, so libvterm must not be called again */
     VTermScreen *screen;
     int rows, cols;
     int from, to; /* rows that changed: [from, to) */
@@ -32,13 +40,22 @@ bool vt_exists(void)
  * there: a few entries of four bytes before or behind their array. They find zeros here, which are plain lines. */
 static void *padded_malloc(size_t size, void *user)
 {
-    char *block = size < SIZE_MAX - 2 * PAD_BYTES ? calloc(1, size + 2 * PAD_BYTES) : NULL;
-    return block ? block + PAD_BYTES : NULL;
+    struct vt *vt = user;
+    struct block *block = size < SIZE_MAX - 2 * PAD_BYTES ? calloc(1, size + 2 * PAD_BYTES) : NULL;
+    if (!block) longjmp(vt->no_memory, 1);
+    *block = (struct block){.next = vt->blocks, .from = &vt->blocks};
+    if (block->next) block->next->from = &block->next;
+    vt->blocks = block;
+    return (char *)block + PAD_BYTES;
 }
 
 static void padded_free(void *at, void *user)
 {
-    if (at) free((char *)at - PAD_BYTES);
+    if (!at) return;
+    struct block *block = (void *)((char *)at - PAD_BYTES);
+    *block->from = block->next;
+    if (block->next) block->next->from = block->from;
+    free(block);
 }
 
 static VTermAllocatorFunctions padded = {.malloc = padded_malloc, .free = padded_free};
@@ -105,16 +122,21 @@ static int columns(int cols)
     return cols < 2 ? 2 : cols;
 }
 
+static int fail_memory(void)
+{
+    return sur_fail(SUR_ERR_MEMORY, "not enough memory for a terminal");
+}
+
 int vt_create(struct vt **out, int rows, int cols)
 {
     static const VTermScreenCallbacks calls = {
         .damage = on_damage, .movecursor = on_cursor, .settermprop = on_property, .bell = on_bell};
     struct vt *vt = *out = calloc(1, sizeof *vt);
-    if (vt) vt->vterm = vterm_new_with_allocator(rows, columns(cols), &padded, NULL);
-    if (!vt || !vt->vterm) {
+    if (!vt || setjmp(vt->no_memory)) {
         vt_destroy(out);
-        return sur_fail(SUR_ERR_MEMORY, "not enough memory for a terminal");
+        return fail_memory();
     }
+    vt->vterm = vterm_new_with_allocator(rows, columns(cols), &padded, vt);
     vt->rows = rows;
     vt->cols = cols;
     vterm_set_utf8(vt->vterm, 1);
@@ -130,37 +152,49 @@ int vt_create(struct vt **out, int rows, int cols)
 
 void vt_destroy(struct vt **vt)
 {
-    if (*vt && (*vt)->vterm) vterm_free((*vt)->vterm);
+    for (struct block *b = *vt ? (*vt)->blocks : NULL, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
     free(*vt);
     *vt = NULL;
 }
 
+int vt_feed(struct vt *vt, const char *bytes, size_t n)
+{
+    if (vt->broken || setjmp(vt->no_memory)) {
+        vt->broken = true;
+        return fail_memory();
+    }
+    vterm_input_write(vt->vterm, bytes, n);
+    return SUR_OK;
+}
+
 /* To where the cursor is, or was before it left the screen. */
-static void place_cursor(struct vt *vt)
+static int place_cursor(struct vt *vt)
 {
     struct vt_cursor at = vt_cursor(vt);
     char move[32];
-    vt_feed(vt, move, (size_t)snprintf(move, sizeof move, "\033[%d;%dH", at.row + 1, at.col + 1));
+    return vt_feed(vt, move, (size_t)snprintf(move, sizeof move, "\033[%d;%dH", at.row + 1, at.col + 1));
 }
 
-void vt_resize(struct vt *vt, int rows, int cols)
+int vt_resize(struct vt *vt, int rows, int cols)
 {
     static const char no_margins[] = "\033[r\033[s"; /* libvterm would keep them, and scroll rows that are gone */
-    if (rows == vt->rows && cols == vt->cols) return;
+    if (rows == vt->rows && cols == vt->cols) return SUR_OK;
     struct vt_cursor before = vt->cursor;
     vt_feed(vt, no_margins, sizeof no_margins - 1);
     vt->cursor = before;
     place_cursor(vt);
     vt->rows = rows;
     vt->cols = cols;
+    if (vt->broken || setjmp(vt->no_memory)) {
+        vt->broken = true;
+        return fail_memory();
+    }
     vterm_set_size(vt->vterm, rows, columns(cols));
-    place_cursor(vt);
     vt_draw_all(vt);
-}
-
-void vt_feed(struct vt *vt, const char *bytes, size_t n)
-{
-    vterm_input_write(vt->vterm, bytes, n);
+    return place_cursor(vt);
 }
 
 size_t vt_reply(struct vt *vt, char *out, size_t size)
@@ -234,6 +268,7 @@ static void copy_cell(const VTermScreenCell *from, struct cell *to)
 
 void vt_draw(struct vt *vt, struct screen *screen)
 {
+    if (vt->broken) return;
     int to = vt->to < screen->rows ? vt->to : screen->rows, cols = vt->cols < screen->cols ? vt->cols : screen->cols;
     for (int row = vt->from; row < to; row++) {
         for (int col = 0; col < cols; col++) {

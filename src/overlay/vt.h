@@ -22,9 +22,10 @@ bool vt_exists(void); /* built with libvterm */
 /* SUR_ERR_MEMORY; SUR_ERR_ARGUMENT without libvterm. rows, cols > 0. */
 int vt_create(struct vt **vt, int rows, int cols);
 void vt_destroy(struct vt **vt);
-void vt_resize(struct vt *vt, int rows, int cols);
+/* These two: SUR_ERR_MEMORY, then and ever after. Margins end with the size. */
+int vt_resize(struct vt *vt, int rows, int cols);
 /* Bytes that went through filter.h. */
-void vt_feed(struct vt *vt, const char *bytes, size_t n);
+int vt_feed(struct vt *vt, const char *bytes, size_t n);
 /* Takes what the emulator answers to the program's questions; returns how many bytes. */
 size_t vt_reply(struct vt *vt, char *out, size_t size);
 /* Copies the rows that changed since the last call into the screen's first rows; the sizes fit as far as they go. */

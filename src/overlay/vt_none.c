@@ -16,9 +16,15 @@ int vt_create(struct vt **vt, int rows, int cols)
 
 void vt_destroy(struct vt **vt) {}
 
-void vt_resize(struct vt *vt, int rows, int cols) {}
+int vt_resize(struct vt *vt, int rows, int cols)
+{
+    return SUR_OK;
+}
 
-void vt_feed(struct vt *vt, const char *bytes, size_t n) {}
+int vt_feed(struct vt *vt, const char *bytes, size_t n)
+{
+    return SUR_OK;
+}
 
 size_t vt_reply(struct vt *vt, char *out, size_t size)
 {
