@@ -1,5 +1,6 @@
 #include "audio/resample.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,10 @@
 
 /* The most that is given to a library in one call, so that its queues stay small. */
 enum { MAX_CALL = 4096, MIN_RATE = 1000, MAX_RATE = 768000, SPEEX_QUALITY = 8 };
+/* soxr's queues grow to what they once had to hold at the worst moment, so with calls of all sizes they may grow at any
+ * time. It gets blocks of one size, a millisecond, and is emptied after each: then calls repeat themselves, and its
+ * queues are as large as they become after the first few. */
+enum { MIN_BLOCK = 16, MAX_BLOCK = MAX_RATE / 1000, STAGED = 1024 /* more than a block becomes */ };
 
 struct sur_resampler {
     /* immutable after create; both NULL: a copy */
@@ -19,6 +24,9 @@ struct sur_resampler {
     SpeexResamplerState *speex;
     /* encode thread */
     int64_t n_in, n_out; /* samples ever taken and given */
+    size_t n_block, staged_from, staged_to;
+    bool more; /* soxr may have more for the last block */
+    float block[MAX_BLOCK], staged[STAGED];
 };
 
 static int create_soxr(struct sur_resampler *r)
@@ -69,6 +77,45 @@ void sur_resampler_destroy(struct sur_resampler **resampler)
     *resampler = NULL;
 }
 
+static size_t block_size(const struct sur_resampler *r)
+{
+    return r->rate / 1000 > MIN_BLOCK ? (size_t)r->rate / 1000 : MIN_BLOCK;
+}
+
+/* Stages what soxr has next; ending: no input will come. False: a block must be filled first, or nothing is left. */
+static bool stage(struct sur_resampler *r, bool ending)
+{
+    static const float none;
+    bool feeds = !r->more && (r->n_block == block_size(r) || (ending && r->n_block > 0));
+    const float *in = feeds ? r->block : r->more ? &none : NULL;
+    size_t used;
+    if (!in && !ending) return false;
+    r->staged_from = 0;
+    /* errors come only from an input callback, which is not used here */
+    soxr_process(r->soxr, in, feeds ? r->n_block : 0, &used, r->staged, STAGED, &r->staged_to);
+    if (feeds) r->n_block = 0;
+    r->more = in && r->staged_to == STAGED;
+    return in || r->staged_to > 0;
+}
+
+/* One call into soxr, or none; in NULL: the end of input. */
+static size_t call_soxr(struct sur_resampler *r, const float *in, size_t n_in, size_t *n_used, float *out,
+                        size_t max_out)
+{
+    size_t n = block_size(r) - r->n_block;
+    if (n > n_in) n = n_in;
+    if (n) memcpy(r->block + r->n_block, in, n * sizeof *in);
+    r->n_block += n;
+    *n_used = n;
+    while (r->staged_from == r->staged_to)
+        if (!stage(r, !in)) return 0;
+    n = r->staged_to - r->staged_from;
+    if (n > max_out) n = max_out;
+    memcpy(out, r->staged + r->staged_from, n * sizeof *out);
+    r->staged_from += n;
+    return n;
+}
+
 /* One call into the library; in NULL: the end of input (soxr alone knows it). */
 static size_t call(struct sur_resampler *r, const float *in, size_t n_in, size_t *n_used, float *out, size_t max_out)
 {
@@ -76,10 +123,8 @@ static size_t call(struct sur_resampler *r, const float *in, size_t n_in, size_t
     if (n_in > MAX_CALL) n_in = MAX_CALL;
     if (max_out > MAX_CALL) max_out = MAX_CALL;
     *n_used = 0;
-    if (r->soxr) {
-        /* errors come only from an input callback, which is not used here */
-        soxr_process(r->soxr, in, n_in, n_used, out, max_out, &n_out);
-    } else if (r->speex) {
+    if (r->soxr) return call_soxr(r, in, n_in, n_used, out, max_out);
+    if (r->speex) {
         spx_uint32_t taken = (spx_uint32_t)n_in, given = (spx_uint32_t)max_out;
         speex_resampler_process_float(r->speex, 0, in, &taken, out, &given);
         *n_used = taken;
@@ -123,7 +168,7 @@ size_t sur_resampler_process(struct sur_resampler *resampler, const float *in, s
         given = call(resampler, in + used, n_in - used, &taken, out + done, max_out - done);
         used += taken;
         done += given;
-    } while ((taken > 0 || given > 0) && done < max_out);
+    } while ((taken > 0 || given > 0 || used < n_in) && done < max_out);
     resampler->n_in += (int64_t)used;
     resampler->n_out += (int64_t)done;
     *n_used = used;

@@ -2,7 +2,8 @@
  *
  * Output sample k stands at input time k / 16000 s in both kinds: their delays are taken out of the stream, so that
  * what they cost is only how much later than its input an output appears (docs/realtime.md).
- * Encode thread only. The libraries' queues grow to their size within the first second, then nothing allocates.
+ * soxr gets its input by the millisecond, so that much of it may wait. Encode thread only. The libraries' queues grow
+ * to their size within the first seconds, then nothing allocates.
  * Source: libsoxr (HQ) and speexdsp (quality 8). */
 #ifndef SUR_AUDIO_RESAMPLE_H
 #define SUR_AUDIO_RESAMPLE_H
