@@ -29,6 +29,11 @@ if ! [ -f "$demo/consolidated.safetensors" ]; then
     echo 'compiled; no demo model to run it on'
     exit 77
 fi
+
+# an installed program needs nobody to tell it where its library is
+program=$(find "$work" -path '*/bin/surtitle')
+[ "$(env -u LD_LIBRARY_PATH "$program" --version)" = "$("$build/src/cli/surtitle" --version)" ]
+
 export LD_LIBRARY_PATH="$libdir"
 if "$work/caption_file" "$work/missing" "$demo/clip.wav" 2>"$work/error"; then
     echo 'a missing model was no failure'
