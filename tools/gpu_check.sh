@@ -31,7 +31,8 @@ if [ -n "$sanitizer" ]; then
     sanitize() { # sanitize NAME TOOL PROGRAM...
         name=$1 tool=$2
         shift 2
-        step "$name" 60 "$BUNDLE/run" "$sanitizer" --tool "$tool" --error-exitcode 9 --report-api-errors no --print-limit 20 "$@"
+        step "$name" 60 "$BUNDLE/run" "$sanitizer" --tool "$tool" --error-exitcode 9 --report-api-errors no \
+            --print-limit 20 "$@"
     }
     for tool in memcheck racecheck; do
         sanitize "$tool-program" $tool "$BUNDLE/src/cli/surtitle" --backend cuda --model "$small/model" \
