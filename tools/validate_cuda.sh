@@ -45,6 +45,10 @@ for clip; do
     same "$clip" --encode-on cuda --decode-on cpu
     same "$clip" --encode-on cpu --decode-on cuda
     same "$clip" --backend cuda --vram-limit 4096
+    same "$clip" --backend cuda --gemm lt
+    same "$clip" --backend cuda --gemm blas
+    same "$clip" --backend cuda --window-attention gemm
+    same "$clip" --backend cuda --gemm lt --window-attention gemm --kv fp32
     if [ "$("$PROGRAM" --model "$model" --format text --backend cuda - <"$clip" 2>&1)" = "$want" ]; then
         passed=$((passed + 1))
         echo "ok   $(basename "$clip") on standard input, live"

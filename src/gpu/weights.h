@@ -1,9 +1,9 @@
 /* The weights on the device: one run of memory a layer, so that a layer can be copied at once.
  *
  * Matrices are bf16, row major, their rows padded with zeros to 64 elements, and room for rows up to a multiple of 8,
- * which kernels read; wq, wk and wv stand below one another as one matrix. Small vectors are fp32. When the card is too small, whole layers stay as far as they fit, the decoder's
- * first; the others lie in pinned host memory and pass through two slots a tower. Immutable after open; any thread
- * reads. */
+ * which kernels read; wq, wk and wv stand below one another as one matrix. Small vectors are fp32. When the card is too
+ * small, whole layers stay as far as they fit, the decoder's first; the others lie in pinned host memory and pass
+ * through two slots a tower. Immutable after open; any thread reads. */
 #ifndef SUR_GPU_WEIGHTS_H
 #define SUR_GPU_WEIGHTS_H
 
