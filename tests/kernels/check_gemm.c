@@ -125,12 +125,14 @@ static void check_unroll(int head_dim, int n_heads, int n_blocks, bool fp32)
 
 /* ---- k_softmax ---- */
 
-/* Row c of one head: scores of all slots become weights; the position of a slot is the latest that falls on it. */
-static void want_weights(struct image *m, size_t row0, const struct sur_gpu_attend *p, int64_t first, int c)
+/* Row c of one head: scores of all slots become weights; the position of a slot is the latest that falls on it.
+ * exponent: room for the slots. */
+static void want_weights(struct image *m, size_t row0, const struct sur_gpu_attend *p, int64_t first, int c,
+                         double *exponent)
 {
     const int slots = p->ring.n_blocks * SUR_GPU_KEYS;
     const float *score = (const float *)(const void *)m->initial + row0;
-    double *exponent = host_new((size_t)slots, sizeof *exponent), most = -INFINITY, least = INFINITY, sum = 0;
+    double most = -INFINITY, least = INFINITY, sum = 0;
     for (int s = 0; s < slots; s++) exponent[s] = NAN;
     for (int64_t key = first + c - p->window + 1; key <= first + c; key++) {
         if (key < 0) continue;
@@ -164,7 +166,8 @@ static void check_softmax(int n, int n_heads, int n_blocks, int window, int64_t 
     image_init(&m, "weights", IMAGE_F32, (size_t)n_heads * (size_t)n * slots);
     data_fill((void *)m.initial, m.n, data);
     image_reset(&m);
-    for (int row = 0; row < n_heads * n; row++) want_weights(&m, (size_t)row * slots, &p, first, row % n);
+    double *room = host_new(slots, sizeof *room);
+    for (int row = 0; row < n_heads * n; row++) want_weights(&m, (size_t)row * slots, &p, first, row % n, room);
     p.partial = m.at;
     p.position = memory_of("position", &first, sizeof first);
     struct sur_gpu_launch l = {{(unsigned)(n + 7) / 8, (unsigned)n_heads, 1}, 256, 0};
