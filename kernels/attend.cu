@@ -13,11 +13,6 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_128(const __gr
 
 /* ---- plain ---- */
 
-DEVICE float ring_get(const sur_gpu_ring &r, sur_gpu_ptr from, size_t i)
-{
-    return r.fp32 ? at<const float>(from)[i] : __half2float(at<const __half>(from)[i]);
-}
-
 /* All 128 threads' largest, or their sum in a fixed tree. */
 template <bool SUM> DEVICE float fold(float x, float *room)
 {

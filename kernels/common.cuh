@@ -192,6 +192,12 @@ DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t
         at<__half>(to)[i] = saturated_half(x);
 }
 
+/* Element i of the ring's k or v. */
+DEVICE float ring_get(const sur_gpu_ring &r, sur_gpu_ptr from, size_t i)
+{
+    return r.fp32 ? at<const float>(from)[i] : __half2float(at<const __half>(from)[i]);
+}
+
 /* Where a row of q, k, v goes. */
 struct qkv_place {
     int head, e;

@@ -110,10 +110,28 @@ struct sur_gpu_split {
     struct sur_gpu_input in;
 };
 
+/* What a library multiplied becomes a product's output: sums [2][n][rows] fp32 are W times the high halves of the
+ * columns and W times the low ones, sums_up w_up's (SWIGLU only). 256 threads, grid (rows / 256, n), of QKV
+ * (rows / 512, n). */
+struct sur_gpu_finish {
+    sur_gpu_ptr sums, sums_up;
+    int32_t rows, n;
+    struct sur_gpu_output out;
+};
+
+/* A ring as plain fp32 matrices in the order of its slots: keys [n_kv_heads][n_blocks * 128][head_dim], values
+ * [n_kv_heads][head_dim][n_blocks * 128]. 256 threads, grid (n_blocks, n_kv_heads). */
+struct sur_gpu_unroll {
+    struct sur_gpu_ring ring;
+    sur_gpu_ptr keys, values;
+};
+
 /* out = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query major.
  * k_attend_64 and _128 (the dp): 256 threads, grid (any number, n_kv_heads, row groups of 16): block x takes the x-th
  * block of keys and those gridDim.x further on. k_attend_wide_64 and _128: 128 threads, grid (row groups of
- * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads). */
+ * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads).
+ * k_softmax takes the same and does only the middle: partial [n_heads][n][n_blocks * 128], q k in the order of the
+ * ring's slots, becomes the weights of the values; 256 threads, grid (n / 8, n_heads). */
 #define SUR_GPU_PARTIAL(dp) ((dp) + 4) /* floats of a row's partial result: sums, maximum, weight, two unused */
 struct sur_gpu_attend {
     sur_gpu_ptr q;        /* [n][n_heads * head_dim] */
@@ -198,6 +216,8 @@ SUR_GPU_SIZE(sur_gpu_output, 112);
 SUR_GPU_SIZE(sur_gpu_narrow, 32);
 SUR_GPU_SIZE(sur_gpu_product, 232);
 SUR_GPU_SIZE(sur_gpu_split, 64);
+SUR_GPU_SIZE(sur_gpu_finish, 136);
+SUR_GPU_SIZE(sur_gpu_unroll, 56);
 SUR_GPU_SIZE(sur_gpu_attend, 120);
 SUR_GPU_SIZE(sur_gpu_embed, 72);
 SUR_GPU_SIZE(sur_gpu_begin, 48);

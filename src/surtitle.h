@@ -79,7 +79,7 @@ SUR_API void sur_set_log(enum sur_log_level max, sur_log_fn fn, void *user);
 enum sur_backend_kind { SUR_BACKEND_AUTO, SUR_BACKEND_CUDA, SUR_BACKEND_CPU };
 enum sur_kv_type { SUR_KV_FP16, SUR_KV_FP32 };
 enum sur_gemm { SUR_GEMM_OWN, SUR_GEMM_LT, SUR_GEMM_BLAS }; /* who multiplies; own: the one order of summation */
-enum sur_window_attention { SUR_ATTENTION_OWN, SUR_ATTENTION_GEMM }; /* gemm: for CUDA, which refuses it yet */
+enum sur_window_attention { SUR_ATTENTION_OWN, SUR_ATTENTION_GEMM }; /* gemm: cuBLAS, on CUDA */
 enum sur_cpu_level { SUR_CPU_AUTO, SUR_CPU_PLAIN, SUR_CPU_AVX2, SUR_CPU_AVX512 };
 
 struct sur_model_options {
@@ -87,7 +87,7 @@ struct sur_model_options {
     enum sur_backend_kind backend; /* auto: CUDA if it is usable, else the CPU, with the reason in the log */
     enum sur_kv_type kv;           /* how keys and values are kept */
     enum sur_cpu_level cpu;        /* instruction set of the CPU backend; auto: the best that the processor has */
-    enum sur_gemm gemm;            /* blas: the CPU's yardstick; lt: for CUDA, which refuses it yet */
+    enum sur_gemm gemm;            /* yardsticks: blas, OpenBLAS or cuBLAS; lt, cuBLASLt on CUDA */
     int threads;                   /* CPU workers; 0: cores of the affinity mask, at most 16 */
     enum sur_backend_kind encode_on, decode_on; /* a half on a backend of its own, to find a fault; auto: as `backend`,
                                                  * which is auto or the same where a half is named */

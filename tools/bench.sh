@@ -1,6 +1,6 @@
 #!/bin/sh
 # tools/bench.sh [MODEL [CLIP]]: both backends on one clip, one table: medians of RUNS (3) runs, seconds, and how many
-# times faster than speech (xRT, the load excluded). Default: the demo model and its clip. PROGRAM names the program.
+# times faster than speech (xRT; neither counts the load). Default: the demo model and its clip. PROGRAM names the program.
 # Exit 77, with the reason, where the CUDA backend cannot be used.
 set -u
 export LC_ALL=C.UTF-8
@@ -23,7 +23,7 @@ for backend in cpu cuda; do
         }
         awk 'NF == 3 { v[$1] = $2 } END { print v["audio"], v["load"], v["encode"], v["prefill"], v["decode"],
             1000 * v["decode"] / (v["steps"] > 0 ? v["steps"] : 1), v["wall"],
-            v["audio"] / (v["wall"] > v["load"] ? v["wall"] - v["load"] : 1e-9) }' "$folder/run" >>"$folder/stats"
+            v["audio"] / (v["wall"] > 0 ? v["wall"] : 1e-9) }' "$folder/run" >>"$folder/stats"
     done
     printf '%-8s' $backend
     for field in 1 2 3 4 5 6 7 8; do

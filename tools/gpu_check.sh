@@ -37,7 +37,7 @@ if [ -n "$sanitizer" ]; then
     for tool in memcheck racecheck; do
         sanitize "$tool-program" $tool "$BUNDLE/src/cli/surtitle" --backend cuda --model "$small/model" \
             --format tokens "$small/clip.wav"
-        for only in 'rows 84 k 252 n' 'head 40 x' 'k_split k 252'; do
+        for only in 'rows 84 k 252 n' 'head 40 x' 'k_split k 252' 'k_unroll heads 3' 'k_softmax n 9'; do
             # shellcheck disable=SC2086
             sanitize "$tool-$(echo "$only" | tr ' ' '-')" $tool "$BUNDLE/tests/kernels/kernel_check" --one-process \
                 --only "$only" $fatbins

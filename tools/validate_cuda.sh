@@ -45,13 +45,20 @@ for clip; do
     same "$clip" --encode-on cuda --decode-on cpu
     same "$clip" --encode-on cpu --decode-on cuda
     same "$clip" --backend cuda --vram-limit 4096
-    if [ "$("$PROGRAM" --model "$model" --format text --backend cuda - <"$clip" 2>&1)" = "$want" ]; then
-        passed=$((passed + 1))
-        echo "ok   $(basename "$clip") on standard input, live"
-    else
-        failed=$((failed + 1))
-        echo "FAIL $(basename "$clip") on standard input, live"
-    fi
+    same "$clip" --backend cuda --gemm lt
+    same "$clip" --backend cuda --gemm blas
+    same "$clip" --backend cuda --window-attention gemm
+    same "$clip" --backend cuda --gemm lt --window-attention gemm --kv fp32
+    for gemm in own lt; do
+        what="$(basename "$clip") on standard input, live, --gemm $gemm"
+        if [ "$("$PROGRAM" --model "$model" --format text --backend cuda --gemm $gemm - <"$clip" 2>&1)" = "$want" ]; then
+            passed=$((passed + 1))
+            echo "ok   $what"
+        else
+            failed=$((failed + 1))
+            echo "FAIL $what"
+        fi
+    done
 done
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

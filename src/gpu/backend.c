@@ -28,8 +28,8 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
 {
     int64_t start = sur_clock_ns();
     *state = NULL;
-    if (o->gemm != SUR_GEMM_OWN || o->window_attention != SUR_ATTENTION_OWN)
-        return sur_fail(SUR_ERR_ARGUMENT, "the CUDA backend has only its own products and attention yet");
+    int r = gpu_gemm_open(o->gemm, o->window_attention);
+    if (r) return r;
     struct gpu_state *s = calloc(1, sizeof *s);
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     s->checkpoint = c;
@@ -38,8 +38,8 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     pthread_mutex_init(&s->decoder_slots, NULL);
     /* What an ordinary session needs stays free for it: the longest usual prompt, whole files. */
     const struct sur_backend_session_options usual = {.n_prompt = 1 + 32 + 30, .max_tokens = SUR_WHOLE_TOKENS};
-    int r = gpu_open(&s->gpu);
-    if (!r) r = gpu_weights_open(&s->weights, &s->gpu, c, o->vram_limit_bytes, gpu_session_bytes(c, o->kv, &usual));
+    r = gpu_open(&s->gpu);
+    if (!r) r = gpu_weights_open(&s->weights, &s->gpu, c, o->vram_limit_bytes, gpu_session_bytes(c, o, &usual));
     s->load_ns = sur_clock_ns() - start;
     if (r)
         state_close(s);

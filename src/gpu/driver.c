@@ -22,7 +22,9 @@ static const struct {
               {"small", "k_begin"},
               {"small", "k_carry"},
               {"small", "k_randomize"},
-              {"small", "k_probe"}};
+              {"small", "k_probe"},
+              {"gemm", "k_unroll"},
+              {"gemm", "k_softmax"}};
 _Static_assert(sizeof others / sizeof *others == GPU_N_KERNELS - GPU_SPLIT, "a name for each kernel");
 
 int gpu_check(CUresult result, const char *call)
@@ -99,7 +101,10 @@ static int find_kernels(struct gpu *g)
         r = find(g, GPU_NARROW_8 + (enum gpu_kernel)e, "narrow", name);
         snprintf(name, sizeof name, "k_narrow_%s_4", epilogues[e]);
         if (!r) r = find(g, GPU_NARROW_4 + (enum gpu_kernel)e, "narrow", name);
-        for (int shape = 0; !r && e != SUR_GPU_HEAD && shape < SUR_GPU_N_WIDE; shape++) {
+        if (e == SUR_GPU_HEAD) continue;
+        snprintf(name, sizeof name, "k_finish_%s", epilogues[e]);
+        if (!r) r = find(g, GPU_FINISH + (enum gpu_kernel)e, "gemm", name);
+        for (int shape = 0; !r && shape < SUR_GPU_N_WIDE; shape++) {
             snprintf(name, sizeof name, "k_wide_%s%s", epilogues[e], sur_gpu_wide_tile_at(shape).suffix);
             r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), "wide", name);
         }

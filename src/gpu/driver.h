@@ -14,10 +14,11 @@
 
 /* Kernels by number; names in driver.c. Products come once an epilogue. */
 enum gpu_kernel {
-    GPU_NARROW_8,                                      /* + epilogue */
-    GPU_NARROW_4 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES, /* + epilogue */
-    GPU_WIDE = GPU_NARROW_4 + SUR_GPU_N_EPILOGUES,     /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
-    GPU_SPLIT = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES,
+    GPU_NARROW_8,                                                 /* + epilogue */
+    GPU_NARROW_4 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES,            /* + epilogue */
+    GPU_WIDE = GPU_NARROW_4 + SUR_GPU_N_EPILOGUES,                /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
+    GPU_FINISH = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES, /* + epilogue */
+    GPU_SPLIT = GPU_FINISH + SUR_GPU_N_EPILOGUES,
     GPU_ATTEND_64,
     GPU_ATTEND_128,
     GPU_ATTEND_WIDE_64,
@@ -28,6 +29,8 @@ enum gpu_kernel {
     GPU_CARRY,
     GPU_RANDOMIZE,
     GPU_PROBE,
+    GPU_UNROLL,
+    GPU_SOFTMAX,
     GPU_N_KERNELS
 };
 

@@ -7,8 +7,9 @@
 #include <stdbool.h>
 
 #include "gpu/driver.h"
+#include "gpu/gemm.h"
 #include "gpu/weights.h"
-#include "surtitle.h"
+#include "model/backend.h"
 
 /* A session's side of a tower. One thread at a time. Addresses lie in one allocation. */
 struct gpu_stack {
@@ -21,24 +22,42 @@ struct gpu_stack {
     size_t ring_bytes; /* of one layer's keys, and of its values */
     CUdeviceptr memory;
     size_t n_bytes;
-    CUdeviceptr rings;         /* [n_layers][k, v] */
-    CUdeviceptr ffn_norms;     /* [n_layers][dim], folded for the delay; 0: the layers' own */
-    CUdeviceptr h, q;          /* [max_n][dim], [max_n][heads * head_dim] */
-    CUdeviceptr hi, lo;        /* bf16 [columns][pitch]: a wide product's input, the largest */
-    CUdeviceptr attended_hi, attended_lo, act_hi, act_lo; /* the same of wide ones: bf16 [max_n][pitch] */
-    CUdeviceptr rotation, position;                       /* [max_n][head_dim / 2][2], int64 */
+    CUdeviceptr rings;              /* [n_layers][k, v] */
+    CUdeviceptr ffn_norms;          /* [n_layers][dim], folded for the delay; 0: the layers' own */
+    CUdeviceptr h, q;               /* [max_n][dim], [max_n][heads * head_dim] */
+    CUdeviceptr halves;             /* bf16 [hi, lo][n][pitch] of a pass's n columns: a product's input, the largest */
+    CUdeviceptr attended, act;      /* the same of products that find it split */
+    CUdeviceptr rotation, position; /* [max_n][head_dim / 2][2], int64 */
     CUdeviceptr partial, counters;
+    /* A library's, where the options want it (else nothing): its sums [hi, lo][n][rows], SWIGLU's twice; attention's
+     * keys and values (struct sur_gpu_unroll), scores [n_heads][max_n][slots] */
+    struct gpu_gemm *gemm;
+    CUdeviceptr workspace, sums, keys, values, scores;
+    size_t sums_bytes; /* of one of the two */
+    bool products_by_gemm, attention_by_gemm;
     CUstream stream, copy; /* copy: layers that are not resident */
     CUevent start, ready[GPU_SLOTS], used[GPU_SLOTS];
 };
 
-/* split_columns x split_k: the largest wide input besides the tower's own. n_bytes is set even when it fails. */
-int gpu_stack_init(struct gpu_stack *stack, struct gpu *gpu, const struct gpu_tower *tower, enum sur_kv_type kv,
-                   int max_n, int slack, int split_columns, int split_k, bool folded);
+/* How large a stack is beside its tower's shape. */
+struct gpu_stack_size {
+    int max_n, slack;     /* columns a pass; positions that the rings keep beside window and pass */
+    int columns, k, rows; /* columns x k: the largest product's input besides the tower's own; x rows: its output */
+};
+
+/* The options say kv, and whose products and attention. n_bytes is set even when it fails. */
+int gpu_stack_init(struct gpu_stack *stack, struct gpu *gpu, const struct gpu_tower *tower,
+                   const struct sur_backend_options *options, const struct gpu_stack_size *size, bool folded);
 void gpu_stack_finish(struct gpu_stack *stack);
 /* Bytes that init would allocate. */
-size_t gpu_stack_bytes(const struct sur_tower *shape, enum sur_kv_type kv, int max_n, int slack, int split_columns,
-                       int split_k);
+size_t gpu_stack_bytes(const struct sur_tower *shape, const struct sur_backend_options *options,
+                       const struct gpu_stack_size *size);
+
+/* Where the low halves lie behind the high ones. */
+static inline CUdeviceptr gpu_low_half(CUdeviceptr halves, int n, int pitch)
+{
+    return halves + (size_t)n * (size_t)pitch * 2;
+}
 
 /* One pass over n columns. status is sticky: after a failure nothing more is launched. */
 struct gpu_pass {
@@ -51,7 +70,7 @@ struct gpu_product {
     enum sur_gpu_epilogue epilogue;
     CUdeviceptr base;                  /* of the run of memory that w and w_up lie in */
     const struct gpu_matrix *w, *w_up; /* w_up: SWIGLU */
-    struct sur_gpu_input in;           /* x 0: hi and lo hold it */
+    struct sur_gpu_input in;           /* x 0: hi and lo hold it, lo behind hi */
     CUdeviceptr hi, lo;
     struct sur_gpu_output out;
     int n;

@@ -16,8 +16,7 @@ static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tok
     gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4 + sizeof(struct sur_gpu_request));
     gpu_place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
     size_t half = (size_t)max_tokens * gpu_round_up(dim, SUR_GPU_PITCH) * 2;
-    gpu_place(&at, base, &s->adapter_hi, half);
-    gpu_place(&at, base, &s->adapter_lo, half);
+    gpu_place(&at, base, &s->adapter, 2 * half);
     gpu_place(&at, base, &s->row_position, 8);
     gpu_place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
     gpu_place(&at, base, &s->logits, SUR_STEP_MAX * (size_t)p->vocab_size * 4);
@@ -27,31 +26,46 @@ static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tok
     return at;
 }
 
-/* The largest wide inputs besides the towers' own: the stem's columns, the adapter's. */
-static int encoder_split(const struct sur_params *p, int max_tokens)
+static int larger(int a, int b)
 {
-    int conv0 = 3 * p->n_mels * SUR_TOKEN_FRAMES, conv1 = 3 * p->encoder.dim * SUR_TOKEN_ROWS;
-    int adapter = 4 * p->encoder.dim > p->decoder.dim ? 4 * p->encoder.dim : p->decoder.dim;
-    int most = conv0 > conv1 ? conv0 : conv1;
-    /* in units of SUR_TOKEN_FRAMES columns a token, with room for each product's padding */
-    return (most > adapter ? most : adapter) / SUR_TOKEN_FRAMES + 2 * SUR_GPU_PITCH;
+    return a > b ? a : b;
+}
+
+/* Besides the towers' own there are the stem's products and the adapter's, in units of SUR_TOKEN_FRAMES columns a
+ * token, with room for each input's padding. */
+static struct gpu_stack_size encoder_size(const struct sur_params *p, int max_tokens)
+{
+    int e = p->encoder.dim, d = p->decoder.dim;
+    int conv0 = 3 * p->n_mels * SUR_TOKEN_FRAMES, conv1 = 3 * e * SUR_TOKEN_ROWS, adapter = larger(4 * e, d);
+    return (struct gpu_stack_size){.max_n = max_tokens * SUR_TOKEN_ROWS,
+                                   .columns = max_tokens * SUR_TOKEN_FRAMES,
+                                   .k = larger(larger(conv0, conv1), adapter) / SUR_TOKEN_FRAMES + 2 * SUR_GPU_PITCH,
+                                   .rows = larger(e, d / SUR_TOKEN_FRAMES + 1)};
 }
 
 /* Positions that the decoder may take in a pass. */
-static int decoder_columns(const struct sur_backend_session_options *o)
+static struct gpu_stack_size decoder_size(const struct sur_backend_session_options *o)
 {
-    return o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX;
+    return (struct gpu_stack_size){.max_n = larger(o->n_prompt, SUR_STEP_MAX), .slack = SUR_STEP_MAX};
 }
 
-size_t gpu_session_bytes(const struct sur_checkpoint *c, enum sur_kv_type kv,
-                         const struct sur_backend_session_options *o)
+/* Windows are the encoder's. */
+static struct sur_backend_options decoder_options(const struct sur_backend_options *o)
+{
+    struct sur_backend_options d = *o;
+    d.window_attention = SUR_ATTENTION_OWN;
+    return d;
+}
+
+size_t gpu_session_bytes(const struct sur_checkpoint *c, const struct sur_backend_options *o,
+                         const struct sur_backend_session_options *session)
 {
     struct gpu_session s;
     const struct sur_params *p = &c->params;
-    return lay(&s, p, o->max_tokens, 0) +
-           gpu_stack_bytes(&p->encoder, kv, o->max_tokens * SUR_TOKEN_ROWS, 0, o->max_tokens * SUR_TOKEN_FRAMES,
-                           encoder_split(p, o->max_tokens)) +
-           gpu_stack_bytes(&p->decoder, kv, decoder_columns(o), SUR_STEP_MAX, 0, 0);
+    const struct gpu_stack_size e = encoder_size(p, session->max_tokens), d = decoder_size(session);
+    const struct sur_backend_options decoder = decoder_options(o);
+    return lay(&s, p, session->max_tokens, 0) + gpu_stack_bytes(&p->encoder, o, &e) +
+           gpu_stack_bytes(&p->decoder, &decoder, &d);
 }
 
 /* y = W x, by the processor: for what is computed once a session. */
@@ -160,11 +174,13 @@ static void launch_adapter(struct gpu_pass *pass, struct gpu_session *s, int n_t
                                       .stride = 4 * e->dim, /* four frames lie side by side already */
                                       .norm_k = e->dim,
                                       .eps = (float)e->norm_eps};
-    first.out = (struct sur_gpu_output){.hi = s->adapter_hi, .lo = s->adapter_lo, .pitch = w->adapter2.pitch};
+    const int pitch = w->adapter2.pitch;
+    first.out =
+        (struct sur_gpu_output){.hi = s->adapter, .lo = gpu_low_half(s->adapter, n_tokens, pitch), .pitch = pitch};
     gpu_pass_product(pass, &first);
     struct gpu_product second = {SUR_GPU_ROWS, w->others, &w->adapter2, .n = n_tokens};
-    second.hi = s->adapter_hi;
-    second.lo = s->adapter_lo;
+    second.hi = first.out.hi;
+    second.lo = first.out.lo;
     second.out = (struct sur_gpu_output){.y = s->rows, .position = s->row_position, .stride = dim};
     gpu_pass_product(pass, &second);
 }
@@ -268,10 +284,21 @@ int gpu_run_step(struct gpu_session *s, int64_t first, int n, int n_out)
     int r = gpu_enter(&s->state->gpu);
     if (r) return r;
     if (shared) pthread_mutex_lock(&s->state->decoder_slots);
-    r = n == 1 && n_out == 1 ? CHECK(cuGraphLaunch(s->step_graph, s->decoder.stream)) : launch_step(s, n, n_out);
+    r = n == 1 && n_out == 1 && s->step_graph ? CHECK(cuGraphLaunch(s->step_graph, s->decoder.stream))
+                                              : launch_step(s, n, n_out);
     r = finish_pass(s, &s->decoder, r);
     if (shared) pthread_mutex_unlock(&s->state->decoder_slots);
     return r;
+}
+
+/* A library loads its kernels when they are first used, which a recording may not do. */
+static int warm(struct gpu_session *s)
+{
+    const struct sur_backend_options *o = &s->state->options;
+    if (o->gemm == SUR_GEMM_OWN && o->window_attention == SUR_ATTENTION_OWN) return SUR_OK;
+    int r = gpu_run_encode(s, 1, 0);
+    if (!r && s->options.max_tokens > 1) r = gpu_run_encode(s, s->options.max_tokens, 0);
+    return r ? r : gpu_run_step(s, 0, 1, 1);
 }
 
 /* ---- create, destroy ---- */
@@ -312,11 +339,10 @@ static int create_parts(struct gpu_session *s)
     struct gpu_state *st = s->state;
     const struct sur_params *p = &st->checkpoint->params;
     const struct sur_backend_session_options *o = &s->options;
-    int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, st->options.kv, o->max_tokens * SUR_TOKEN_ROWS,
-                           0, o->max_tokens * SUR_TOKEN_FRAMES, encoder_split(p, o->max_tokens), false);
-    if (!r)
-        r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, st->options.kv, decoder_columns(o),
-                           SUR_STEP_MAX, 0, 0, true);
+    const struct gpu_stack_size e = encoder_size(p, o->max_tokens), d = decoder_size(o);
+    const struct sur_backend_options decoder = decoder_options(&st->options);
+    int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, &st->options, &e, false);
+    if (!r) r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, &decoder, &d, true);
     s->n_bytes = lay(s, p, o->max_tokens, 0);
     if (!r) r = gpu_allocate(&st->gpu, &s->memory, s->n_bytes, true);
     lay(s, p, o->max_tokens, s->memory);
@@ -325,6 +351,7 @@ static int create_parts(struct gpu_session *s)
     struct sur_gpu_top_state top = {s->candidates, s->counter, (uintptr_t)s->result};
     r = CHECK(cuMemcpyHtoD(s->top, &top, sizeof top));
     if (!r) r = fold_delay(s);
+    if (!r) r = warm(s);
     if (!r) r = gpu_session_reset(s);
     if (!r) r = record_graph(&s->encode_graph, s, 1);
     if (!r && s->options.max_tokens > 1) r = record_graph(&s->whole_graph, s, s->options.max_tokens);

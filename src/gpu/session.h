@@ -30,7 +30,7 @@ struct gpu_session {
     CUdeviceptr memory; /* the session's own buffers below */
     size_t n_bytes;
     CUdeviceptr mel, conv0;                       /* [2 + frames][n_mels], [1 + frames][e] */
-    CUdeviceptr adapter_hi, adapter_lo;           /* bf16 [max_tokens][pitch of dim] */
+    CUdeviceptr adapter;                          /* bf16 [hi, lo][tokens][pitch of dim] */
     CUdeviceptr row_position, rows;               /* int64, [256][dim] */
     CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
     CUgraphExec step_graph, encode_graph;         /* one position; one token */
@@ -50,8 +50,8 @@ struct gpu_session {
 };
 
 /* Bytes of device memory that a session takes. */
-size_t gpu_session_bytes(const struct sur_checkpoint *checkpoint, enum sur_kv_type kv,
-                         const struct sur_backend_session_options *options);
+size_t gpu_session_bytes(const struct sur_checkpoint *checkpoint, const struct sur_backend_options *options,
+                         const struct sur_backend_session_options *session);
 int gpu_session_create(void **session, void *state, const struct sur_backend_session_options *options);
 void gpu_session_destroy(void *session);
 int gpu_session_reset(void *session);

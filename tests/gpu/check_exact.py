@@ -9,7 +9,7 @@ For each checkpoint, fp16 and fp32 K/V:
   alone     free running, the tokens are the CPU backend's up to its first step below the bound; the share of such steps
   bits      a second run, standard input in one piece and in random ones, raw samples, --pace, two at the same time and
             --vram-limit (layers streamed through slots): the same bytes, margins included
-  switches  --encode-on cpu, --decode-on cpu: forced, within the bound
+  switches  --encode-on cpu, --decode-on cpu, --gemm lt, --gemm blas, --window-attention gemm: forced, within the bound
 With --demo, each clip of the demo model is captioned word for word alike by both backends. With --full, a checkpoint of
 the published size (or any) shows the same bits, also with every processor busy; nothing else is run then. Needs numpy.
 """
@@ -222,11 +222,16 @@ class Checker:
 
     # ---- all of it ----
 
-    def switches(self, name, model, force, answer, wav):
+    def switches(self, name, model, kv, force, answer, wav):
         if self.backend == "cpu":
             return self.skip(f"{name} switches", "they are the CUDA backend's")
+        if kv == "fp32":
+            for more in (["--gemm", "lt"], ["--gemm", "blas"], ["--window-attention", "gemm"]):
+                self.forced(name, self.backend, model, kv, force, answer, wav, more)
+            return
+        self.forced(name, self.backend, model, kv, force, answer, wav, ["--gemm", "lt", "--window-attention", "gemm"])
         for more in (["--encode-on", "cpu", "--decode-on", "cuda"], ["--encode-on", "cuda", "--decode-on", "cpu"]):
-            self.forced(name, None, model, "fp16", force, answer, wav, more)
+            self.forced(name, None, model, kv, force, answer, wav, more)
 
     def model(self, name, clip, kvs):
         m = MODELS[name]
@@ -243,8 +248,7 @@ class Checker:
             self.forced(name, self.backend, model, kv, force, answer, wav)
             self.forced(name, "cpu", model, kv, force, answer, wav)
             self.alone(name, model, kv, wav)
-            if kv == "fp16":
-                self.switches(name, model, force, answer, wav)
+            self.switches(name, model, kv, force, answer, wav)
         self.bits(name, model, wav)
         if name == "real":
             self.paced(name, model, self.folder)

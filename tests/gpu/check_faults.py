@@ -10,10 +10,11 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-FAILED, NO_BACKEND = 1, 5
+FAILED, WRONG_USAGE, NO_BACKEND = 1, 2, 5
 TIMEOUT = 60
 
 
@@ -39,10 +40,10 @@ class Faults:
         self.failed += bool(bad)
         print(f"FAIL {name}: {bad}" if bad else f"ok   {name}: {figures}", flush=True)
 
-    def refused(self, name, result):
+    def refused(self, name, result, wanted=NO_BACKEND, word=""):
         status, out, errors = result
         lines = errors.splitlines()
-        bad = status != NO_BACKEND or out or len(lines) != 1
+        bad = status != wanted or out or len(lines) != 1 or word not in errors
         self.report(name, f"status {status}, {len(out)} bytes of captions: {errors}" if bad else None, errors)
 
     def filled(self, mib):
@@ -61,6 +62,7 @@ class Faults:
         self.report("no device: auto", None if status == 0 and out == want else f"status {status}: {errors}",
                     "captions by the CPU")
         self.refused("--vram-limit 1", self.run("--backend", "cuda", "--vram-limit", "1"))
+        self.libraries()
         filler, line = self.filled(8)
         if not line.startswith("filled"):
             self.report("a full card", line or "the filler said nothing")
@@ -82,6 +84,18 @@ class Faults:
                not want.startswith(out.rstrip()) or len(out) >= len(want) or took > 30)
         self.report(name, f"status {status} after {took:.1f} s, said {out!r}: {errors}" if bad else None,
                     f"{len(out)} of {len(want)} bytes of captions; {errors}")
+
+    def libraries(self):
+        """Where the loader looks first lies something that is no library."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("libcublas", "libcublasLt"):
+                for major in (12, 13):
+                    with open(f"{folder}/{name}.so.{major}", "w") as f:
+                        f.write("not a library")
+            for options, library in (("--gemm lt", "libcublasLt.so"), ("--gemm blas", "libcublas.so"),
+                                     ("--window-attention gemm", "libcublas.so")):
+                result = self.run("--backend", "cuda", *options.split(), LD_LIBRARY_PATH=folder)
+                self.refused(f"no library: {options}", result, WRONG_USAGE, library)
 
     def in_mid_stream(self, want):
         """The card is filled while captions run: nothing is allocated after the start, so they go on."""

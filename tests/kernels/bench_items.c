@@ -222,6 +222,43 @@ static void attend_items(void)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) attend_item(&shapes[i]);
 }
 
+/* ---- round the products of libraries ---- */
+
+static void gemm_items(void)
+{
+    for (size_t i = 0; i < 4; i++) { /* a layer of the encoder */
+        const struct shape *s = &wide_shapes[i];
+        const struct sur_gpu_product p = new_product(s);
+        struct sur_gpu_finish f = {.rows = s->rows, .n = s->n, .out = p.out};
+        f.sums = bench_floats("sums", 2 * (size_t)s->rows * (size_t)s->n);
+        if (s->epilogue == SUR_GPU_SWIGLU) f.sums_up = bench_floats("sums of up", 2 * (size_t)s->rows * (size_t)s->n);
+        struct bench_item item = {.name = text("sums of %s, %d rows, n %d", s->what, s->rows, s->n)};
+        item.kernel = text("k_finish_%s", epilogue_names[s->epilogue]);
+        unsigned rows_a_block = s->epilogue == SUR_GPU_QKV ? 512 : 256;
+        item.launch = (struct sur_gpu_launch){{(unsigned)s->rows / rows_a_block, (unsigned)s->n, 1}, 256, 0};
+        memcpy(item.parameters, &f, sizeof f);
+        bench_run(&item);
+        memory_release();
+    }
+    int64_t position = 5000;
+    struct sur_gpu_attend a = {.n = 256, .n_heads = 32, .window = 750, .scale = 0.125f};
+    a.ring = new_ring(64, 32, 8, true);
+    a.position = memory_of("position", &position, sizeof position);
+    a.partial = bench_floats("scores", (size_t)32 * 256 * 8 * SUR_GPU_KEYS);
+    struct sur_gpu_unroll u = {.ring = a.ring};
+    u.keys = bench_zeros("keys", ring_elements(&u.ring) * 4);
+    u.values = bench_zeros("values", ring_elements(&u.ring) * 4);
+    struct bench_item item = {
+        .name = "keys and values, 1024 slots", .kernel = "k_unroll", .launch = {{8, 32, 1}, 256, 0}};
+    memcpy(item.parameters, &u, sizeof u);
+    bench_run(&item);
+    item = (struct bench_item){
+        .name = "weights of 1024 slots, n 256", .kernel = "k_softmax", .launch = {{32, 32, 1}, 256, 0}};
+    memcpy(item.parameters, &a, sizeof a);
+    bench_run(&item);
+    memory_release();
+}
+
 /* ---- small ---- */
 
 static void small_items(void)
@@ -262,5 +299,6 @@ void bench_items(void)
     narrow_items();
     attend_items();
     wide_items();
+    gemm_items();
     small_items();
 }

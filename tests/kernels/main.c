@@ -41,6 +41,7 @@ static const struct group groups[] = {
     {"wide rows", check_wide, SUR_GPU_ROWS},
     {"attention", check_attend, 0},
     {"small kernels", check_small, 0},
+    {"products of libraries", check_gemm, 0},
 };
 
 struct arguments {
