@@ -54,6 +54,12 @@ static void *pointer(CUdeviceptr p)
 
 /* ---- device, context, modules ---- */
 
+CUresult cuDriverGetVersion(int *version)
+{
+    *version = CUDA_VERSION;
+    return called();
+}
+
 CUresult cuInit(unsigned flags)
 {
     return called();
