@@ -144,10 +144,9 @@ static int rows(void *session, int put, int64_t first, int n, float *buffer)
     for (int i = 0; !r && i < n; i++) {
         CUdeviceptr at = s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim * 4;
         float *row = buffer + (size_t)i * dim;
-        r = put ? CHECK(cuMemcpyHtoD(at, row, dim * 4)) : CHECK(cuMemcpyDtoH(row, at, dim * 4));
+        r = put ? CHECK(cuMemcpyHtoDAsync(at, row, dim * 4, s->decoder.stream)) : CHECK(cuMemcpyDtoH(row, at, dim * 4));
     }
-    /* copies into the device may still be under way when the call returns; steps run on another stream */
-    if (put && !r) r = CHECK(cuCtxSynchronize());
+    if (put && !r) r = CHECK(cuStreamSynchronize(s->decoder.stream));
     if (put && !r) sur_progress_encoded(&s->progress, first + n);
     return r;
 }

@@ -324,9 +324,10 @@ int gpu_session_reset(void *session)
     struct gpu_session *s = session;
     const struct sur_params *p = &s->state->checkpoint->params;
     int r = gpu_enter(&s->state->gpu);
-    if (!r) r = CHECK(cuMemsetD8(s->mel, 0, 2 * (size_t)p->n_mels * 4));
-    if (!r) r = CHECK(cuMemsetD8(s->conv0, 0, (size_t)p->encoder.dim * 4));
-    if (!r) r = CHECK(cuCtxSynchronize());
+    /* never all of the context: that fails, and spoils it, while another thread's session records a graph */
+    if (!r) r = CHECK(cuMemsetD8Async(s->mel, 0, 2 * (size_t)p->n_mels * 4, s->encoder.stream));
+    if (!r) r = CHECK(cuMemsetD8Async(s->conv0, 0, (size_t)p->encoder.dim * 4, s->encoder.stream));
+    if (!r) r = CHECK(cuStreamSynchronize(s->encoder.stream));
     s->n_logits = 0;
     sur_progress_reset(&s->progress, &s->options);
     if (!r) r = gpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
@@ -351,6 +352,8 @@ static int create_parts(struct gpu_session *s)
     struct sur_gpu_top_state top = {s->candidates, s->counter, (uintptr_t)s->result};
     r = CHECK(cuMemcpyHtoD(s->top, &top, sizeof top));
     if (!r) r = fold_delay(s);
+    /* what was cleared and copied so far is there: the session's own streams do not wait for the default one */
+    if (!r) r = CHECK(cuStreamSynchronize(CU_STREAM_LEGACY));
     if (!r) r = warm(s);
     if (!r) r = gpu_session_reset(s);
     if (!r) r = record_graph(&s->encode_graph, s, 1);

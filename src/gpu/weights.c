@@ -170,7 +170,7 @@ static int copy_all(struct gpu_weights *w, struct gpu *g, const struct sur_weigh
     CUdeviceptr d = w->others;
     int r = clear_biases(&w->encoder);
     if (!r) r = clear_biases(&w->decoder);
-    if (!r) r = gpu_check(cuCtxSynchronize(), "cuCtxSynchronize");
+    if (!r) r = gpu_check(cuStreamSynchronize(CU_STREAM_LEGACY), "cuStreamSynchronize");
     if (!r) r = gpu_upload_create(&u, g);
     if (!r) r = add_matrix(u, d, NULL, &w->conv0, 0, &from->conv0);
     if (!r) r = add_matrix(u, d, NULL, &w->conv1, 0, &from->conv1);

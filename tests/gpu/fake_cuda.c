@@ -230,6 +230,11 @@ CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t n_bytes)
     return copy(pointer(to), pointer(from), n_bytes);
 }
 
+CUresult cuMemsetD8Async(CUdeviceptr p, unsigned char value, size_t n_bytes, CUstream stream)
+{
+    return cuMemsetD8(p, value, n_bytes);
+}
+
 CUresult cuMemsetD8(CUdeviceptr p, unsigned char value, size_t n_bytes)
 {
     CUresult e = called();
