@@ -12,15 +12,6 @@
 #include "product.h"
 #include "reference.h"
 
-static void finish(const char *kernel, const char *shape, double worst, const char *reason)
-{
-    const char *damaged = memory_damaged();
-    if (!reason && damaged) reason = text("wrote beside %s", damaged);
-    report(kernel, shape, worst, reason);
-    memory_release();
-    host_release();
-}
-
 /* ---- k_finish ---- */
 
 static const char *finish_name(enum sur_gpu_epilogue epilogue)
@@ -74,7 +65,7 @@ static void check_finish(const struct product_case *given)
         reason = product_compare(&t, &worst);
     }
     if (!reason && memcmp(kept, bytes, product_bytes(&t))) reason = "a second run differs";
-    finish(name, shape, worst, reason);
+    report_last(name, shape, worst, reason);
 }
 
 /* ---- k_unroll ---- */
@@ -120,7 +111,7 @@ static void check_unroll(int head_dim, int n_heads, int n_blocks, bool fp32)
     image_read(&to[1]);
     const char *reason = image_compare(&to[0], &worst);
     if (!reason) reason = image_compare(&to[1], &worst);
-    finish(name, shape, worst, reason);
+    report_last(name, shape, worst, reason);
 }
 
 /* ---- k_softmax ---- */
@@ -175,7 +166,7 @@ static void check_softmax(int n, int n_heads, int n_blocks, int window, int64_t 
     device_wait();
     image_read(&m);
     const char *reason = image_compare(&m, &worst);
-    finish(name, shape, worst, reason);
+    report_last(name, shape, worst, reason);
 }
 
 /* ---- all ---- */

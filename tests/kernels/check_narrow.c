@@ -61,11 +61,8 @@ static void check_case(const struct product_case *c)
     struct product t;
     double worst = 0;
     product_init(&t, c);
-    const char *reason = compare_variants(&t, &worst), *damaged = memory_damaged();
-    if (!reason && damaged) reason = text("wrote beside %s", damaged);
-    report(narrow_name(c->epilogue, 8), shape, worst, reason);
-    memory_release();
-    host_release();
+    const char *reason = compare_variants(&t, &worst);
+    report_last(narrow_name(c->epilogue, 8), shape, worst, reason);
 }
 
 /* Inputs that a case of any epilogue is tried with. */

@@ -9,15 +9,6 @@
 #include "image.h"
 #include "reference.h"
 
-static void finish(const char *kernel, const char *shape, double worst, const char *reason)
-{
-    const char *damaged = memory_damaged();
-    if (!reason && damaged) reason = text("wrote beside %s", damaged);
-    report(kernel, shape, worst, reason);
-    memory_release();
-    host_release();
-}
-
 static void launch(const char *kernel, unsigned grid, unsigned threads, const void *parameter)
 {
     kernel_launch(kernel_find(kernel), &(struct sur_gpu_launch){{grid, 1, 1}, threads, 0}, parameter, false);
@@ -90,7 +81,7 @@ static void check_embed(int dim, int vocab, int n, int half, int64_t first)
     const char *reason = image_compare(&h, &worst);
     if (!reason) reason = image_compare(&rotation, &worst);
     if (!reason) reason = compare_position(p.position, first, "position");
-    finish(name, shape, worst, reason);
+    report_last(name, shape, worst, reason);
 }
 
 /* ---- k_begin ---- */
@@ -117,7 +108,7 @@ static void check_begin(int n, int half, int64_t first)
     const char *reason = image_compare(&rotation, &worst);
     if (!reason) reason = compare_position(p.position, first, "position");
     if (!reason) reason = compare_position(p.row_position, first / 4, "row position");
-    finish(name, shape, worst, reason);
+    report_last(name, shape, worst, reason);
 }
 
 /* ---- k_carry ---- */
@@ -149,7 +140,7 @@ static void check_carry(int n_mels, int e, int n_frames)
     double worst = 0;
     const char *reason = image_compare(&mel, &worst);
     if (!reason) reason = image_compare(&conv0, &worst);
-    finish(name, shape, -1, reason);
+    report_last(name, shape, -1, reason);
 }
 
 /* ---- k_randomize ---- */
@@ -187,7 +178,7 @@ static void check_randomize(int head_dim, int n_kv_heads, int n_blocks, bool fp3
         image_read(&kv[i]);
         reason = image_compare(&kv[i], &worst);
     }
-    finish(name, shape, -1, reason);
+    report_last(name, shape, -1, reason);
 }
 
 /* ---- k_probe ---- */
@@ -207,7 +198,7 @@ static void check_probe(size_t n_bytes, unsigned grid)
     launch(name, grid, 512, &p);
     image_read(&sink);
     double worst = 0;
-    finish(name, shape, -1, image_compare(&sink, &worst));
+    report_last(name, shape, -1, image_compare(&sink, &worst));
 }
 
 void check_small(int unused)

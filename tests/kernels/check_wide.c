@@ -75,11 +75,7 @@ static void check_split_case(const struct product_case *c)
         image_read(&m);
         if (memcmp(kept, m.found, m.n_bytes)) reason = run ? "one column at a time differs" : "a second run differs";
     }
-    const char *damaged = memory_damaged();
-    if (!reason && damaged) reason = text("wrote beside %s", damaged);
-    report("k_split", kept_shape, worst, reason);
-    memory_release();
-    host_release();
+    report_last("k_split", kept_shape, worst, reason);
 }
 
 void check_split(int unused)

@@ -215,3 +215,12 @@ void host_release(void)
     for (int i = 0; i < n_host; i++) free(host[i]);
     n_host = 0;
 }
+
+void report_last(const char *kernel, const char *shape, double worst, const char *reason)
+{
+    const char *damaged = memory_damaged();
+    if (!reason && damaged) reason = text("wrote beside %s", damaged);
+    report(kernel, shape, worst, reason);
+    memory_release();
+    host_release();
+}

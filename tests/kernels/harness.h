@@ -86,6 +86,8 @@ void in_parallel(void (*part)(void *arg, int i), void *arg, int n);
 bool report_wanted(const char *kernel, const char *shape);
 /* One line. reason NULL: ok. worst: the largest error as a share of its bound; below 0: bits were compared. */
 void report(const char *kernel, const char *shape, double worst, const char *reason);
+/* The same as the last of a case: looks for damage beside its memory, and releases that and the host's. */
+void report_last(const char *kernel, const char *shape, double worst, const char *reason);
 /* The kernel is in no module: a failure, or with --only a skip. */
 void report_missing(const char *kernel);
 /* Formats into one of a few static buffers. */
