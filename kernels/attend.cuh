@@ -14,13 +14,6 @@
 #define LOG2E        0x1.715476p0f
 #define WEIGHT_SCALE 16384.0f /* weights 0 to 1 become 0 to 2^14: their low halves stay normal numbers */
 
-DEVICE float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 struct range {
     int64_t from, to; /* both seen */
 };
@@ -337,7 +330,7 @@ template <int DP> constexpr int ATTEND_BYTES = 4 * ((KEYS + ROWS) * DP + ROWS * 
  * This function is long: its steps share nearly all that it holds. */
 template <int DP> static __device__ void attend(const sur_gpu_attend &p)
 {
-    extern __shared__ __align__(128) char shared[];
+    DYNAMIC_SHARED(shared, 128);
     char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2, *q_lo = q_hi + ROWS * DP * 2;
     char *w_hi = q_lo + ROWS * DP * 2, *w_lo = w_hi + ROWS * KEYS * 2;
     __shared__ float factor[ROWS], tops[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS][32][2];

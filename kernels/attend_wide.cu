@@ -144,7 +144,7 @@ template <int DP> struct wide_gathered {
 template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_attend &p)
 {
     /* queries split, and of each buffer keys and values: 4 (WIDE_ROWS + BUFFERS KEYS) DP bytes */
-    extern __shared__ __align__(128) char shared[];
+    DYNAMIC_SHARED(shared, 128);
     constexpr uint32_t TILE = KEYS * DP * 2;
     char *q_hi = shared, *q_lo = q_hi + WIDE_ROWS * DP * 2;
     const uint32_t buffers = shared_address(q_lo + WIDE_ROWS * DP * 2);

@@ -9,7 +9,7 @@ template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_
 {
     constexpr int STAGE_BYTES = SUR_NARROW_STAGE_BYTES;
     constexpr bool deep = STAGES == 8;
-    extern __shared__ __align__(1024) char shared[];
+    DYNAMIC_SHARED(shared, 1024);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32, unit_size = 16 * p.n;
     const uint32_t stages = shared_address(shared) + warp * STAGES * STAGE_BYTES;
     const uint32_t to = kept(stages + lane / 8 * 128 + ((lane % 8 ^ lane / 8) << 4)), to_4 = kept((to ^ 64) + 512);

@@ -304,7 +304,7 @@ template <typename T> DEVICE void add_segment(float (&sum)[T::MT][T::NT][4], flo
 /* Fragments of the next 16 of k load while those before are multiplied; stages of 64 arrive STAGES - 1 ahead. */
 template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
 {
-    extern __shared__ __align__(1024) char stages[];
+    DYNAMIC_SHARED(stages, 1024);
     constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
     constexpr int AHEAD = T::STAGES - 1, STEPS = SUR_GPU_PITCH / 16, TILES_A_SEGMENT = SUR_GPU_SEGMENT / SUR_GPU_PITCH;
     const int row0 = (int)blockIdx.y * (TWO ? T::ROWS / 2 : T::ROWS), column0 = (int)blockIdx.x * T::COLUMNS;

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # tools/check.sh [--full]: builds surtitle and runs its tests; docs/testing.md says what each proves.
 #   quick   suites unit, golden, cli, live, house: under 5 minutes on 2 cores
-#   --full  also the long suite, the quick suites under ASan and UBSan, threads under TSan, the fuzzers (10 s each),
-#           builds with every warning an error (gcc, clang) and one with everything optional left out: under 45 minutes
+#   --full  also the long suite, the CUDA backend on an emulated GPU, the quick suites under ASan and UBSan, threads under
+#           TSan, the fuzzers (10 s each), builds with every warning an error (gcc, clang) and one with everything optional
+#           left out: under 45 minutes
 # Builds lie in build-check*/ and are kept. Ends with one line, "N passed, N failed, N skipped", over all that ran;
 # the status is non-zero when anything failed or nothing passed.
 set -uo pipefail
@@ -81,7 +82,7 @@ PYTHON
 
 quick() {
     step 'build' build check || return
-    suite check --no-suite long
+    suite check --no-suite long --no-suite emulated
 }
 
 sanitized() { # without the microphone: ALSA's plugins never free what they allocate
@@ -128,7 +129,7 @@ if step 'set-up' "$root/tools/setup.sh" $full; then
         sanitized
         threads
         fuzzers
-        if [ -f "$root/build-check/build.ninja" ]; then suite check --suite long; fi
+        if [ -f "$root/build-check/build.ninja" ]; then suite check --suite long --suite emulated; fi
     fi
 fi
 

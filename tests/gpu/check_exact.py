@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The CUDA backend against the fp64 reference and the CPU backend, on random checkpoints of several shapes.
 
-usage: check_exact.py PROGRAM [--model NAME] [--seconds N] [--demo DIR] [--quick] [--backend cuda] [--full DIR]
+usage: check_exact.py PROGRAM [--model NAME] [--seconds N] [--demo DIR] [--quick] [--no-libraries] [--backend cuda]
+                      [--full DIR]
 
 For each checkpoint, fp16 and fp32 K/V:
   forced    fed the reference's tokens, every step whose reference margin exceeds twice the bound has its token, and every
@@ -88,6 +89,7 @@ def random_pieces(data, seed):
 class Checker:
     def __init__(self, arguments, folder):
         self.program, self.backend, self.folder = arguments.program, arguments.backend, folder
+        self.libraries = not arguments.no_libraries
         self.passed = self.failed = self.skipped = 0
 
     def report(self, name, difference, figures=""):
@@ -226,10 +228,11 @@ class Checker:
         if self.backend == "cpu":
             return self.skip(f"{name} switches", "they are the CUDA backend's")
         if kv == "fp32":
-            for more in (["--gemm", "lt"], ["--gemm", "blas"], ["--window-attention", "gemm"]):
+            for more in (["--gemm", "lt"], ["--gemm", "blas"], ["--window-attention", "gemm"]) if self.libraries else ():
                 self.forced(name, self.backend, model, kv, force, answer, wav, more)
             return
-        self.forced(name, self.backend, model, kv, force, answer, wav, ["--gemm", "lt", "--window-attention", "gemm"])
+        if self.libraries:
+            self.forced(name, self.backend, model, kv, force, answer, wav, ["--gemm", "lt", "--window-attention", "gemm"])
         for more in (["--encode-on", "cpu", "--decode-on", "cuda"], ["--encode-on", "cuda", "--decode-on", "cpu"]):
             self.forced(name, None, model, kv, force, answer, wav, more)
 
@@ -287,6 +290,7 @@ def main():
     parser.add_argument("--demo", metavar="DIR", help="the demo model and its clips")
     parser.add_argument("--full", metavar="DIR", help="the bits of this checkpoint, and nothing else")
     parser.add_argument("--quick", action="store_true", help="two checkpoints, fp16 only")
+    parser.add_argument("--no-libraries", action="store_true", help="without the switches that need cuBLAS")
     parser.add_argument("--backend", choices=("cuda", "cpu"), default="cuda", help="cpu: to try this script")
     a = parser.parse_args()
     if not os.access(a.program, os.X_OK):

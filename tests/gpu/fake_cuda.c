@@ -1,10 +1,15 @@
-/* A libcuda that computes nothing: memory is the host's, kernels do not run, any call fails when a test says so. It
- * stands for the driver in tests of what the module does on the host: each entry point that the module calls is here.
- */
+/* A libcuda without a GPU: memory is the host's, whatever is launched is done at once, any call fails when a test says
+ * so. Kernels run when the emulator (tests/emulator) is linked in; else they do nothing. It stands for the driver in
+ * tests: each entry point that the module and the kernel checks call is here. */
 #include "fake_cuda.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "emulator/emulator.h"
+
+#pragma weak emulated_kernels
+#pragma weak emulator_run
 
 struct fake_cuda fake_cuda = {.error = CUDA_ERROR_ILLEGAL_ADDRESS, .total_bytes = (size_t)1 << 32};
 
@@ -79,7 +84,7 @@ CUresult cuDeviceGet(CUdevice *device, int i)
 
 CUresult cuDeviceGetName(char *name, int n_bytes, CUdevice device)
 {
-    strncpy(name, "a GPU that computes nothing", (size_t)n_bytes - 1);
+    strncpy(name, emulator_run ? "an emulated GPU" : "a GPU that computes nothing", (size_t)n_bytes - 1);
     return called();
 }
 
@@ -87,8 +92,8 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice dev
 {
     CUresult e = called();
     if (e != CUDA_SUCCESS) return e;
-    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR            ? 9
-             : which == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT              ? 132
+    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
+             : which == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? (emulator_run ? 8 : 132) /* few: faster */
              : which == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN ? 227 << 10
                                                                               : 0;
     return CUDA_SUCCESS;
@@ -143,7 +148,13 @@ CUresult cuModuleUnload(CUmodule module)
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
+    const struct emulated_kernel *k = emulator_run ? emulated_kernels : NULL;
     memcpy(function, &module, sizeof module); /* anything but NULL */
+    if (k) {
+        while (k->name && strcmp(k->name, name)) k++;
+        if (!k->name) return CUDA_ERROR_NOT_FOUND;
+        memcpy(function, &k, sizeof k);
+    }
     return called();
 }
 
@@ -203,10 +214,59 @@ CUresult cuMemFreeHost(void *p)
     return destroy(p);
 }
 
+/* ---- what is recorded ---- */
+
+struct operation {
+    const struct emulated_kernel *kernel; /* NULL: a copy */
+    struct emulated_launch launch;
+    union {
+        unsigned char parameter[EMULATOR_PARAMETER_BYTES];
+        struct {
+            void *to;
+            const void *from;
+            size_t n_bytes;
+        } copy;
+    };
+};
+
+struct recording {
+    int n_users, n; /* users: the graph, and those made of it */
+    struct operation *operations;
+};
+/* All that the thread launches until it ends the recording: whatever the stream, in the order of the calls. */
+static _Thread_local struct recording *recording;
+
+static void execute(const struct operation *o)
+{
+    if (o->kernel)
+        emulator_run(o->kernel, &o->launch, o->parameter);
+    else
+        memmove(o->copy.to, o->copy.from, o->copy.n_bytes);
+}
+
+static void launch(const struct operation *o)
+{
+    struct recording *r = recording;
+    if (!r) {
+        execute(o);
+        return;
+    }
+    r->operations = realloc(r->operations, (size_t)(r->n + 1) * sizeof *o);
+    r->operations[r->n++] = *o;
+}
+
+static void leave(struct recording *r)
+{
+    atomic_fetch_sub(&fake_cuda.n_objects, 1);
+    if (--r->n_users) return;
+    free(r->operations);
+    free(r);
+}
+
 static CUresult copy(void *to, const void *from, size_t n_bytes)
 {
     CUresult e = called();
-    if (e == CUDA_SUCCESS) memmove(to, from, n_bytes);
+    if (e == CUDA_SUCCESS) launch(&(struct operation){.copy = {to, from, n_bytes}});
     return e;
 }
 
@@ -242,6 +302,13 @@ CUresult cuMemsetD8(CUdeviceptr p, unsigned char value, size_t n_bytes)
     return e;
 }
 
+CUresult cuMemsetD32(CUdeviceptr p, unsigned value, size_t n)
+{
+    CUresult e = called();
+    for (size_t i = 0; e == CUDA_SUCCESS && i < n; i++) memcpy((char *)pointer(p) + i * 4, &value, 4);
+    return e;
+}
+
 /* ---- streams, events, graphs ---- */
 
 CUresult cuStreamCreate(CUstream *stream, unsigned flags)
@@ -266,12 +333,21 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode)
 {
-    return called();
+    CUresult e = called();
+    if (e == CUDA_SUCCESS) recording = calloc(1, sizeof *recording);
+    return e;
 }
 
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
 {
-    return create(graph);
+    CUresult e = called();
+    struct recording *r = recording;
+    recording = NULL;
+    atomic_fetch_add(&fake_cuda.n_objects, 1);
+    r->n_users = 1;
+    if (e != CUDA_SUCCESS) leave(r), r = NULL;
+    memcpy(graph, &r, sizeof r);
+    return e;
 }
 
 CUresult cuEventCreate(CUevent *event, unsigned flags)
@@ -302,7 +378,13 @@ CUresult cuEventElapsedTime(float *ms, CUevent from, CUevent to)
 
 CUresult cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, unsigned long long flags)
 {
-    return create(exec);
+    CUresult e = called();
+    *exec = NULL;
+    if (e != CUDA_SUCCESS) return e;
+    ((struct recording *)(void *)graph)->n_users++;
+    atomic_fetch_add(&fake_cuda.n_objects, 1);
+    memcpy(exec, &graph, sizeof graph);
+    return e;
 }
 
 CUresult cuGraphUpload(CUgraphExec exec, CUstream stream)
@@ -312,20 +394,33 @@ CUresult cuGraphUpload(CUgraphExec exec, CUstream stream)
 
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream)
 {
-    return called();
+    const struct recording *r = (void *)exec;
+    CUresult e = called();
+    for (int i = 0; e == CUDA_SUCCESS && i < r->n; i++) execute(&r->operations[i]);
+    return e;
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec exec)
 {
-    return destroy(exec);
+    leave((void *)exec);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuGraphDestroy(CUgraph graph)
 {
-    return destroy(graph);
+    leave((void *)graph);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **params, void **extra)
 {
-    return called();
+    const struct emulated_kernel *kernel = (void *)function;
+    CUresult e = called();
+    if (e != CUDA_SUCCESS || !emulator_run) return e;
+    struct operation o = {
+        .kernel = kernel,
+        .launch = {{config->gridDimX, config->gridDimY, config->gridDimZ}, config->blockDimX, config->sharedMemBytes}};
+    memcpy(o.parameter, params[0], kernel->parameter_bytes);
+    launch(&o);
+    return e;
 }

@@ -1,7 +1,7 @@
 """Each header compiles alone, twice in a row, without a warning; *_body.h is source that several files include, once
 each. surtitle.h does so in strict C11. kernels/*.h, which the C compiler reads, too, are among them; kernels/*.cuh are
-nvcc's, and each is the first that some kernels/*.cu includes, which proves as much. What needs cuda.h is left out where
-there is none. Arguments: source folder, compiler words..."""
+nvcc's, and each is the first that another file of kernels/ includes, which proves as much. What needs cuda.h is left
+out where there is none. Arguments: source folder, compiler words..."""
 import os, re, subprocess, sys
 
 root, cc = sys.argv[1], sys.argv[2:]
@@ -27,11 +27,11 @@ def compile_alone(header, *flags):
 
 
 def first_includes():
-    """What the .cu files include first."""
+    """What the .cu and .cuh files include first."""
     for name in os.listdir(kernels):
-        if name.endswith(".cu"):
+        if name.endswith((".cu", ".cuh")):
             with open(os.path.join(kernels, name), encoding="utf-8") as f:
-                yield re.search(r'^#include "([^"]+)"', f.read(), re.M).group(1)
+                yield re.search(r'^#include ["<]([^">]+)[">]', f.read(), re.M).group(1)
 
 
 for name in headers:
@@ -39,6 +39,6 @@ for name in headers:
 compile_alone("surtitle.h", "-std=c11", "-Wpedantic")
 for name in sorted({name for name in os.listdir(kernels) if name.endswith(".cuh")} - set(first_includes())):
     bad += 1
-    print(f"kernels/{name}: no kernels/*.cu includes it first")
+    print(f"kernels/{name}: no file of kernels/ includes it first")
 print(f"{len(headers)} headers, {bad} do not stand alone, {left_out} left out")
 sys.exit(1 if bad or not headers else 0)

@@ -5,8 +5,8 @@ All text files: UTF-8, no tab, no blank at a line's end, one newline at the end.
 comment above them says why ("This function is long")."""
 import os, re, sys
 
-TEXT = (".c", ".h", ".py", ".sh", ".md", ".build", ".txt", ".json", ".cu", ".cuh")
-C = (".c", ".h", ".cu", ".cuh")
+TEXT = (".c", ".h", ".py", ".sh", ".md", ".build", ".txt", ".json", ".cu", ".cuh", ".cpp")
+C = (".c", ".h", ".cu", ".cuh", ".cpp")
 CODE = C + (".py", ".sh", ".build")
 SKIP_FOLDERS = {".git", "__pycache__", "corpus", "data"}
 LINES, COLUMNS, FUNCTION = 600, 120, 60

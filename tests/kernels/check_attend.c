@@ -282,6 +282,7 @@ static void check_case(const struct attend_case *c)
              c->n_kv_heads, c->window, c->n, (long long)c->first, c->fp32 ? "fp32" : "fp16", keys_names[c->keys]);
     if (!(report_wanted(t.kernel, shape) || (!c->plain && report_wanted(wide_kernel(c), shape)))) return;
     if (!kernel_find(t.kernel)) return;
+    if (!report_small((double)c->n * c->n_heads * c->head_dim * blocks_needed(c) * SUR_GPU_KEYS)) return;
     attend_init(&t, c);
     unsigned char *kept = host_new(t.out.n_bytes, 1);
     double worst = 0;

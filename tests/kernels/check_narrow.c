@@ -58,6 +58,7 @@ static void check_case(const struct product_case *c)
     char shape[240];
     strcpy(shape, product_shape(&full));
     if (!report_wanted(narrow_name(c->epilogue, 8), shape) || !kernel_find(narrow_name(c->epilogue, 8))) return;
+    if (!report_small((double)full.rows * full.k * 8)) return;
     struct product t;
     double worst = 0;
     product_init(&t, c);

@@ -166,7 +166,7 @@ static void check_case(const struct product_case *c)
                     (int)sur_gpu_wide_tile_at(i).shared_bytes <= device.max_shared;
         any |= wanted[i];
     }
-    if (!any || !kernel_find("k_split")) return;
+    if (!any || !kernel_find("k_split") || !report_small((double)full.rows * full.k * full.n)) return;
     struct product t;
     product_init(&t, c);
     size_t n = (size_t)c->n * (size_t)t.p.pitch * 2;

@@ -130,7 +130,7 @@ void in_parallel(void (*part)(void *arg, int i), void *arg, int n)
 
 struct tally *tally;
 const char *report_only;
-bool report_list;
+bool report_list, report_only_small;
 
 const char *text(const char *format, ...)
 {
@@ -142,6 +142,11 @@ const char *text(const char *format, ...)
     vsnprintf(line, sizeof lines[0], format, arguments);
     va_end(arguments);
     return line;
+}
+
+bool report_small(double multiply_adds)
+{
+    return !report_only_small || multiply_adds < 4 << 20;
 }
 
 bool report_wanted(const char *kernel, const char *shape)

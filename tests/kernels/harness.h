@@ -84,6 +84,8 @@ void in_parallel(void (*part)(void *arg, int i), void *arg, int n);
 
 /* Is "kernel shape" asked for by --only? */
 bool report_wanted(const char *kernel, const char *shape);
+/* With --small: is a case of so many multiply-adds among those that even an emulated GPU soon has done? */
+bool report_small(double multiply_adds);
 /* One line. reason NULL: ok. worst: the largest error as a share of its bound; below 0: bits were compared. */
 void report(const char *kernel, const char *shape, double worst, const char *reason);
 /* The same as the last of a case: looks for damage beside its memory, and releases that and the host's. */
@@ -98,6 +100,7 @@ struct tally {
 };
 extern struct tally *tally; /* shared with the processes that check */
 extern const char *report_only;
-extern bool report_list; /* names only: nothing is run */
+extern bool report_list;       /* names only: nothing is run */
+extern bool report_only_small; /* --small */
 
 #endif

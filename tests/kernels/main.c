@@ -52,8 +52,9 @@ struct arguments {
 };
 
 static const char usage[] =
-    "usage: kernel_check [--only TEXT] [--list] [--one-process] [--bench] FATBIN...\n"
+    "usage: kernel_check [--only TEXT] [--small] [--list] [--one-process] [--bench] FATBIN...\n"
     "  --only TEXT    only checks whose line (kernel, shape) holds TEXT\n"
+    "  --small        only small shapes: for an emulated GPU\n"
     "  --list         the checks by name; nothing is run\n"
     "  --one-process  no process of its own for each group: for compute-sanitizer\n"
     "  --bench        no checks: each kernel at full size, as a share of what the memory gives\n"
@@ -118,6 +119,8 @@ static int parse(struct arguments *a, int argc, char **argv)
             report_only = argv[++i];
         else if (!strcmp(argv[i], "--fill") && i + 1 < argc && atoi(argv[i + 1]) > 0)
             a->fill_mib = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--small"))
+            report_only_small = true;
         else if (!strcmp(argv[i], "--list"))
             report_list = true;
         else if (!strcmp(argv[i], "--one-process"))
