@@ -18,7 +18,6 @@ namespace emulated
 
 uint3 thread, block, block_size, grid;
 alignas(1024) char shared[MAX_SHARED + GUARD_BYTES];
-uint32_t shared_bytes;
 
 namespace
 {
@@ -57,6 +56,7 @@ struct warp {
 
 const emulated_kernel *kernel;
 const void *parameter;
+uint32_t shared_bytes; /* that the launch asked for */
 fiber fibers[MAX_THREADS];
 warp warps[MAX_THREADS / WARP];
 meeting all_threads, first_256;

@@ -1,4 +1,5 @@
-/* One block of threads of a GPU on one thread of a processor: its threads take turns, from one meeting to the next. */
+/* One block of threads of a GPU on one thread of a processor: its threads take turns, from one meeting to the next.
+ * For kernels, while emulator_run runs them. */
 #ifndef SUR_TESTS_EMULATOR_BLOCK_H
 #define SUR_TESTS_EMULATOR_BLOCK_H
 
@@ -16,7 +17,6 @@ enum { WARP = 32, LANE_BYTES = 64, MAX_SHARED = 256 << 10, GUARD_BYTES = 4096 };
 
 extern uint3 thread, block, block_size, grid; /* of the thread whose turn it is */
 extern char shared[MAX_SHARED + GUARD_BYTES]; /* dynamic shared memory, poisoned before each block */
-extern uint32_t shared_bytes;                 /* of it, those that the launch asked for */
 
 /* All threads of the block that have not ended; the first 256. */
 void meet_block();

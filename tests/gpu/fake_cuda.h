@@ -1,4 +1,4 @@
-/* What a test says to the driver that computes nothing (fake_cuda.c), and what it then reads. */
+/* What a test says to the driver without a GPU (fake_cuda.c), and what it then reads. */
 #ifndef SUR_TESTS_FAKE_CUDA_H
 #define SUR_TESTS_FAKE_CUDA_H
 
