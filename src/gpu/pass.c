@@ -4,6 +4,7 @@
 
 #include "kernels/narrow.h"
 #include "kernels/wide.h"
+#include "model/schedule.h"
 #include "util/error.h"
 
 /* ---- a stack's memory ---- */
@@ -42,7 +43,8 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     size_t hidden_pitch = gpu_round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
     size_t wide_pitch = gpu_round_up(wide, SUR_GPU_PITCH), dim_pitch = gpu_round_up(dim, SUR_GPU_PITCH);
     size_t other = gpu_round_up((size_t)z->k, SUR_GPU_PITCH) * (size_t)z->columns, few_others = other;
-    if (z->columns > SUR_GPU_NARROW * 8) few_others = other / (size_t)z->columns * SUR_GPU_NARROW * 8;
+    const int few = SUR_GPU_NARROW * SUR_TOKEN_FRAMES; /* as many as 8 of the adapter's (session.c) */
+    if (z->columns > few) few_others = other / (size_t)z->columns * (size_t)few;
     k->kv = o->kv;
     k->max_n = z->max_n;
     k->dp = (int)gpu_round_up((size_t)s->head_dim, 64);
@@ -51,7 +53,7 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     k->ring_bytes = heads * (size_t)k->n_blocks * SUR_GPU_KEYS * (size_t)k->dp * element;
     size_t groups = (narrow * (size_t)group_of(s) + 15) / 16;
     gpu_place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
-    gpu_place(&at, base, &k->norms, (2 * (size_t)s->n_layers + 1) * dim * 4);
+    gpu_place(&at, base, &k->norms, gpu_norms_bytes(s) + dim * 4);
     gpu_place(&at, base, &k->h, n * dim * 4);
     gpu_place(&at, base, &k->q, n * wide * 4);
     gpu_place(&at, base, &k->halves, (n * dim_pitch > other ? n * dim_pitch : other) * 2 * 2);
@@ -84,9 +86,7 @@ int gpu_stack_init(struct gpu_stack *k, struct gpu *g, const struct gpu_tower *t
     k->n_bytes = lay(k, tower->shape, 0, o, z);
     int r = gpu_allocate(g, &k->memory, k->n_bytes, true);
     if (!r) lay(k, tower->shape, k->memory, o, z);
-    if (!r)
-        r = CHECK(
-            cuMemcpyDtoD(k->norms, tower->norms, 2 * (size_t)tower->shape->n_layers * (size_t)tower->shape->dim * 4));
+    if (!r) r = CHECK(cuMemcpyDtoD(k->norms, tower->norms, gpu_norms_bytes(tower->shape)));
     if (!r) r = gpu_check(cuStreamCreate(&k->stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
     if (!r) r = gpu_gemm_create(&k->gemm, o->gemm, o->window_attention, k->stream, k->workspace);
     if (!r && tower->slots[0]) {

@@ -60,11 +60,6 @@ static void plan_others(struct gpu_weights *w, const struct sur_checkpoint *c, b
 
 /* ---- memory ---- */
 
-static size_t norms_bytes(const struct sur_tower *s)
-{
-    return (size_t)s->n_layers * 2 * (size_t)s->dim * 4;
-}
-
 /* How many layers of each tower stay on the card: the decoder's first. False when not even the slots fit. */
 static bool share_out(struct gpu_weights *w, size_t budget)
 {
@@ -102,7 +97,7 @@ static int allocate_tower(struct gpu_tower *t, struct gpu *g)
     }
     for (int i = 0; !r && t->n_resident < n && i < GPU_SLOTS; i++)
         r = gpu_allocate(g, &t->slots[i], t->plan.n_bytes, false);
-    if (!r) r = gpu_allocate(g, &t->norms, norms_bytes(t->shape), false);
+    if (!r) r = gpu_allocate(g, &t->norms, gpu_norms_bytes(t->shape), false);
     if (!r) r = gpu_allocate(g, &t->inv, (size_t)t->shape->head_dim * 2, false);
     return r;
 }
@@ -115,7 +110,7 @@ static void free_tower(struct gpu_tower *t, struct gpu *g)
         gpu_free_host(&p);
     }
     for (int i = 0; i < GPU_SLOTS; i++) gpu_free(g, &t->slots[i], t->plan.n_bytes);
-    if (t->shape) gpu_free(g, &t->norms, norms_bytes(t->shape));
+    if (t->shape) gpu_free(g, &t->norms, gpu_norms_bytes(t->shape));
     if (t->shape) gpu_free(g, &t->inv, (size_t)t->shape->head_dim * 2);
     free(t->layers);
     free(t->host_layers);
@@ -228,7 +223,7 @@ int gpu_weights_open(struct gpu_weights *w, struct gpu *g, const struct sur_chec
     plan_others(w, c, row_major);
     int r = gpu_free_memory(&budget);
     if (limit_bytes && (uint64_t)limit_bytes < budget) budget = (size_t)limit_bytes;
-    reserve_bytes += w->others_bytes + norms_bytes(w->encoder.shape) + norms_bytes(w->decoder.shape);
+    reserve_bytes += w->others_bytes + gpu_norms_bytes(w->encoder.shape) + gpu_norms_bytes(w->decoder.shape);
     if (!r && (budget < reserve_bytes || !share_out(w, budget - reserve_bytes))) {
         size_t least = reserve_bytes + GPU_SLOTS * (w->encoder.plan.n_bytes + w->decoder.plan.n_bytes);
         return sur_fail(SUR_ERR_BACKEND, "not enough GPU memory: at least %zu MiB are needed, %zu MiB may be used",

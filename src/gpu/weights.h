@@ -51,6 +51,11 @@ struct gpu_weights {
     size_t conv0_bias, conv1_bias, encoder_norm, norm;
 };
 
+/* Bytes of a tower's norms. */
+static inline size_t gpu_norms_bytes(const struct sur_tower *s)
+{
+    return (size_t)s->n_layers * 2 * (size_t)s->dim * 4;
+}
 /* [dim] fp32 */
 static inline CUdeviceptr gpu_norm_at(const struct gpu_tower *t, int layer, bool ffn)
 {
