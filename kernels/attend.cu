@@ -46,7 +46,8 @@ extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_c
         float s = -INFINITY;
         if (key >= seen.from && key <= seen.to) {
             s = 0;
-            for (int e = 0; e < d; e++) s = __fmaf_rn(q[e], ring_get(ring, ring.k, base + (size_t)t * ring.dp + e), s);
+            for (int e = 0; e < d; e++)
+                s = __fmaf_rn(q[e], ring_get(ring, ring.k, base + sur_gpu_key_at(t, e, ring.dp)), s);
             s = __fmul_rn(s, p.scale * LOG2E);
         }
         float most = fold<false>(s, room), now = fmaxf(run, most);
@@ -57,7 +58,9 @@ extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_c
             int e = t + i * KEYS;
             if (e >= d) break;
             float v = 0;
-            for (int j = 0; j < KEYS; j++) v = __fmaf_rn(w[j], ring_get(ring, ring.v, base + (size_t)e * KEYS + j), v);
+#pragma unroll 8
+            for (int j = 0; j < KEYS; j++)
+                v = __fmaf_rn(w[j], ring_get(ring, ring.v, base + sur_gpu_value_at(j, e)), v);
             sum[i] = __fmaf_rn(v, b, __fmul_rn(sum[i], a));
         }
         weight = __fmaf_rn(block_weight, b, __fmul_rn(weight, a));
@@ -66,8 +69,7 @@ extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_c
     }
     for (int i = 0; i < 4 && t + i * KEYS < d; i++) {
         float v = __fmul_rn(sum[i], __frcp_rn(weight));
-        size_t half = (size_t)blockIdx.x * p.pitch + (size_t)blockIdx.y * d + t + i * KEYS;
         if (p.out) at<float>(p.out)[row + t + i * KEYS] = v;
-        if (p.hi) split(v, at<__nv_bfloat16>(p.hi)[half], at<__nv_bfloat16>(p.lo)[half]);
+        if (p.hi) put_split(p.hi, p.lo, p.pitch, blockIdx.x, blockIdx.y * d + t + i * KEYS, v);
     }
 }

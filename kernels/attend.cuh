@@ -40,17 +40,16 @@ template <int PIECES> DEVICE uint32_t swizzled(int row, int piece)
     return (uint32_t)(row * PIECES + (piece ^ (row & 7))) * 16;
 }
 
-/* ROWS_ x PIECES pieces of 16 bytes, from consecutive global memory, by so many threads. */
-template <int PIECES, int ROWS_, int THREADS> DEVICE void fetch_tile(uint32_t to, const void *from)
+/* N_BYTES as they lie, by so many threads: a block of keys or of values. */
+template <int N_BYTES, int THREADS> DEVICE void fetch_block(uint32_t to, const void *from)
 {
-    static_assert(THREADS / PIECES % 8 == 0 && ROWS_ * PIECES % THREADS == 0, "every copy of a thread swizzles alike");
-    to += swizzled<PIECES>(threadIdx.x / PIECES, threadIdx.x % PIECES);
-    const char *mine = (const char *)from + threadIdx.x * 16;
+    static_assert(N_BYTES % (THREADS * 16) == 0, "each thread as many pieces");
+    const uint32_t mine = threadIdx.x * 16;
 #pragma unroll
-    for (int i = 0; i < ROWS_ * PIECES / THREADS; i++) copy_async(to + i * THREADS * 16, mine + i * THREADS * 16);
+    for (int i = 0; i < N_BYTES; i += THREADS * 16) copy_async(to + mine + i, (const char *)from + mine + i);
 }
 
-DEVICE void put_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
+DEVICE void put_fp16_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
 {
     __half ha = __float2half_rn(a), hb = __float2half_rn(b);
     *(__half2 *)(hi + at_byte) = __halves2half2(ha, hb);
@@ -90,7 +89,7 @@ DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows
 #pragma unroll
         for (int i = 0; i < DP / 64; i++) {
             int piece = i * 8 + lane / 4;
-            put_split(hi, lo, swizzled<DP / 8>(r, piece) + lane % 4 * 4, x[n][2 * i] * up, x[n][2 * i + 1] * up);
+            put_fp16_split(hi, lo, swizzled<DP / 8>(r, piece) + lane % 4 * 4, x[n][2 * i] * up, x[n][2 * i + 1] * up);
         }
         if (lane == 0) factor[r] = p.scale * LOG2E * __uint_as_float((uint32_t)(exponent - 13 + 127) << 23);
     }
@@ -152,8 +151,8 @@ DEVICE void softmax(float (&score)[2][4], const float *factor, const int *see, i
         if (lane % 4 == 0) sums[warp][r] = sum;
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            put_split(w_hi, w_lo, swizzled<KEYS / 8>(r, warp * 2 + i) + lane % 4 * 4, w[2 * i] * WEIGHT_SCALE,
-                      w[2 * i + 1] * WEIGHT_SCALE);
+            put_fp16_split(w_hi, w_lo, swizzled<KEYS / 8>(r, warp * 2 + i) + lane % 4 * 4, w[2 * i] * WEIGHT_SCALE,
+                           w[2 * i + 1] * WEIGHT_SCALE);
     }
     second();
 }
@@ -211,25 +210,25 @@ DEVICE void merge_factors(float most, float &run, float &a, float &b)
     run = __shfl_sync(~0u, now, 31);
 }
 
-/* Where a row's result goes, from element 0. */
+/* Where a row's result goes. */
 struct result {
     float *out;
-    __nv_bfloat16 *hi, *lo;
+    split_places places;
+    int query, in_query;
 
-    DEVICE_MEMBER result(const sur_gpu_attend &p, int group, int head, int row)
+    DEVICE_MEMBER result(const sur_gpu_attend &p, int group, int head, int row) : places(p.hi, p.lo, p.pitch)
     {
-        const int query = floor_times(row, a_group(group)), d = p.ring.head_dim;
-        const int in_query = (head * group + row - query * group) * d;
-        const size_t at_query = (size_t)query * p.pitch + in_query;
-        out = p.out ? at<float>(p.out) + (size_t)query * p.n_heads * d + in_query : NULL;
-        hi = p.hi ? at<__nv_bfloat16>(p.hi) + at_query : NULL;
-        lo = at<__nv_bfloat16>(p.lo) + at_query;
+        query = floor_times(row, a_group(group));
+        in_query = (head * group + row - query * group) * p.ring.head_dim;
+        out = p.out ? at<float>(p.out) + (size_t)query * p.n_heads * p.ring.head_dim + in_query : NULL;
     }
     /* Elements e (even) and e + 1. */
     DEVICE_MEMBER void put(int e, float a, float b) const
     {
         if (out) *(float2 *)(out + e) = make_float2(a, b);
-        if (hi) split_pair(*(__nv_bfloat162 *)(hi + e), *(__nv_bfloat162 *)(lo + e), a, b);
+        if (!places.hi) return;
+        const size_t i = places.index(query, in_query + e);
+        split_pair(*(__nv_bfloat162 *)(places.hi + i), *(__nv_bfloat162 *)(places.lo + i), a, b);
     }
 };
 
@@ -345,13 +344,13 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
     const size_t head_at = (size_t)head * p.ring.n_blocks * KEYS * DP;
     auto fetch_keys = [&] {
-        fetch_tile<DP / 8, KEYS, WARPS * 32>(shared_address(keys),
-                                             at<const __half>(p.ring.k) + head_at + slot * (KEYS * DP));
+        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(keys),
+                                               at<const __half>(p.ring.k) + head_at + slot * (KEYS * DP));
         copy_commit();
     };
     auto fetch_values = [&] {
-        fetch_tile<KEYS / 8, DP, WARPS * 32>(shared_address(values),
-                                             at<const __half>(p.ring.v) + head_at + slot * (KEYS * DP));
+        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(values),
+                                               at<const __half>(p.ring.v) + head_at + slot * (KEYS * DP));
         copy_commit();
     };
     wait_for_previous();
@@ -423,12 +422,13 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
         all.write(p, group, head, row0, rows);
         return;
     }
-    __threadfence();
     sync_256();
-    if (threadIdx.x == 0) last = atomicAdd(at<int>(p.counters) + group_at, 1) == takers - 1;
+    if (threadIdx.x == 0) {
+        int *counter = at<int>(p.counters) + group_at;
+        last = count_at(counter) == takers - 1;
+        if (last) *counter = 0;
+    }
     sync_256();
     if (!last) return;
-    __threadfence();
-    if (threadIdx.x == 0) at<int>(p.counters)[group_at] = 0;
     merge<DP>(p, group, head, partial, n_blocks, row0, rows, shared, ATTEND_BYTES<DP>, factors);
 }

@@ -124,17 +124,25 @@ template <int DP> struct wide_gathered {
     }
     DEVICE_MEMBER void write(const sur_gpu_attend &p, int head, int row0, int n_rows) const
     {
-        const int lane = threadIdx.x % 32;
+        const int lane = threadIdx.x % 32, d = p.ring.head_dim, group = group_of(p);
+        const split_places to(p.hi, p.lo, p.pitch);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int row = row0 + lane / 4 + 8 * h;
             if (row >= n_rows) continue;
-            const result to(p, group_of(p), head, row);
+            const int query = floor_times(row, a_group(group)), first = (head * group + row - query * group) * d;
             const float one = __frcp_rn(weight[h]);
 #pragma unroll
-            for (int i = 0; i < DP / 8; i++)
-                if (i * 8 + lane % 4 * 2 < p.ring.head_dim)
-                    to.put(i * 8 + lane % 4 * 2, __fmul_rn(sum[i][2 * h], one), __fmul_rn(sum[i][2 * h + 1], one));
+            for (int i = 0; i < DP / 8; i++) {
+                const int e = i * 8 + lane % 4 * 2; /* and the next: head_dim is even */
+                if (e >= d) break;
+                const float x = __fmul_rn(sum[i][2 * h], one), y = __fmul_rn(sum[i][2 * h + 1], one);
+                if (p.out)
+                    *(float2 *)(at<float>(p.out) + (size_t)query * p.n_heads * d + first + e) = make_float2(x, y);
+                if (!p.hi) continue;
+                const size_t half = to.index(query, first + e);
+                split_pair(*(__nv_bfloat162 *)(to.hi + half), *(__nv_bfloat162 *)(to.lo + half), x, y);
+            }
         }
     }
 };
@@ -164,8 +172,8 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
         size_t at_block = ((size_t)head * p.ring.n_blocks + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
         uint32_t to_keys = buffers + buffer * 2 * TILE;
         if (b > to) return;
-        fetch_tile<DP / 8, KEYS, ROW_WARPS * 32>(to_keys, at<const __half>(p.ring.k) + at_block);
-        fetch_tile<KEYS / 8, DP, ROW_WARPS * 32>(to_keys + TILE, at<const __half>(p.ring.v) + at_block);
+        fetch_block<TILE, ROW_WARPS * 32>(to_keys, at<const __half>(p.ring.k) + at_block);
+        fetch_block<TILE, ROW_WARPS * 32>(to_keys + TILE, at<const __half>(p.ring.v) + at_block);
         copy_commit();
     };
     if ((block + 1) * KEYS > first) wait_for_previous();

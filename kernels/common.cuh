@@ -48,38 +48,34 @@ DEVICE float silu_mul(float gate, float up)
     return __fmul_rn(__fdividef(gate, __fadd_rn(1.0f, expf(-gate))), up);
 }
 
-/* ---- input of a product ---- */
+/* ---- norms ---- */
 
-/* An RMSNorm's sum of squares in an order that depends on n alone: thread i of 256 sums elements 4 i .. 4 i + 3, then
- * those 1024 further on, ...; the lanes of a warp fold by butterflies (fold_warp), the 8 warps are added ascending
- * (rms_of). */
 DEVICE float fold_warp(float sum)
 {
     for (int step = 16; step; step >>= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
     return sum;
 }
-/* 1 / sqrt(mean + eps) of the warps' sums [8]. */
-DEVICE float rms_of(const float *sums, int n, float eps)
+/* The sum of squares of a group of 8, in all of the 8 neighbouring lanes that have an element each; of a last group
+ * what does not exist is 0. All lanes of the warp call it. */
+DEVICE float fold_squares(float x)
 {
-    float total = sums[0];
-    for (int i = 1; i < 8; i++) total = __fadd_rn(total, sums[i]);
-    return rsqrtf(__fadd_rn(__fdividef(total, (float)n), eps)); /* to 2^-21, always the same way */
+    float sum = __fmul_rn(x, x);
+    for (int step = 4; step; step >>= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
+    return sum;
 }
-/* The scale of x [n]. All threads of the block call it; callers synchronize before they reuse room [8]. */
-DEVICE float rms_scale(const float *x, int n, float eps, float *room)
+/* 1 / sqrt(mean + eps) of n elements whose squares are summed by groups. All lanes of a warp call it, and have it. */
+DEVICE float rms_scale(const float *squares, int n, float eps)
 {
-    if (threadIdx.x < 256) {
-        float sum = 0;
-        for (int i = threadIdx.x * 4; i < n; i += 1024)
-            for (int j = i; j < i + 4 && j < n; j++) {
-                float v = __ldcg(x + j);
-                sum = __fmaf_rn(v, v, sum);
-            }
-        sum = fold_warp(sum);
-        if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = sum;
+    float sum = 0;
+    for (int from = threadIdx.x % 32; from < (n + 7) / 8; from += 32 * 12) { /* 12 loads in flight */
+        float part[12];
+#pragma unroll
+        for (int j = 0; j < 12; j++) part[j] = from + 32 * j < (n + 7) / 8 ? __ldcg(squares + from + 32 * j) : 0;
+#pragma unroll
+        for (int j = 0; j < 12; j++)
+            if (from + 32 * j < (n + 7) / 8) sum = __fadd_rn(sum, part[j]);
     }
-    __syncthreads();
-    return rms_of(room, n, eps);
+    return rsqrtf(__fadd_rn(__fdividef(fold_warp(sum), (float)n), eps)); /* to 2^-21, always the same way */
 }
 
 /* Element i of column c, before any norm. */
@@ -92,12 +88,48 @@ DEVICE float input_element(const sur_gpu_input &in, int c, int i)
 
 /* ---- what becomes of sums ---- */
 
+/* Where put_split puts halves, for many of them: what all have in common is worked out once. */
+struct split_places {
+    __nv_bfloat16 *hi, *lo;
+    int a_column;
+    bool fragments;
+
+    DEVICE_MEMBER split_places(sur_gpu_ptr hi_, sur_gpu_ptr lo_, int pitch)
+    {
+        hi = at<__nv_bfloat16>(hi_);
+        fragments = !lo_;
+        lo = fragments ? hi + SUR_GPU_LOW : at<__nv_bfloat16>(lo_);
+        a_column = fragments ? 2 * pitch : pitch;
+    }
+    /* Of element i of column c, from hi and from lo; i + 1 follows an even i. */
+    DEVICE_MEMBER size_t index(int c, int i) const
+    {
+        return (size_t)c * a_column + (fragments ? sur_gpu_fragment_at(i) : i);
+    }
+};
+
+/* Split into row `row` of column c: pitch elements a column, or fragments. */
+DEVICE void put_split(sur_gpu_ptr hi, sur_gpu_ptr lo, int pitch, int c, int row, float v)
+{
+    const size_t column = (size_t)c * pitch;
+    if (lo) {
+        split(v, at<__nv_bfloat16>(hi)[column + row], at<__nv_bfloat16>(lo)[column + row]);
+    } else {
+        __nv_bfloat16 *to = at<__nv_bfloat16>(hi) + 2 * column + sur_gpu_fragment_at(row);
+        split(v, to[0], to[SUR_GPU_LOW]);
+    }
+}
+
 /* Element e of head_dim of key or value head `head` at position p. */
-DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t p, float x)
+DEVICE size_t ring_index(const sur_gpu_ring &r, bool value, int head, int e, int64_t p)
 {
     uint32_t block = (uint32_t)(p / SUR_GPU_KEYS) % (uint32_t)r.n_blocks, slot = (uint32_t)p % SUR_GPU_KEYS;
-    size_t in_block = value ? (size_t)e * SUR_GPU_KEYS + slot : (size_t)slot * r.dp + e;
-    size_t i = ((size_t)head * r.n_blocks + block) * SUR_GPU_KEYS * r.dp + in_block;
+    size_t in_block = value ? sur_gpu_value_at(slot, e) : sur_gpu_key_at(slot, e, r.dp);
+    return ((size_t)head * r.n_blocks + block) * SUR_GPU_KEYS * r.dp + in_block;
+}
+DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t p, float x)
+{
+    size_t i = ring_index(r, value, head, e, p);
     sur_gpu_ptr to = value ? r.v : r.k;
     if (r.fp32)
         at<float>(to)[i] = x;
@@ -154,18 +186,17 @@ DEVICE void finish_pair(const sur_gpu_output &o, const qkv_place &to, float2 tur
 }
 
 /* v: the sum of this row and column with its bias. pair: SWIGLU: that of w_up's row; ADD: y as it was, which callers
- * load early. QKV: finish_pair. */
-template <int EPILOGUE> DEVICE void finish(const sur_gpu_output &o, int row, int c, float v, float pair, int64_t first)
+ * load early. What y holds then (QKV: finish_pair). The split result takes norm's weight, and squares are the caller's.
+ */
+template <int EPILOGUE> DEVICE float finish(const sur_gpu_output &o, int row, int c, float v, float pair, int64_t first)
 {
     if (EPILOGUE == SUR_GPU_GELU) v = gelu(v);
     if (EPILOGUE == SUR_GPU_SWIGLU) v = silu_mul(v, pair);
+    if (EPILOGUE == SUR_GPU_ADD) v = __fadd_rn(pair, v);
     if (o.y) {
         size_t column = EPILOGUE == SUR_GPU_ROWS ? (size_t)((first + c) % SUR_GPU_ROW_RING) : (size_t)c;
-        float *y = at<float>(o.y) + column * o.stride + row;
-        *y = EPILOGUE == SUR_GPU_ADD ? __fadd_rn(pair, v) : v;
+        at<float>(o.y)[column * o.stride + row] = v;
     }
-    if (o.hi) {
-        size_t i = (size_t)c * o.pitch + row;
-        split(v, at<__nv_bfloat16>(o.hi)[i], at<__nv_bfloat16>(o.lo)[i]);
-    }
+    if (o.hi) put_split(o.hi, o.lo, o.pitch, c, row, o.norm ? __fmul_rn(v, at<const float>(o.norm)[row]) : v);
+    return v;
 }

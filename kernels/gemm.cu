@@ -10,10 +10,10 @@ template <int EPILOGUE> DEVICE void finish_sums(const sur_gpu_finish &p)
     let_next_start();
     const int row = (blockIdx.x * 256 + threadIdx.x) * (qkv ? 2 : 1), c = blockIdx.y;
     if (row >= p.rows) return;
-    const float *bias = at<const float>(p.out.bias);
+    const float *bias = at<const float>(p.out.bias), scale = p.scale ? at<const float>(p.scale)[c] : 1;
     auto sum = [&](sur_gpu_ptr sums, int r) {
         const float *hi = at<const float>(sums) + (size_t)c * p.rows + r;
-        return __fadd_rn(hi[0], hi[(size_t)p.n * p.rows]);
+        return __fmul_rn(__fadd_rn(hi[0], hi[(size_t)p.n * p.rows]), scale);
     };
     float v = sum(p.sums, row), pair = 0;
     if (EPILOGUE == SUR_GPU_SWIGLU) pair = sum(p.sums_up, row);
@@ -51,9 +51,10 @@ extern "C" __global__ void __launch_bounds__(256) k_unroll(const __grid_constant
     const int d = r.head_dim, slots = r.n_blocks * KEYS, head = blockIdx.y;
     const size_t block = ((size_t)head * r.n_blocks + blockIdx.x) * KEYS, from = block * r.dp;
     for (int i = threadIdx.x; i < KEYS * d; i += 256) {
-        at<float>(p.keys)[block * d + i] = ring_get(r, r.k, from + (size_t)(i / d) * r.dp + i % d);
-        size_t row = (size_t)head * d + i / KEYS;
-        at<float>(p.values)[row * slots + blockIdx.x * KEYS + i % KEYS] = ring_get(r, r.v, from + i);
+        at<float>(p.keys)[block * d + i] = ring_get(r, r.k, from + sur_gpu_key_at(i / d, i % d, r.dp));
+        const int e = i / KEYS, slot = i % KEYS;
+        const size_t to = ((size_t)head * d + e) * slots + blockIdx.x * KEYS + slot;
+        at<float>(p.values)[to] = ring_get(r, r.v, from + sur_gpu_value_at(slot, e));
     }
 }
 

@@ -16,7 +16,8 @@
 
 /* Programmatic dependent launch (9.0 and above; elsewhere a kernel starts when the one before has ended). Every kernel
  * of a pass waits before it touches what an earlier one wrote, then lets the next one start: so two kernels overlap,
- * never three, and what was written two kernels ago may be read before the wait. */
+ * never three, and what was written two kernels ago may be read before the wait: the narrow ADD reads y then, ROWS its
+ * position. */
 DEVICE void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900
@@ -67,6 +68,73 @@ template <int N> DEVICE void copy_wait()
 DEVICE void prefetch(const void *p)
 {
     asm volatile("prefetch.global.L1 [%0];" ::"l"(p));
+}
+
+/* ---- copies that arrive at a barrier, 8 bytes of shared memory that one warp uses ---- */
+
+/* By one lane, before the warp meets. */
+DEVICE void arrival_init(uint32_t barrier)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(barrier) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#else
+    asm volatile("mbarrier.init.shared.b64 [%0], 32;" ::"r"(barrier) : "memory");
+#endif
+}
+/* By all lanes: n_bytes, a multiple of 16, from `lower` to shared memory and, unless it is NULL, as many from `upper`
+ * to `apart` bytes further. They complete the barrier's current phase. All lanes have read what lay there, and met. */
+DEVICE void fetch_async(uint32_t to, const char *lower, const char *upper, uint32_t apart, uint32_t n_bytes,
+                        uint32_t barrier)
+{
+#if __CUDA_ARCH__ >= 900
+    auto bulk = [&](uint32_t there, const char *from) {
+        asm volatile(
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(there),
+            "l"(from), "r"(n_bytes), "r"(barrier)
+            : "memory");
+    };
+    if (threadIdx.x % 32 == 0) {
+        asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier),
+                     "r"(upper ? 2 * n_bytes : n_bytes)
+                     : "memory");
+        bulk(to, lower);
+        if (upper) bulk(to + apart, upper);
+    }
+#else
+    for (uint32_t i = threadIdx.x % 32 * 16; i < n_bytes; i += 512) {
+        copy_async(to + i, lower + i);
+        if (upper) copy_async(to + apart + i, upper + i);
+    }
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
+#endif
+}
+/* Until the phase of this parity is complete: a barrier's first has parity 0. */
+DEVICE void arrival_wait(uint32_t barrier, uint32_t parity)
+{
+    uint32_t done;
+    do {
+#if __CUDA_ARCH__ >= 900
+        asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                     : "=r"(done)
+                     : "r"(barrier), "r"(parity)
+                     : "memory");
+#else
+        asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                     : "=r"(done)
+                     : "r"(barrier), "r"(parity)
+                     : "memory");
+#endif
+    } while (!done);
+}
+
+/* By one thread, after its block has met and before it meets again: what those wrote that came before is there then.
+ * How many they were. */
+DEVICE int count_at(int *counter)
+{
+    int before;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+    return before;
 }
 
 /* Four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of matrix i / 8. */

@@ -1,13 +1,22 @@
 /* What nvcc and the C compiler both read: one struct a kernel, passed by value as its only parameter.
  *
- * Addresses are device addresses. A matrix of weights is row major, bf16, its rows `pitch` elements apart; pitch is k
- * rounded up to 64, and what lies between k and pitch is zero. Activations are fp32 unless a field says otherwise.
+ * Addresses are device addresses. Activations are fp32 unless a field says otherwise.
+ *
+ * A matrix of weights is bf16 in blocks of 8 rows x 64 of k, a kilobyte each: [rows / 8][pitch / 64][8][64], swizzled
+ * as shared memory wants them (sur_gpu_weight_at); pitch is k rounded up to 64, rows are rounded up to 8, what lies
+ * beyond is zero. So what one warp fetches at once lies in one stretch. Matrices of a library (--gemm) are row major.
+ *
+ * A product's input is split beforehand, x = hi + lo, both bf16: for the wide kernel hi and lo [n][pitch] each, for the
+ * narrow one as fragments (sur_gpu_fragment_at), as its warps hold them in registers. Where a norm comes before the
+ * product, what is split is x times the norm's weights; the column's 1 / rms multiplies the sums. Its squares are
+ * summed by groups of 8 elements ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)), lane l of a warp adds groups l, l + 32, ...
+ * ascending, the lanes fold by butterflies.
  *
  * The one order of summation. A product over k runs in segments of 256: within a segment one chain of
- * mma.m16n8k16 with k ascending, of each step first the low, then the high half of the activation (x = hi + lo, both
- * bf16); the segments' fp32 sums are added in ascending order. Attention takes keys in blocks of 128 that start at
- * absolute positions divisible by 128, and merges the blocks' softmaxes in ascending order. So no bit depends on the
- * number of columns, the tile, the grid or the kernel (narrow or wide). */
+ * mma.m16n8k16 with k ascending, of each step first the low, then the high half of the activation; the segments' fp32
+ * sums are added in ascending order. Attention takes keys in blocks of 128 that start at absolute positions divisible
+ * by 128, and merges the blocks' softmaxes in ascending order. So no bit depends on the number of columns, the tile,
+ * the grid or the kernel (narrow or wide). */
 #ifndef SUR_KERNELS_LAUNCH_H
 #define SUR_KERNELS_LAUNCH_H
 
@@ -23,12 +32,27 @@ typedef uint64_t sur_gpu_ptr;
 
 enum {
     SUR_GPU_SEGMENT = 256,  /* k that one chain of mma sums */
-    SUR_GPU_PITCH = 64,     /* rows of weights and of split activations are padded to this */
+    SUR_GPU_PITCH = 64,     /* k of weights and of split activations is padded to this */
     SUR_GPU_KEYS = 128,     /* keys a block */
     SUR_GPU_NARROW = 8,     /* columns that the narrow kernel takes at most */
     SUR_GPU_ROW_RING = 256, /* adapter rows: SUR_ROW_RING */
     SUR_GPU_TOP = 4,        /* SUR_TOP */
 };
+
+/* Where element k of row `row` of a matrix of weights lies. */
+SUR_GPU_BOTH int64_t sur_gpu_weight_at(int row, int k, int pitch)
+{
+    int64_t block = (int64_t)(row / 8) * (pitch / 64) + k / 64;
+    return block * 512 + row % 8 * 64 + ((k % 64 / 8) ^ (row % 8)) * 8 + k % 8;
+}
+
+/* Fragments of a column, bf16 [pitch / 16][4][high k, high k + 8, low k, low k + 8 (of two neighbours each)]: where the
+ * high half of element k lies; the low one lies SUR_GPU_LOW further. A column takes 2 * pitch. */
+enum { SUR_GPU_LOW = 4 };
+SUR_GPU_BOTH int sur_gpu_fragment_at(int k)
+{
+    return k / 16 * 32 + k % 8 / 2 * 8 + k % 16 / 8 * 2 + k % 2;
+}
 
 /* How a kernel is launched; kernels of one dimension leave grid[1] and grid[2] at 1. */
 struct sur_gpu_launch {
@@ -52,24 +76,37 @@ struct sur_gpu_input {
     sur_gpu_ptr x;    /* [n][stride] */
     sur_gpu_ptr norm; /* [norm_k] weights of an RMSNorm, or 0: none */
     int32_t stride;
-    int32_t norm_k; /* each run of norm_k elements is normed by itself: k, or k / 4 for four frames side by side */
+    int32_t norm_k; /* k, or each run of norm_k elements is normed by itself: k / 4 for four frames side by side */
     int32_t taps;   /* 0, or the stride of a convolution: element ch * 3 + t is x[c * taps + t][ch], norm is 0 */
     float eps;
 };
 
 /* One layer's keys and values. Position p lies in block p / 128 % n_blocks, slot p % 128.
- * k [n_kv_heads][n_blocks * 128][dp], v [n_kv_heads][n_blocks][dp][128] (transposed), fp16, or fp32 where the field
- * says so. dp: head_dim rounded up to 64, 128 or a multiple of 32 above; what is beyond head_dim is zero. */
+ * k [n_kv_heads][n_blocks][128][dp], v [n_kv_heads][n_blocks][dp][128] (transposed), swizzled by pieces of 8 elements
+ * (sur_gpu_key_at, sur_gpu_value_at), fp16, or fp32 where the field says so. dp: head_dim rounded up to a multiple of
+ * 64; what is beyond head_dim is zero. */
 struct sur_gpu_ring {
     sur_gpu_ptr k, v;
     int32_t n_blocks, n_kv_heads, head_dim, dp;
     int32_t fp32;
     int32_t unused;
 };
+/* Element e of the slot's key, or value, within its block of 128 * dp. */
+SUR_GPU_BOTH int sur_gpu_key_at(int slot, int e, int dp)
+{
+    return slot * dp + (((e / 8) ^ (slot % 8)) * 8 + e % 8);
+}
+SUR_GPU_BOTH int sur_gpu_value_at(int slot, int e)
+{
+    return e * SUR_GPU_KEYS + (((slot / 8) ^ (e % 8)) * 8 + slot % 8);
+}
 
 struct sur_gpu_output {
     sur_gpu_ptr y;            /* fp32 [n][stride], or 0 when hi and lo take the result */
-    sur_gpu_ptr hi, lo;       /* bf16 [n][pitch] each: the result split, for a wide product that follows; or 0 */
+    sur_gpu_ptr hi, lo;       /* the result split for the product that follows: bf16 [n][pitch] each; lo 0: fragments at
+                                 hi, [n][2 * pitch]; or both 0. From rows to pitch nothing is written */
+    sur_gpu_ptr norm;         /* with fragments: weights [rows] that the split result is multiplied by, or 0 */
+    sur_gpu_ptr squares;      /* with norm: [n][(rows + 7) / 8], sums of 8 results' squares; or 0 */
     sur_gpu_ptr bias;         /* [rows] or 0 */
     sur_gpu_ptr position;     /* int64: of column 0 (QKV: of its token; ROWS: of its row) */
     sur_gpu_ptr rotation;     /* QKV: [n][head_dim / 2][cos, sin] */
@@ -80,41 +117,54 @@ struct sur_gpu_output {
     int32_t unused;
 };
 
-/* What every thread of a narrow product would otherwise work out for itself (narrow.h): a warp alone takes several
- * cycles an instruction, and there is little else to do between two kernels. */
+/* What every block of a narrow product would otherwise work out for itself (narrow.h). */
 struct sur_gpu_narrow {
-    uint32_t tile_bytes;                /* of w, from a tile of a block to its next */
-    int32_t segments, n_units;          /* of a row; of a block */
-    int32_t tiles, tiles_a_round;       /* of a block; those that it finishes together */
-    float a_segment, a_column, a_piece; /* 1 / segments, 1 / n, 1 / (pitch / 8) */
+    int32_t segments;                /* of 256 of k, the last perhaps shorter */
+    int32_t ways;                    /* warps that share a segment's tiles */
+    int32_t tiles_a_round;           /* that a block finishes together */
+    int32_t warps, slots;            /* that multiply; that each of them fetches ahead */
+    int32_t rounds_dealt, left_over; /* groups of rows that every block has; first blocks that have one more */
+    float a_column, a_segment;       /* 1 / n, 1 / segments */
+    int32_t unused;
 };
 
-/* y = W x. Narrow: n <= 8; ADD and ROWS take their input split, like the wide; the others read, norm and split it
- * themselves (QKV, SWIGLU and HEAD are always normed, over all of k). Wide: hi and lo hold the input, split beforehand
- * (struct sur_gpu_split). */
+/* y = W x. hi and lo hold the input, zeros from k on. Narrow: n <= 8, lo is 0, fragments at hi; normed if
+ * there are squares. Wide: normed if there is a scale. */
 struct sur_gpu_product {
-    sur_gpu_ptr w, w_up; /* [rows][pitch] bf16; w_up: SWIGLU only, else 0. Narrow reads rows up to a multiple of 8 */
-    sur_gpu_ptr hi, lo;  /* bf16 [n][pitch] each, zeros from k on */
+    sur_gpu_ptr w, w_up; /* w_up: SWIGLU only, else 0 */
+    sur_gpu_ptr hi, lo;
+    sur_gpu_ptr squares; /* narrow: [n][(k + 7) / 8], or 0 */
+    sur_gpu_ptr scale;   /* wide: [n], what a column's sums are multiplied by, or 0 */
     int32_t rows, k, pitch, n;
-    int32_t column0, unused; /* narrow: columns column0 .. column0 + n - 1 of input and output */
+    float eps;
+    int32_t unused;
     struct sur_gpu_narrow narrow;
-    struct sur_gpu_input in; /* narrow only */
     struct sur_gpu_output out;
 };
 
-/* hi, lo [n][pitch] = the input's columns, normed if it says so; pads are written as zeros. One block of 256 threads
- * a column. */
+/* The input's columns, split and, if it says so, times the norm's weights; pads are written as zeros. Runs shorter than
+ * k are normed for good; else the norm's scale is left to the product: squares for the narrow one, scale for the wide.
+ */
 struct sur_gpu_split {
-    sur_gpu_ptr hi, lo;
+    sur_gpu_ptr hi, lo;  /* bf16 [n][pitch] each; lo 0: fragments at hi */
+    sur_gpu_ptr squares; /* [n][(k + 7) / 8], or 0 */
+    sur_gpu_ptr scale;   /* [n], or 0 */
     int32_t k, pitch, n, unused;
     struct sur_gpu_input in;
 };
+/* A column a block; shared memory for the sums of a run's squares. */
+static inline struct sur_gpu_launch sur_gpu_split_launch(const struct sur_gpu_split *s)
+{
+    struct sur_gpu_launch l = {{(unsigned)s->n, 1, 1}, 256, s->in.norm ? (unsigned)(s->in.norm_k + 7) / 8 * 4 : 0};
+    return l;
+}
 
 /* What a library multiplied becomes a product's output: sums [2][n][rows] fp32 are W times the high halves of the
  * columns and W times the low ones, sums_up w_up's (SWIGLU only). 256 threads, grid (rows / 256, n), of QKV
  * (rows / 512, n). */
 struct sur_gpu_finish {
     sur_gpu_ptr sums, sums_up;
+    sur_gpu_ptr scale; /* as of a wide product */
     int32_t rows, n;
     struct sur_gpu_output out;
 };
@@ -136,7 +186,7 @@ struct sur_gpu_unroll {
 struct sur_gpu_attend {
     sur_gpu_ptr q;        /* [n][n_heads * head_dim] */
     sur_gpu_ptr out;      /* as q, or 0 */
-    sur_gpu_ptr hi, lo;   /* bf16 [n][pitch] each: the result split, for a wide product that follows; or 0 */
+    sur_gpu_ptr hi, lo;   /* the result split, as sur_gpu_output has it; or 0 */
     sur_gpu_ptr position; /* int64: first */
     sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks][16][SUR_GPU_PARTIAL(dp)]; k_attend_64 and _128 */
     sur_gpu_ptr counters; /* int32 [n_kv_heads][row groups], zero between launches; k_attend_64 and _128 */
@@ -154,13 +204,14 @@ struct sur_gpu_request {
     int32_t tokens[1]; /* decoder: [n] */
 };
 
-/* Start of a decoder pass: h[c] = rows[(first + c) % 256] + embedding[tokens[c]], the rotation, the position.
- * A column a block. */
+/* Start of a decoder pass: h[c] = rows[(first + c) % 256] + embedding[tokens[c]], the rotation, the position; of a
+ * narrow pass also h split for the first layer. A column a block. */
 struct sur_gpu_embed {
     sur_gpu_ptr request;            /* pinned */
-    sur_gpu_ptr rows, embedding, h; /* [256][dim], [vocab][pitch] bf16, [n][dim] */
+    sur_gpu_ptr rows, embedding, h; /* [256][dim], weights [vocab][pitch], [n][dim] */
     sur_gpu_ptr position, rotation; /* out: int64; [n][head_dim / 2][2] */
     sur_gpu_ptr inv;                /* [head_dim / 2] */
+    sur_gpu_ptr norm, hi, squares;  /* narrow: weights [dim]; out: fragments of h times them, sums of squares; else 0 */
     int32_t dim, pitch, n, half;
 };
 
@@ -212,14 +263,14 @@ struct sur_gpu_probe {
 #endif
 SUR_GPU_SIZE(sur_gpu_input, 32);
 SUR_GPU_SIZE(sur_gpu_ring, 40);
-SUR_GPU_SIZE(sur_gpu_output, 112);
-SUR_GPU_SIZE(sur_gpu_narrow, 32);
-SUR_GPU_SIZE(sur_gpu_product, 232);
-SUR_GPU_SIZE(sur_gpu_split, 64);
-SUR_GPU_SIZE(sur_gpu_finish, 136);
+SUR_GPU_SIZE(sur_gpu_output, 128);
+SUR_GPU_SIZE(sur_gpu_narrow, 40);
+SUR_GPU_SIZE(sur_gpu_product, 240);
+SUR_GPU_SIZE(sur_gpu_split, 80);
+SUR_GPU_SIZE(sur_gpu_finish, 160);
 SUR_GPU_SIZE(sur_gpu_unroll, 56);
 SUR_GPU_SIZE(sur_gpu_attend, 120);
-SUR_GPU_SIZE(sur_gpu_embed, 72);
+SUR_GPU_SIZE(sur_gpu_embed, 96);
 SUR_GPU_SIZE(sur_gpu_begin, 48);
 SUR_GPU_SIZE(sur_gpu_carry, 32);
 SUR_GPU_SIZE(sur_gpu_randomize, 56);

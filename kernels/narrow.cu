@@ -1,101 +1,476 @@
-/* The narrow product as a kernel of its own; its parts are in narrow.cuh. */
-#include "narrow.cuh"
+/* The narrow product: y = W x for 1 to 8 columns, bound by the bytes of W.
+ *
+ * Each warp fetches weights ahead through slots of its own, from before the kernel is allowed to read what the previous
+ * one wrote; and holds its segment's input in registers, as fragments, while tile after tile comes. The segments' sums
+ * meet in shared memory, once a round of tiles. A block takes nearly all registers and shared memory of its
+ * multiprocessor: it begins when the one before has left it, not when its whole kernel has. */
+#include "common.cuh"
+#include "narrow.h"
 
-/* STAGES: 8 keep two units a warp under way, nearly all of a large multiprocessor's shared memory; 4 where that is not
- * there. Either way a multiprocessor holds one block, and the next kernel's block begins to fetch as soon as this one
- * leaves: what it has fetched by the time it may read its input covers the gap between two kernels.
- * This function is long: it is one pipeline, whose steps share nearly all that it holds. */
-template <int EPILOGUE, int STAGES> static __device__ void narrow(const sur_gpu_product &p)
-{
-    constexpr int STAGE_BYTES = SUR_NARROW_STAGE_BYTES;
-    constexpr bool deep = STAGES == 8;
-    DYNAMIC_SHARED(shared, 1024);
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32, unit_size = 16 * p.n;
-    const uint32_t stages = shared_address(shared) + warp * STAGES * STAGE_BYTES;
-    const uint32_t to = kept(stages + lane / 8 * 128 + ((lane % 8 ^ lane / 8) << 4)), to_4 = kept((to ^ 64) + 512);
-    const size_t lane_at = (size_t)((blockIdx.x * 8 + lane / 8) * p.pitch + lane % 8 * 8) * 2;
-    const char *first_piece = kept(at<const char>(p.w) + lane_at);
-    const int64_t four_rows = kept((int64_t)p.pitch * 8);
-    const int64_t up = kept(EPILOGUE == SUR_GPU_SWIGLU ? (int64_t)(p.w_up - p.w) : (int64_t)gridDim.x * p.pitch * 16);
-    unit now, next;
-    now.aim<EPILOGUE>(p, first_piece, up, warp);
-#pragma unroll
-    for (int s = 0; s < (deep ? 4 : 3); s++) now.copy(s, to + s * STAGE_BYTES, to_4 + s * STAGE_BYTES, four_rows);
-    if (deep) next.aim<EPILOGUE>(p, first_piece, up, warp + warps);
+#define MAX_COLUMNS SUR_GPU_NARROW
 
-    __nv_bfloat16 *hi = (__nv_bfloat16 *)(shared + warps * STAGES * STAGE_BYTES), *lo = hi + p.n * (p.pitch + 8);
-    float *room = (float *)(lo + p.n * (p.pitch + 8)); /* [4][8] for norms, [12][4] of 8 bytes for the best */
-    float *sums = room + 248;
-    if (p.in.norm && threadIdx.x * 32 < p.in.norm_k) prefetch(at<const float>(p.in.norm) + threadIdx.x * 32);
-    wait_for_previous();
-    let_next_start();
-    const int64_t first = p.out.position ? *at<const int64_t>(p.out.position) : 0;
-    read_input<EPILOGUE>(p, hi, lo, room);
-#pragma unroll
-    for (int s = 4; deep && s < 7; s++) /* only now: the input would wait behind them */
-        next.copy(s - 4, to + s * STAGE_BYTES, to_4 + s * STAGE_BYTES, four_rows);
-    task_input early = load_early<EPILOGUE>(p, 0, threadIdx.x);
-    __syncthreads();
+/* ---- who has what ---- */
 
-    /* lanes 0 to 15 point at the high half of their column, 16 to 31 at the low one; 8 to 15 and 24 to 31 8 of k on;
-     * those of columns that do not exist at the first, whose sums in their place are dropped */
-    const int m = lane / 8, r = lane % 8;
-    const uint32_t input = kept(shared_address((m >> 1 ? lo : hi) + (r < p.n ? r : 0) * (p.pitch + 8) + (m & 1) * 8));
-    uint32_t weights[4];
-#pragma unroll
-    for (int s = 0; s < 4; s++) weights[s] = kept(stages + ((m & 1) * 8 + r) * 128 + ((2 * s + (m >> 1) ^ r) << 4));
-    uint32_t here = 0, there = 4 * STAGE_BYTES; /* the stages of this unit and, when deep, of the next */
-    const int n_units = p.narrow.n_units, units_a_round = p.narrow.tiles_a_round * p.narrow.segments;
-    int turn = threadIdx.x; /* another warp begins each round */
-    for (int round = 0; round * units_a_round < n_units; round++) {
-        float *part = sums + (round & 1) * units_a_round * unit_size;
-        const int round_end = min((round + 1) * units_a_round, n_units);
-        while (now.number < round_end) {
-            float sum[4] = {0};
-            const uint32_t x = input + now.segment * (SUR_GPU_SEGMENT * 2);
-            const int steps = now.low_steps;
-            unit last; /* the one after those under way */
-            last.aim<EPILOGUE>(p, first_piece, up, now.number + (deep ? 2 : 1) * warps);
-#pragma unroll
-            for (uint32_t s = 0; s < 4; s++) {
-                copy_wait<STAGES - 2>();
-                __syncwarp();
-                const uint32_t spent = s > 0 ? here + (s - 1) * STAGE_BYTES : (deep ? there : 0) + 3 * STAGE_BYTES;
-                (s > 0 ? last : deep ? next : now).copy((s + 3) % 4, to + spent, to_4 + spent, four_rows);
-                if (s < steps) multiply(sum, weights, here + s * STAGE_BYTES, x + s * 128);
-            }
-            float *to_unit = part + (now.number - round * units_a_round) * unit_size + lane / 4 * p.n;
-            for (int i = 0; i < 2; i++) {
-                int c = lane % 4 * 2 + i;
-                if (c < p.n) to_unit[c] = sum[i], to_unit[8 * p.n + c] = sum[2 + i];
-            }
-            now = deep ? next : last;
-            if (deep) next = last, here ^= 4 * STAGE_BYTES, there ^= 4 * STAGE_BYTES;
-        }
-        __syncthreads();
-        finish_round<EPILOGUE>(p, part, round, turn, first, early);
-        turn = turn >= 32 ? turn - 32 : turn + (int)blockDim.x - 32;
-        early = load_early<EPILOGUE>(p, round + 1, turn);
+/* Which segments of k and which tiles of rows a warp has. With more segments than warps it takes every so many-th
+ * segment and all tiles; else one segment and every `ways`-th tile. */
+template <int EPILOGUE> struct share {
+    static constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
+    static constexpr int ITEMS = TWO ? 1 : 2; /* groups, or pairs of groups, a tile */
+    int mine, tiles;                          /* the block's groups (SWIGLU: pairs); tiles, 0 of a warp that is idle */
+    int segments, segment0, segment_step, way, ways, tiles_a_round;
+
+    DEVICE_MEMBER share(const sur_gpu_product &p)
+    {
+        const int warp = threadIdx.x / 32;
+        segments = p.narrow.segments;
+        ways = p.narrow.ways;
+        tiles_a_round = p.narrow.tiles_a_round;
+        mine = p.narrow.rounds_dealt + (blockIdx.x < p.narrow.left_over);
+        tiles = (mine + ITEMS - 1) / ITEMS;
+        way = ways > 1 ? floor_times(warp, p.narrow.a_segment) : 0;
+        segment0 = warp - way * segments;
+        segment_step = ways > 1 ? segments : p.narrow.warps;
+        if (way >= ways || segment0 >= segments || warp >= p.narrow.warps) tiles = 0;
     }
-    if (EPILOGUE == SUR_GPU_HEAD) {
-        __syncthreads();
-        best_four(p, (unsigned long long *)(((uintptr_t)room + 7) & ~(uintptr_t)7));
+    DEVICE_MEMBER int end_of_round(int round0) const { return min(tiles, round0 + tiles_a_round); }
+    DEVICE_MEMBER bool is_whole(int tile) const { return TWO || 2 * tile + 1 < mine; }
+};
+
+/* Block b has groups b, b + gridDim.x, ... */
+DEVICE int row_of(int item, int r)
+{
+    return (item * gridDim.x + blockIdx.x) * 8 + r;
+}
+
+/* ---- weights ---- */
+
+/* A warp's slots, and what of its share it fetches next: rounds, in them segments, in them tiles. */
+template <int EPILOGUE> struct stream {
+    uint32_t slots, barriers, n_slots, fill, spend, parity; /* fill, spend: a slot's number */
+    const char *next;                                       /* the tile's lower half; NULL: no more */
+    int64_t upper, tile_step;                               /* from there to the upper half; to the next tile */
+    int round0, segment, tile, end;
+
+    DEVICE_MEMBER stream(const sur_gpu_product &p, const share<EPILOGUE> &mine, char *shared)
+    {
+        const int warp = threadIdx.x / 32;
+        const int64_t card_bytes = (int64_t)p.pitch * 16 * gridDim.x;
+        n_slots = p.narrow.slots;
+        slots = shared_address(shared) + warp * n_slots * SUR_NARROW_SLOT_BYTES;
+        barriers = shared_address(shared) + p.narrow.warps * n_slots * SUR_NARROW_SLOT_BYTES + warp * n_slots * 8;
+        fill = spend = parity = 0;
+        upper = mine.TWO ? (int64_t)(p.w_up - p.w) : card_bytes;
+        tile_step = mine.ITEMS * card_bytes;
+        round0 = 0;
+        segment = mine.segment0;
+        aim(p, mine);
+        if (threadIdx.x % 32 < n_slots) arrival_init(barriers + threadIdx.x % 32 * 8);
+        __syncwarp();
+    }
+    /* At the first tile of a round and segment. */
+    DEVICE_MEMBER void aim(const sur_gpu_product &p, const share<EPILOGUE> &mine)
+    {
+        end = mine.end_of_round(round0);
+        tile = round0 + mine.way;
+        next = at<const char>(p.w) + blockIdx.x * (uint64_t)(p.pitch * 16) + tile * tile_step +
+               segment * SUR_NARROW_GROUP_BYTES;
+        if (tile >= end) next = NULL;
+    }
+    /* The weights of so many slots, as far as there are any. All lanes have read what those held, and met. */
+    DEVICE_MEMBER void fetch(const sur_gpu_product &p, const share<EPILOGUE> &mine, int n)
+    {
+#pragma unroll 1
+        for (; n && next; n--) {
+            const int left = p.pitch / 64 - segment * 4;
+            fetch_async(slots + fill * SUR_NARROW_SLOT_BYTES, next, mine.is_whole(tile) ? next + upper : NULL,
+                        SUR_NARROW_GROUP_BYTES, (left < 4 ? left : 4) * 1024, barriers + fill * 8);
+            fill = fill + 1 == n_slots ? 0 : fill + 1;
+            tile += mine.ways;
+            next += mine.ways * tile_step;
+            if (tile < end) continue;
+            segment += mine.segment_step;
+            if (segment >= mine.segments) segment = mine.segment0, round0 += mine.tiles_a_round;
+            aim(p, mine);
+        }
+    }
+    /* The address of the oldest slot, or of the one after it, once its weights are there. */
+    DEVICE_MEMBER uint32_t take(uint32_t i) const
+    {
+        const bool wraps = spend + i >= n_slots;
+        const uint32_t slot = wraps ? spend + i - n_slots : spend + i;
+        arrival_wait(barriers + slot * 8, parity ^ wraps);
+        return slots + slot * SUR_NARROW_SLOT_BYTES;
+    }
+    /* This lane has read the oldest n. */
+    DEVICE_MEMBER void give_back(const sur_gpu_product &p, const share<EPILOGUE> &mine, int n)
+    {
+        spend += n;
+        if (spend >= n_slots) spend -= n_slots, parity ^= 1;
+        __syncwarp();
+        fetch(p, mine, n);
+    }
+};
+
+/* ---- input ---- */
+
+/* 256 of k of up to 8 columns: lane 4 g + t holds of column g, for each 16 of k, what mma wants of its high and of its
+ * low half. */
+struct fragment {
+    uint4 k16[16];
+
+    DEVICE_MEMBER void load(const sur_gpu_product &p, int segment)
+    {
+        const int lane = threadIdx.x % 32, column = lane / 4;
+        const int steps = column < p.n ? p.pitch / 16 - segment * 16 : 0;
+        const uint4 *from = at<const uint4>(p.hi) + (size_t)column * (p.pitch / 4) + segment * 64 + lane % 4;
+#pragma unroll
+        for (int s = 0; s < 16; s++) {
+            k16[s] = make_uint4(0, 0, 0, 0);
+            if (s < steps) k16[s] = __ldcg(from + s * 4);
+        }
+    }
+};
+
+/* Sums of TILES tiles, their chains side by side, over one segment of `steps` times 16 of k. half: where this lane
+ * finds its row of each tile. */
+template <int TILES>
+DEVICE void multiply(float (&sum)[TILES][4], const fragment &x, const uint32_t (&half)[TILES], int steps)
+{
+    constexpr int AHEAD = TILES == 1 ? 4 : 2;
+    uint32_t at_step[TILES][4];
+#pragma unroll
+    for (int i = 0; i < TILES * 4; i++) at_step[i / 4][i % 4] = kept(half[i / 4] ^ i % 4 << 5);
+#pragma unroll
+    for (int from = 0; from < 16; from += AHEAD) {
+        if (from % 4 == 0 && from >= steps) break;
+        uint32_t a[AHEAD][TILES][4];
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+#pragma unroll
+            for (int t = 0; t < TILES; t++) load_matrix4(a[i][t], at_step[t][(from + i) % 4] + (from + i) / 4 * 1024);
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            const uint4 &b = x.k16[from + i];
+#pragma unroll
+            for (int t = 0; t < TILES; t++) mma_bf16(sum[t], a[i][t], b.z, b.w);
+#pragma unroll
+            for (int t = 0; t < TILES; t++) mma_bf16(sum[t], a[i][t], b.x, b.y);
+        }
     }
 }
 
-#define NARROW(name, epilogue, stages)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(384, 1)                                                               \
-        k_narrow_##name##_##stages(const __grid_constant__ sur_gpu_product p)                                          \
-    {                                                                                                                  \
-        narrow<epilogue, stages>(p);                                                                                   \
+/* A lane's sums of a tile and segment, to shared memory. */
+DEVICE void put_sums(float *to, const float (&sum)[4], int n)
+{
+    const int c = threadIdx.x % 4 * 2;
+    if (c < n) to[0] = sum[0], to[8 * n] = sum[2];
+    if (c + 1 < n) to[1] = sum[1], to[8 * n + 1] = sum[3];
+}
+
+/* ---- the best four ---- */
+
+/* Sorts like the logit, and for equal ones the lower id first; NaN is below all. */
+DEVICE unsigned long long rank_of(float v, int id)
+{
+    uint32_t u = __float_as_uint(v);
+    u = v != v ? 0 : u & 0x80000000u ? ~u : u | 0x80000000u;
+    return (unsigned long long)u << 32 | (uint32_t)~id;
+}
+
+DEVICE void keep(unsigned long long (&top)[4], unsigned long long x)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (x > top[i]) {
+            unsigned long long t = top[i];
+            top[i] = x;
+            x = t;
+        }
+}
+
+/* The warp's best four of all lanes' sorted fours, in every lane. */
+DEVICE void merge_lanes(unsigned long long (&top)[4])
+{
+    unsigned long long best[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        unsigned long long most = top[0];
+        for (int step = 16; step; step >>= 1) {
+            unsigned long long other = __shfl_xor_sync(~0u, most, step);
+            most = other > most ? other : most;
+        }
+        if (top[0] == most) top[0] = top[1], top[1] = top[2], top[2] = top[3], top[3] = 0;
+        best[i] = most;
     }
-#define NARROW_STAGES(stages)                                                                                          \
-    NARROW(plain, SUR_GPU_PLAIN, stages)                                                                               \
-    NARROW(gelu, SUR_GPU_GELU, stages)                                                                                 \
-    NARROW(add, SUR_GPU_ADD, stages)                                                                                   \
-    NARROW(swiglu, SUR_GPU_SWIGLU, stages)                                                                             \
-    NARROW(qkv, SUR_GPU_QKV, stages)                                                                                   \
-    NARROW(rows, SUR_GPU_ROWS, stages)                                                                                 \
-    NARROW(head, SUR_GPU_HEAD, stages)
-NARROW_STAGES(8)
-NARROW_STAGES(4)
+#pragma unroll
+    for (int i = 0; i < 4; i++) top[i] = best[i];
+}
+
+DEVICE unsigned long long nth(const unsigned long long (&top)[4], int i)
+{
+    return i == 0 ? top[0] : i == 1 ? top[1] : i == 2 ? top[2] : top[3];
+}
+
+/* Every block leaves its best four of each column; the last one to come merges them and writes the result. room: 4 a
+ * warp, and a word more. */
+static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned long long *room)
+{
+    const sur_gpu_top_state &state = *at<const sur_gpu_top_state>(p.out.top);
+    unsigned long long *candidates = at<unsigned long long>(state.candidates);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = SUR_NARROW_WARPS;
+    for (int c = 0; c < p.n; c++) {
+        unsigned long long top[4] = {0};
+        const float *y = at<const float>(p.out.y) + (size_t)c * p.out.stride;
+        for (int e = threadIdx.x; e < groups * 8; e += blockDim.x) {
+            const int row = row_of(e / 8, e % 8);
+            if (row < p.rows) keep(top, rank_of(__ldcg(y + row), row));
+        }
+        merge_lanes(top);
+        __syncthreads();
+        if (lane < 4) room[warp * 4 + lane] = nth(top, lane);
+        __syncthreads();
+        if (warp == 0) {
+            unsigned long long all[4] = {0};
+            for (int i = lane; i < warps * 4; i += 32) keep(all, room[i]);
+            merge_lanes(all);
+            if (lane < 4) __stcg(candidates + (blockIdx.x * MAX_COLUMNS + c) * 4 + lane, nth(all, lane));
+        }
+    }
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) room[0] = atomicAdd(at<unsigned>(state.counter), 1) == gridDim.x - 1;
+    __syncthreads();
+    if (!room[0]) return;
+    __threadfence();
+    if (threadIdx.x == 0) *at<unsigned>(state.counter) = 0;
+    for (int c = warp; c < p.n; c += warps) {
+        unsigned long long top[4] = {0};
+        for (int i = lane; i < gridDim.x * 4; i += 32)
+            keep(top, __ldcg(candidates + (i / 4 * MAX_COLUMNS + c) * 4 + i % 4));
+        merge_lanes(top);
+        if (lane < 4) {
+            unsigned long long x = nth(top, lane);
+            sur_gpu_top *result = at<sur_gpu_top>(state.result) + c;
+            uint32_t u = (uint32_t)(x >> 32);
+            result->id[lane] = (int)~(uint32_t)x;
+            result->value[lane] = __uint_as_float(u & 0x80000000u ? u & 0x7fffffffu : ~u);
+        }
+    }
+    __threadfence_system();
+}
+
+/* ---- what becomes of a round's sums ---- */
+
+/* A task: a row of a column; 8 neighbouring threads have the 8 rows of a group. What it needs besides the sums is
+ * worked out and read while the weights still come: behind them every instruction counts. */
+template <int EPILOGUE> struct task {
+    int c, sums, row; /* column; where its first segment's sum lies */
+    bool there;       /* else the thread only comes along */
+    float old, bias, norm;
+    float2 turn;            /* QKV: cos, sin; a value's are 1, 0 */
+    float *y;               /* or NULL; QKV: a query's place, or in a ring of fp32 */
+    __half *ring;           /* QKV: the place in a ring of fp16, or NULL */
+    __nv_bfloat16 *hi, *lo; /* or NULL */
+
+    /* e: of the tasks of n_items items from item0 on */
+    DEVICE_MEMBER task(const sur_gpu_product &p, const share<EPILOGUE> &mine, int item0, int n_items, int e)
+    {
+        const sur_gpu_output &o = p.out;
+        const int r = e % 8, item = floor_times(e / 8, p.narrow.a_column);
+        row = row_of(item0 + item, r);
+        c = e / 8 - item * p.n;
+        sums = (item / mine.ITEMS * mine.segments * 16 + (mine.TWO ? 0 : item % 2 * 8) + r) * p.n + c;
+        there = item < n_items && row < p.rows;
+        old = bias = 0, norm = 1;
+        y = NULL, ring = NULL, hi = lo = NULL;
+        if (!there) return;
+        if (o.bias) bias = at<const float>(o.bias)[row];
+        if (EPILOGUE == SUR_GPU_QKV) {
+            place_qkv(o);
+            return;
+        }
+        int column = c;
+        if (EPILOGUE == SUR_GPU_ROWS) column = (int)((*at<const int64_t>(o.position) + c) % SUR_GPU_ROW_RING);
+        if (o.y) y = at<float>(o.y) + (size_t)column * o.stride + row;
+        if (EPILOGUE == SUR_GPU_ADD) old = __ldcg(y);
+        if (!o.hi) return;
+        const split_places places(o.hi, o.lo, o.pitch);
+        hi = places.hi + places.index(c, row);
+        lo = places.lo + places.index(c, row);
+        if (o.norm) norm = at<const float>(o.norm)[row];
+    }
+    DEVICE_MEMBER void place_qkv(const sur_gpu_output &o)
+    {
+        const qkv_place place(o, row);
+        turn = turn_of(o, place, c);
+        if (place.query) {
+            y = at<float>(o.y) + (size_t)c * o.stride + row;
+            return;
+        }
+        const size_t i = ring_index(o.ring, place.value, place.head, place.e, *at<const int64_t>(o.position) + c);
+        const sur_gpu_ptr to = place.value ? o.ring.v : o.ring.k;
+        if (o.ring.fp32)
+            y = at<float>(to) + i;
+        else
+            ring = at<__half>(to) + i;
+    }
+};
+
+/* The sum of one row and column over its tile's segments, ascending; they lie `step` apart. */
+DEVICE float total(const float *sums, int segments, int step)
+{
+    float v = 0;
+    int s = 0;
+#pragma unroll 1
+    for (; s + 4 <= segments; s += 4, sums += 4 * step) {
+        float part[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) part[i] = sums[i * step];
+#pragma unroll
+        for (int i = 0; i < 4; i++) v = __fadd_rn(v, part[i]);
+    }
+#pragma unroll 1
+    for (; s < segments; s++, sums += step) v = __fadd_rn(v, *sums);
+    return v;
+}
+
+/* All lanes of a warp come. scale [n]: of normed columns. */
+template <int EPILOGUE>
+DEVICE void finish_task(const sur_gpu_product &p, const task<EPILOGUE> &t, const float *sums, const float *scale)
+{
+    const int segments = p.narrow.segments, n = p.n;
+    float v = 0, pair = 0;
+    if (t.there) {
+#pragma unroll 1
+        for (int half = EPILOGUE == SUR_GPU_SWIGLU; half >= 0; half--) {
+            pair = v;
+            v = total(sums + t.sums + half * 8 * n, segments, 16 * n);
+        }
+        if (p.squares) v = __fmul_rn(v, scale[t.c]), pair = __fmul_rn(pair, scale[t.c]);
+        if (p.out.bias) v = __fadd_rn(v, t.bias);
+    }
+    if (EPILOGUE == SUR_GPU_QKV) {
+        const float other = __shfl_xor_sync(~0u, v, 1);
+        if (t.row & 1)
+            v = __fmaf_rn(other, t.turn.y, __fmul_rn(v, t.turn.x));
+        else
+            v = __fmaf_rn(v, t.turn.x, -__fmul_rn(other, t.turn.y));
+        if (t.ring) *t.ring = saturated_half(v);
+    }
+    if (EPILOGUE == SUR_GPU_GELU) v = gelu(v);
+    if (EPILOGUE == SUR_GPU_SWIGLU) v = silu_mul(v, pair);
+    if (EPILOGUE == SUR_GPU_ADD) v = __fadd_rn(t.old, v);
+    if (t.y) *t.y = v;
+    if (t.hi) split(p.out.norm ? __fmul_rn(v, t.norm) : v, *t.hi, *t.lo);
+    if (!p.out.squares) return;
+    const float sum = fold_squares(t.there ? v : 0);
+    if (t.there && t.row % 8 == 0) at<float>(p.out.squares)[(size_t)t.c * ((p.rows + 7) / 8) + t.row / 8] = sum;
+}
+
+/* ---- the kernel ---- */
+
+/* A segment's sums of all tiles of a round that this warp has, two at a time. */
+template <int EPILOGUE>
+DEVICE void multiply_segment(const sur_gpu_product &p, const share<EPILOGUE> &mine, stream<EPILOGUE> &in,
+                             const fragment &x, int segment, int round0, int end, uint32_t in_half, uint32_t upper,
+                             float *sums)
+{
+    const int lane = threadIdx.x % 32, n = p.n, steps = min(p.pitch / 16 - segment * 16, 16);
+    const int tile_sums = mine.ways * mine.segments * 16 * n;
+    float *to = sums + ((mine.way * mine.segments + segment) * 16 + lane / 4) * n + lane % 4 * 2;
+    for (int tile = round0 + mine.way; tile < end;) {
+        const int next = tile + mine.ways, two = next < end && in.n_slots == 2;
+        const uint32_t half = in.take(0) + in_half + (mine.is_whole(tile) ? upper : 0);
+        float sum[2][4] = {};
+        if (two) {
+            const uint32_t halves[2] = {half, in.take(1) + in_half + (mine.is_whole(next) ? upper : 0)};
+            multiply<2>(sum, x, halves, steps);
+            put_sums(to + tile_sums, sum[1], n);
+        } else {
+            const uint32_t halves[1] = {half};
+            float(&one)[1][4] = *(float(*)[1][4]) & sum;
+            multiply<1>(one, x, halves, steps);
+        }
+        put_sums(to, sum[0], n);
+        in.give_back(p, mine, 1 + two);
+        tile += (1 + two) * mine.ways;
+        to += (1 + two) * tile_sums;
+    }
+}
+
+/* This function is long: it is one pipeline, whose steps share nearly all that it holds. */
+template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
+{
+    constexpr bool QKV = EPILOGUE == SUR_GPU_QKV;
+    DYNAMIC_SHARED(shared, 1024);
+    char *small = shared + p.narrow.warps * p.narrow.slots * SUR_NARROW_SLOT_BYTES;
+    float *scale = (float *)(small + SUR_NARROW_WARPS * SUR_NARROW_SLOTS * 8),
+          *sums = (float *)(small + SUR_NARROW_SMALL_BYTES);
+    unsigned long long *best = (unsigned long long *)(scale + MAX_COLUMNS);
+    static_assert(SUR_NARROW_WARPS * (SUR_NARROW_SLOTS + 4) * 8 + MAX_COLUMNS * 4 <= SUR_NARROW_SMALL_BYTES, "small");
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, n = p.n;
+    const share<EPILOGUE> mine(p);
+    stream<EPILOGUE> in(p, mine, shared);
+    in.fetch(p, mine, p.narrow.slots);
+    bool waiting = true; /* for the kernel before */
+    auto start = [&] {
+        wait_for_previous();
+        let_next_start();
+        waiting = false;
+    };
+
+    /* lanes 0-7 and 16-23 point at rows of a tile's lower half, the others of its upper if it has one; 16-31 at 8 of k
+     * further on */
+    const uint32_t in_half = lane % 8 * 128 + ((lane / 16 ^ lane % 8) << 4);
+    const uint32_t upper = lane & 8 ? SUR_NARROW_GROUP_BYTES : 0;
+    for (int round0 = 0; round0 * mine.ITEMS < mine.mine; round0 += mine.tiles_a_round) {
+        const int end = mine.end_of_round(round0), item0 = round0 * mine.ITEMS;
+        const int n_items = min(mine.mine - item0, mine.tiles_a_round * mine.ITEMS);
+        /* A round's first tasks are worked out before its weights: each line of this is there once, for a kernel runs
+         * through its instructions so seldom that most of its time goes into fetching them. */
+        bool first = true;
+        fragment x;
+        for (int e = threadIdx.x;; first = false) {
+            if (QKV && waiting) start(); /* what a task reads was perhaps written just before */
+            if (QKV && first) x.load(p, end > round0 ? mine.segment0 : mine.segments);
+            const task<EPILOGUE> t(p, mine, item0, n_items, e);
+            if (waiting) start();
+            if (first) {
+                if (round0) __syncthreads(); /* the sums before are read */
+                bool find_scale = p.squares && round0 == 0;
+                for (int segment = mine.segment0; find_scale || (segment < mine.segments && end > round0);
+                     segment += mine.segment_step) {
+                    if (!QKV || segment != mine.segment0) x.load(p, end > round0 ? segment : mine.segments);
+                    for (int c = SUR_NARROW_WARPS - 1 - warp; find_scale && c < n; c += SUR_NARROW_WARPS) {
+                        const float s = rms_scale(at<const float>(p.squares) + (size_t)c * ((p.k + 7) / 8), p.k, p.eps);
+                        if (lane == 0) scale[c] = s; /* by the last warps, for the first have the tasks */
+                    }
+                    find_scale = false;
+                    multiply_segment(p, mine, in, x, segment, round0, end, in_half, upper, sums);
+                }
+                __syncthreads();
+            }
+            finish_task(p, t, sums, scale);
+            e += blockDim.x;
+            if (e - lane >= n_items * n * 8) break;
+        }
+    }
+    if (EPILOGUE == SUR_GPU_HEAD) {
+        __syncthreads();
+        best_four(p, mine.mine, best);
+    }
+}
+
+#define NARROW(name, epilogue)                                                                                         \
+    extern "C" __global__ void __launch_bounds__(SUR_NARROW_WARPS * 32, 1)                                             \
+        k_narrow_##name(const __grid_constant__ sur_gpu_product p)                                                     \
+    {                                                                                                                  \
+        narrow<epilogue>(p);                                                                                           \
+    }
+NARROW(plain, SUR_GPU_PLAIN)
+NARROW(gelu, SUR_GPU_GELU)
+NARROW(add, SUR_GPU_ADD)
+NARROW(swiglu, SUR_GPU_SWIGLU)
+NARROW(qkv, SUR_GPU_QKV)
+NARROW(rows, SUR_GPU_ROWS)
+NARROW(head, SUR_GPU_HEAD)

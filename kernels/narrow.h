@@ -1,52 +1,52 @@
-/* How the host launches the narrow product: shared memory in bytes, threads, stages, tiles a round. */
+/* How the host launches the narrow product: shared memory, threads, tiles a round. */
 #ifndef SUR_KERNELS_NARROW_H
 #define SUR_KERNELS_NARROW_H
 
 #include "launch.h"
 
 /* A tile is 16 rows: two groups of 8, which need not be neighbours (SWIGLU: a group of each of its two matrices).
- * Blocks are dealt groups, so that none has more than 8 rows more than another. A stage is 64 of k of a tile; each warp
- * has 8 or 4. */
-enum { SUR_NARROW_STAGE_BYTES = 2048, SUR_NARROW_MAX_WARPS = 12, SUR_NARROW_MIN_WARPS = 4 };
+ * Blocks are dealt groups, so that none has more than 8 rows more than another. A slot holds 256 of k of a tile. */
+enum {
+    SUR_NARROW_SLOT_BYTES = 8192,
+    SUR_NARROW_GROUP_BYTES = SUR_NARROW_SLOT_BYTES / 2,
+    SUR_NARROW_WARPS = 12,
+    SUR_NARROW_SLOTS = 2,        /* a warp at most */
+    SUR_NARROW_SMALL_BYTES = 640 /* slots' barriers; scales; the best four of each warp */
+};
 
-/* Shared memory: each warp's stages, the split input, the segments' sums of two rounds, a few numbers more. */
-static inline int64_t sur_gpu_narrow_shared(const struct sur_gpu_product *p, int warps, int stages)
-{
-    int64_t input = 2 * (int64_t)p->n * (p->pitch + 8) * 2;
-    int64_t sums = 2 * (int64_t)p->narrow.tiles_a_round * p->narrow.segments * 16 * p->n * 4;
-    return (int64_t)warps * stages * SUR_NARROW_STAGE_BYTES + input + sums + 1024;
-}
-
-/* Fills launch, p->narrow and *stages (the kernel's suffix, 8 or 4); 0 when n columns do not fit into max_shared bytes.
- * 8 stages a warp where 8 warps with that many fit, else 4; as many warps as fit, or a few less if fewer then idle at
- * the end. A norm takes 256 threads. */
+/* Fills launch and p->narrow; 0 when a tile's sums do not fit into max_shared bytes (a block's at most): then not even
+ * beside the fewest slots. */
 static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiprocessors, int max_shared,
-                                      struct sur_gpu_launch *launch, int *stages)
+                                      struct sur_gpu_launch *launch)
 {
-    int groups = (p->rows + 7) / 8, grid = groups < multiprocessors ? groups : multiprocessors, found = 0;
-    int segments = (p->pitch + SUR_GPU_SEGMENT - 1) / SUR_GPU_SEGMENT, together = 24 / segments + 1;
-    int most = (groups + grid - 1) / grid, tiles = p->w_up ? most : (most + 1) / 2;
-    double best = 0;
-    p->narrow = (struct sur_gpu_narrow){.tile_bytes = (uint32_t)grid * (p->w_up ? 8 : 16) * (uint32_t)p->pitch * 2,
-                                        .segments = segments,
-                                        .n_units = tiles * segments,
-                                        .tiles = tiles,
-                                        .tiles_a_round = together < tiles ? together : tiles,
-                                        .a_segment = 1.0f / (float)segments,
-                                        .a_column = 1.0f / (float)p->n,
-                                        .a_piece = 8.0f / (float)p->pitch};
-    *stages = sur_gpu_narrow_shared(p, 8, 8) <= max_shared ? 8 : 4;
-    for (int warps = p->in.norm ? 8 : SUR_NARROW_MIN_WARPS; warps <= SUR_NARROW_MAX_WARPS; warps++) {
-        int64_t shared = sur_gpu_narrow_shared(p, warps, *stages);
-        if (shared > max_shared) break;
-        int turns = (tiles * segments + warps - 1) / warps;
-        double value = (double)tiles * segments / ((double)turns * warps) - 0.04 * (SUR_NARROW_MAX_WARPS - warps);
-        if (found && value <= best) continue;
-        found = 1;
-        best = value;
-        *launch = (struct sur_gpu_launch){{(unsigned)grid, 1, 1}, (unsigned)warps * 32, (unsigned)shared};
+    static const int slots_of[][2] = {{SUR_NARROW_WARPS, SUR_NARROW_SLOTS}, {SUR_NARROW_WARPS, 1}, {8, 1}}; /* warps */
+    const int segments = (p->pitch + SUR_GPU_SEGMENT - 1) / SUR_GPU_SEGMENT, groups = (p->rows + 7) / 8;
+    const int grid = groups < multiprocessors ? groups : multiprocessors, tile_bytes = segments * 16 * p->n * 4;
+    const int most = (groups + grid - 1) / grid, tiles = p->w_up ? most : (most + 1) / 2;
+    int fixed = 0, together = 0, warps = 0, slots = 0;
+    for (int i = 0; i < 3 && together < 1; i++) {
+        warps = slots_of[i][0], slots = slots_of[i][1];
+        fixed = warps * slots * SUR_NARROW_SLOT_BYTES + SUR_NARROW_SMALL_BYTES;
+        together = max_shared < fixed + tile_bytes ? 0 : (max_shared - fixed) / tile_bytes;
     }
-    return found;
+    if (together < 1) return 0;
+    int ways = warps / segments;
+    together = together < tiles ? together : tiles;
+    ways = ways < 1 ? 1 : ways < together ? ways : together;
+    together = together / ways * ways;
+    p->narrow = (struct sur_gpu_narrow){.segments = segments,
+                                        .ways = ways,
+                                        .tiles_a_round = together,
+                                        .warps = warps,
+                                        .slots = slots,
+                                        .rounds_dealt = groups / grid,
+                                        .left_over = groups % grid,
+                                        .a_column = 1.0f / (float)p->n,
+                                        .a_segment = 1.0f / (float)segments,
+                                        .unused = 0};
+    *launch = (struct sur_gpu_launch){
+        {(unsigned)grid, 1, 1}, SUR_NARROW_WARPS * 32, (unsigned)(fixed + together * tile_bytes)};
+    return 1;
 }
 
 #endif

@@ -30,9 +30,20 @@ extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant_
     const int64_t first = first_position;
     const int token = column_token;
     const float *row = at<const float>(p.rows) + (size_t)((first + c) % SUR_GPU_ROW_RING) * p.dim;
-    const __nv_bfloat16 *e = at<const __nv_bfloat16>(p.embedding) + (size_t)token * p.pitch;
-    for (int i = threadIdx.x; i < p.dim; i += blockDim.x)
-        at<float>(p.h)[(size_t)c * p.dim + i] = __fadd_rn(row[i], __bfloat162float(e[i]));
+    const __nv_bfloat16 *e = at<const __nv_bfloat16>(p.embedding);
+    for (int i0 = 0; i0 < p.dim; i0 += blockDim.x) {
+        const int i = i0 + threadIdx.x;
+        float h = 0;
+        if (i < p.dim) {
+            h = __fadd_rn(row[i], __bfloat162float(e[sur_gpu_weight_at(token, i, p.pitch)]));
+            at<float>(p.h)[(size_t)c * p.dim + i] = h;
+            if (p.hi) put_split(p.hi, 0, p.pitch, c, i, __fmul_rn(h, at<const float>(p.norm)[i]));
+        }
+        if (p.squares) {
+            const float sum = fold_squares(h);
+            if (i < p.dim && i % 8 == 0) at<float>(p.squares)[(size_t)c * ((p.dim + 7) / 8) + i / 8] = sum;
+        }
+    }
     rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
 }
 
@@ -41,13 +52,13 @@ extern "C" __global__ void __launch_bounds__(256) k_begin(const __grid_constant_
 {
     wait_for_previous();
     let_next_start();
+    const int c = blockIdx.x;
     const sur_gpu_request *request = at<const sur_gpu_request>(p.request);
     const int64_t first = request->first;
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
+    if (c == 0 && threadIdx.x == 0) {
         *at<int64_t>(p.position) = first;
         *at<int64_t>(p.row_position) = request->first_row;
     }
-    const int c = blockIdx.x;
     rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
 }
 
@@ -59,11 +70,11 @@ extern "C" __global__ void __launch_bounds__(1024) k_carry(const __grid_constant
     float *mel = at<float>(p.mel), *conv0 = at<float>(p.conv0);
     for (int base = 0; base < 2 * p.n_mels; base += blockDim.x) {
         int i = base + threadIdx.x;
-        float v = i < 2 * p.n_mels ? mel[(size_t)p.n_frames * p.n_mels + i] : 0;
+        float v = i < 2 * p.n_mels ? __ldcg(mel + (size_t)p.n_frames * p.n_mels + i) : 0;
         __syncthreads();
         if (i < 2 * p.n_mels) mel[i] = v;
     }
-    for (int i = threadIdx.x; i < p.e; i += blockDim.x) conv0[i] = conv0[(size_t)p.n_frames * p.e + i];
+    for (int i = threadIdx.x; i < p.e; i += blockDim.x) conv0[i] = __ldcg(conv0 + (size_t)p.n_frames * p.e + i);
 }
 
 /* The CPU backend's numbers (sur_cpu_stack_randomize): a linear congruence from the position, one step an element of a

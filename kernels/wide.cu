@@ -1,82 +1,7 @@
-/* The wide product: y = W x for many columns, by tiles of W and of the split activations in shared memory; and the
- * kernel that splits. The order of summation is launch.h's. */
+/* The wide product: y = W x for many columns, by tiles of W and of the split activations in shared memory. The order of
+ * summation is launch.h's. */
 #include "common.cuh"
 #include "wide.h"
-
-/* ---- split ---- */
-
-/* Four neighbours, at a multiple of four. */
-DEVICE void put_split4(__nv_bfloat16 *hi, __nv_bfloat16 *lo, float4 v)
-{
-    __nv_bfloat162 h[2], l[2];
-    split_pair(h[0], l[0], v.x, v.y);
-    split_pair(h[1], l[1], v.z, v.w);
-    *(uint2 *)hi = *(const uint2 *)h;
-    *(uint2 *)lo = *(const uint2 *)l;
-}
-
-/* A run of n elements, normed as rms_scale does, but read once: n is a multiple of 4, at most 4096; all are aligned. */
-DEVICE void split_run(const float *x, const float *w, int n, float eps, __nv_bfloat16 *hi, __nv_bfloat16 *lo,
-                      float *room)
-{
-    const int first = (int)threadIdx.x * 4;
-    float4 v[4];
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        v[i] = first + i * 1024 < n ? __ldcg((const float4 *)(x + first + i * 1024)) : make_float4(0, 0, 0, 0);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        if (first + i * 1024 >= n) break;
-        sum = __fmaf_rn(v[i].x, v[i].x, sum);
-        sum = __fmaf_rn(v[i].y, v[i].y, sum);
-        sum = __fmaf_rn(v[i].z, v[i].z, sum);
-        sum = __fmaf_rn(v[i].w, v[i].w, sum);
-    }
-    sum = fold_warp(sum);
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = sum;
-    __syncthreads();
-    const float scale = rms_of(room, n, eps);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        int at = first + i * 1024;
-        if (at >= n) break;
-        float4 f = *(const float4 *)(w + at);
-        v[i].x = __fmul_rn(__fmul_rn(v[i].x, scale), f.x);
-        v[i].y = __fmul_rn(__fmul_rn(v[i].y, scale), f.y);
-        v[i].z = __fmul_rn(__fmul_rn(v[i].z, scale), f.z);
-        v[i].w = __fmul_rn(__fmul_rn(v[i].w, scale), f.w);
-        put_split4(hi + at, lo + at, v[i]);
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(256) k_split(const __grid_constant__ struct sur_gpu_split p)
-{
-    __shared__ float room[8];
-    int c = (int)blockIdx.x;
-    __nv_bfloat16 *hi = at<__nv_bfloat16>(p.hi) + (size_t)c * p.pitch;
-    __nv_bfloat16 *lo = at<__nv_bfloat16>(p.lo) + (size_t)c * p.pitch;
-    const float *w = at<const float>(p.in.norm);
-    const bool aligned = !((p.in.norm_k | p.in.stride) & 3) && !((p.in.x | p.in.norm) & 15) && p.in.norm_k <= 4096;
-    wait_for_previous();
-    let_next_start();
-    if (w) {
-        for (int from = 0; from < p.k; from += p.in.norm_k) {
-            const float *x = at<const float>(p.in.x) + (size_t)c * p.in.stride + from;
-            if (aligned) {
-                split_run(x, w, p.in.norm_k, p.in.eps, hi + from, lo + from, room);
-            } else {
-                float scale = rms_scale(x, p.in.norm_k, p.in.eps, room);
-                for (int i = (int)threadIdx.x; i < p.in.norm_k; i += 256)
-                    split(__fmul_rn(__fmul_rn(x[i], scale), w[i]), hi[from + i], lo[from + i]);
-            }
-            __syncthreads(); /* room is free again */
-        }
-    } else {
-        for (int i = (int)threadIdx.x; i < p.k; i += 256) split(input_element(p.in, c, i), hi[i], lo[i]);
-    }
-    for (int i = p.k + (int)threadIdx.x; i < p.pitch; i += 256) hi[i] = lo[i] = __float2bfloat16_rn(0.0f);
-}
 
 /* ---- tiles ---- */
 
@@ -96,8 +21,9 @@ template <int ROWS_, int COLUMNS_, int WARPS_R_, int WARPS_C_, int STAGES_> stru
     static_assert(MT * 16 * WARPS_R == ROWS && NT * 8 * WARPS_C == COLUMNS && NT % 2 == 0, "whole fragments");
 };
 
-/* What one thread brings into shared memory: of every COPY_ROWS-th row one chunk. Rows and columns past the end are
- * not fetched: what lies there reaches only outputs that are dropped. */
+/* What one thread brings into shared memory: of every COPY_ROWS-th row one chunk, which in the weights' blocks lies as
+ * it will in the stage. Rows and columns past the end are not fetched: what lies there reaches only outputs that are
+ * dropped. */
 template <typename T, bool TWO> struct fetch {
     const char *a, *hi, *lo;
     size_t a_step, b_step;
@@ -109,8 +35,9 @@ template <typename T, bool TWO> struct fetch {
     {
         int line = (int)threadIdx.x / 8, chunk = (int)threadIdx.x % 8;
         size_t pitch = (size_t)p.pitch * 2;
-        int row = row0 + (TWO ? line / 16 * 8 + line % 8 : line), column = column0 + line;
-        a = at<const char>(TWO && line & 8 ? p.w_up : p.w) + row * pitch + chunk * 16;
+        int row = row0 + (TWO ? line / 16 * 8 + line % 8 : line), column = column0 + line; /* row % 8 is line's */
+        a = at<const char>(TWO && line & 8 ? p.w_up : p.w) + (row & ~7) * pitch;
+        a += line % 8 * T::LINE + ((chunk ^ (line & 7)) << 4);
         hi = at<const char>(p.hi) + column * pitch + chunk * 16;
         lo = at<const char>(p.lo) + column * pitch + chunk * 16;
         a_step = (TWO ? T::COPY_ROWS / 2 : T::COPY_ROWS) * pitch;
@@ -126,7 +53,7 @@ template <typename T, bool TWO> struct fetch {
         for (int i = 0; i < T::COPIES_A; i++)
             if (i * (TWO ? T::COPY_ROWS / 2 : T::COPY_ROWS) < a_left)
                 copy_async(stage + to + i * T::COPY_ROWS * T::LINE, a + i * a_step);
-        a += T::LINE;
+        a += 8 * T::LINE;
     }
     DEVICE_MEMBER void activations(uint32_t stage)
     {
@@ -169,6 +96,27 @@ template <typename T> struct fragments {
 };
 
 /* ---- what becomes of the sums ---- */
+
+/* The norms' scales of the tile's columns, or ones; before the block meets. */
+template <typename T> DEVICE void fetch_scales(const sur_gpu_product &p, int column0, float *scales)
+{
+    const int i = (int)threadIdx.x, c = column0 + i;
+    if (i < T::COLUMNS) scales[i] = p.scale && c < p.n ? at<const float>(p.scale)[c] : 1;
+}
+
+/* scales: of the thread's first column and those that follow. */
+template <typename T> DEVICE void scale_sums(float (&sum)[T::MT][T::NT][4], const float *scales)
+{
+#pragma unroll
+    for (int l = 0; l < T::NT * 2; l++) {
+        const float scale = scales[l / 2 * 8 + l % 2];
+#pragma unroll
+        for (int i = 0; i < T::MT * 2; i++) {
+            float &v = sum[i / 2][l / 2][i % 2 * 2 + l % 2];
+            v = __fmul_rn(v, scale);
+        }
+    }
+}
 
 /* A thread's outputs: rows row + 16 m + 8 h (SWIGLU: row + 8 m), columns column + 8 n + j, at sum[m][n][2 h + j]. */
 template <typename T> struct outputs {
@@ -241,12 +189,15 @@ template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const output
         }
         bool query = row < out.q_rows, fp32 = query || r.fp32;
         sur_gpu_ptr to = query ? out.y : value ? r.v : r.k;
-        size_t in_head = (size_t)head * span * r.dp + (value ? e * SUR_GPU_KEYS : e);
+        /* sur_gpu_key_at, sur_gpu_value_at: what depends on the row, and what on the column */
+        size_t in_head = (size_t)head * span * r.dp + (value ? e * SUR_GPU_KEYS : 0);
+        uint32_t swizzled = value ? e % 8 * 8 : e;
 #pragma unroll
         for (int l = 0; l < T::NT * 2; l++) {
             int n = l / 2, j = l % 2, c = o.column + 8 * n + j;
             uint32_t s = slot[n][j], in_block = s % SUR_GPU_KEYS;
-            size_t i = in_head + (value ? (size_t)(s - in_block) * r.dp + in_block : (size_t)s * r.dp);
+            size_t i =
+                in_head + (size_t)(value ? s - in_block : s) * r.dp + ((value ? in_block : s % 8 * 8) ^ swizzled);
             if (query) i = (size_t)c * out.stride + row;
             if (row >= p.rows || c >= p.n) continue;
             if (fp32)
@@ -254,6 +205,38 @@ template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const output
             else
                 at<__half>(to)[i] = saturated_half(x[n][j]);
         }
+    }
+}
+
+/* finish of the rest, a step at a time for all of a thread's outputs: where they go is asked once. */
+template <typename T, int EPILOGUE> DEVICE void put_rest(const sur_gpu_product &p, outputs<T> &o)
+{
+    constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
+    constexpr int EACH = TWO ? 2 : 4; /* of sum[m][n] */
+    float *y = at<float>(p.out.y);
+    auto all = [&](auto use) {
+#pragma unroll
+        for (int i = 0; i < T::MT * T::NT * EACH; i++) {
+            int m = i / EACH / T::NT, n = i / EACH % T::NT, row = o.row + (TWO ? 8 : 16) * m + i % EACH / 2 * 8;
+            int c = o.column + 8 * n + i % 2;
+            if (row < p.rows && c < p.n) use(row, c, o.sum[m][n][i % EACH]);
+        }
+    };
+#pragma unroll
+    for (int i = 0; i < T::MT * T::NT * EACH; i++) {
+        float(&s)[4] = o.sum[i / EACH / T::NT][i / EACH % T::NT];
+        if (EPILOGUE == SUR_GPU_GELU) s[i % EACH] = gelu(s[i % EACH]);
+        if constexpr (TWO) s[i % EACH] = silu_mul(s[i % EACH], s[i % EACH + 2]);
+    }
+    const int64_t first = EPILOGUE == SUR_GPU_ROWS ? *at<const int64_t>(p.out.position) : 0;
+    if (y)
+        all([&](int row, int c, float v) {
+            size_t column = EPILOGUE == SUR_GPU_ROWS ? (size_t)((first + c) % SUR_GPU_ROW_RING) : (size_t)c;
+            y[column * p.out.stride + row] = v;
+        });
+    if (p.out.hi) {
+        const split_places to(p.out.hi, p.out.lo, p.out.pitch);
+        all([&](int row, int c, float v) { split(v, to.hi[to.index(c, row)], to.lo[to.index(c, row)]); });
     }
 }
 
@@ -273,20 +256,12 @@ template <typename T, int EPILOGUE> DEVICE void put(const sur_gpu_product &p, ou
             }
         }
     }
-    if constexpr (EPILOGUE == SUR_GPU_ADD) {
+    if constexpr (EPILOGUE == SUR_GPU_ADD)
         put_added<T>(p, o);
-    } else if constexpr (EPILOGUE == SUR_GPU_QKV) {
+    else if constexpr (EPILOGUE == SUR_GPU_QKV)
         put_qkv<T>(p, o, *at<const int64_t>(p.out.position));
-    } else {
-        int64_t first = EPILOGUE == SUR_GPU_ROWS ? *at<const int64_t>(p.out.position) : 0;
-#pragma unroll
-        for (int i = 0; i < T::MT * T::NT * (TWO ? 2 : 4); i++) {
-            int m = i / (TWO ? 2 : 4) / T::NT, n = i / (TWO ? 2 : 4) % T::NT, h = TWO ? 0 : i % 4 / 2, j = i % 2;
-            int row = o.row + (TWO ? 8 : 16) * m + 8 * h, c = o.column + 8 * n + j;
-            float v = o.sum[m][n][2 * h + j], pair = TWO ? o.sum[m][n][2 + j] : 0.0f;
-            if (row < p.rows && c < p.n) finish<EPILOGUE>(p.out, row, c, v, pair, first);
-        }
-    }
+    else
+        put_rest<T, EPILOGUE>(p, o);
 }
 
 /* ---- the product ---- */
@@ -305,6 +280,7 @@ template <typename T> DEVICE void add_segment(float (&sum)[T::MT][T::NT][4], flo
 template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
 {
     DYNAMIC_SHARED(stages, 1024);
+    __shared__ float scales[T::COLUMNS];
     constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
     constexpr int AHEAD = T::STAGES - 1, STEPS = SUR_GPU_PITCH / 16, TILES_A_SEGMENT = SUR_GPU_SEGMENT / SUR_GPU_PITCH;
     const int row0 = (int)blockIdx.y * (TWO ? T::ROWS / 2 : T::ROWS), column0 = (int)blockIdx.x * T::COLUMNS;
@@ -321,6 +297,7 @@ template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
         if (i < n_tiles) in.activations(base + i * T::STAGE);
         copy_commit();
     }
+    fetch_scales<T>(p, column0, scales);
 
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     const int warp_r = warp / T::WARPS_C, warp_c = warp % T::WARPS_C;
@@ -358,6 +335,7 @@ template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
     }
     out.row = row0 + warp_r * T::MT * (TWO ? 8 : 16) + lane / 4;
     out.column = column0 + warp_c * T::NT * 8 + lane % 4 * 2;
+    scale_sums<T>(out.sum, scales + out.column - column0);
     put<T, EPILOGUE>(p, out);
 }
 

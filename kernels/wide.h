@@ -22,7 +22,7 @@
 struct sur_gpu_wide_tile {
     const char *suffix; /* "_192x64" */
     int32_t rows, columns, threads;
-    uint32_t shared_bytes; /* dynamic; above 48 KB the function's limit has to be raised first */
+    uint32_t shared_bytes; /* dynamic, beside 256 static; above 48 KB the function's limit has to be raised first */
     int32_t inner, outer;
 };
 

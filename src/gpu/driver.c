@@ -12,7 +12,7 @@
 static const char *const epilogues[SUR_GPU_N_EPILOGUES] = {"plain", "gelu", "add", "swiglu", "qkv", "rows", "head"};
 static const struct {
     const char *file, *name;
-} others[] = {{"wide", "k_split"},
+} others[] = {{"split", "k_split"},
               {"attend", "k_attend_64"},
               {"attend", "k_attend_128"},
               {"attend_wide", "k_attend_wide_64"},
@@ -89,6 +89,8 @@ static int find(struct gpu *g, enum gpu_kernel kernel, const char *file, const c
     if (r) return r;
     g->kernels[kernel] = f;
     r = CHECK(cuFuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, f));
+    /* all alike: a multiprocessor that shares its memory out anew must be empty, and kernels overlap */
+    if (!r) r = CHECK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100));
     return r ? r : CHECK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, g->max_shared - own));
 }
 
@@ -97,10 +99,8 @@ static int find_kernels(struct gpu *g)
     char name[64];
     int r = SUR_OK;
     for (int e = 0; !r && e < SUR_GPU_N_EPILOGUES; e++) {
-        snprintf(name, sizeof name, "k_narrow_%s_8", epilogues[e]);
-        r = find(g, GPU_NARROW_8 + (enum gpu_kernel)e, "narrow", name);
-        snprintf(name, sizeof name, "k_narrow_%s_4", epilogues[e]);
-        if (!r) r = find(g, GPU_NARROW_4 + (enum gpu_kernel)e, "narrow", name);
+        snprintf(name, sizeof name, "k_narrow_%s", epilogues[e]);
+        r = find(g, GPU_NARROW + (enum gpu_kernel)e, "narrow", name);
         if (e == SUR_GPU_HEAD) continue;
         snprintf(name, sizeof name, "k_finish_%s", epilogues[e]);
         if (!r) r = find(g, GPU_FINISH + (enum gpu_kernel)e, "gemm", name);

@@ -14,9 +14,8 @@
 
 /* Kernels by number; names in driver.c. Products come once an epilogue. */
 enum gpu_kernel {
-    GPU_NARROW_8,                                                 /* + epilogue */
-    GPU_NARROW_4 = GPU_NARROW_8 + SUR_GPU_N_EPILOGUES,            /* + epilogue */
-    GPU_WIDE = GPU_NARROW_4 + SUR_GPU_N_EPILOGUES,                /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
+    GPU_NARROW,                                                   /* + epilogue */
+    GPU_WIDE = GPU_NARROW + SUR_GPU_N_EPILOGUES,                  /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
     GPU_FINISH = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES, /* + epilogue */
     GPU_SPLIT = GPU_FINISH + SUR_GPU_N_EPILOGUES,
     GPU_ATTEND_64,

@@ -4,6 +4,7 @@
 
 #include "kernels/narrow.h"
 #include "kernels/wide.h"
+#include "model/schedule.h"
 #include "util/error.h"
 
 /* ---- a stack's memory ---- */
@@ -35,28 +36,35 @@ static void lay_gemm(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr
 
 /* Lays the buffers out from base and returns how many bytes they take. */
 static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr base, const struct sur_backend_options *o,
-                  const struct gpu_stack_size *z, bool folded)
+                  const struct gpu_stack_size *z)
 {
     size_t at = 0, n = (size_t)z->max_n, wide = (size_t)(s->n_heads * s->head_dim), dim = (size_t)s->dim;
     size_t element = o->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads, narrow = n < 8 ? n : SUR_GPU_NARROW;
     size_t hidden_pitch = gpu_round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
-    size_t wide_pitch = gpu_round_up(wide, SUR_GPU_PITCH), split = gpu_round_up(dim, SUR_GPU_PITCH) * n;
-    size_t other = gpu_round_up((size_t)z->k, SUR_GPU_PITCH) * (size_t)z->columns;
+    size_t wide_pitch = gpu_round_up(wide, SUR_GPU_PITCH), dim_pitch = gpu_round_up(dim, SUR_GPU_PITCH);
+    size_t other = gpu_round_up((size_t)z->k, SUR_GPU_PITCH) * (size_t)z->columns, few_others = other;
+    const int few = SUR_GPU_NARROW * SUR_TOKEN_FRAMES; /* as many as 8 of the adapter's (session.c) */
+    if (z->columns > few) few_others = other / (size_t)z->columns * (size_t)few;
     k->kv = o->kv;
     k->max_n = z->max_n;
-    k->dp = s->head_dim <= 64 ? 64 : s->head_dim <= 128 ? 128 : (int)gpu_round_up((size_t)s->head_dim, 32);
+    k->dp = (int)gpu_round_up((size_t)s->head_dim, 64);
     k->n_blocks = (int)(((size_t)s->window + (size_t)z->slack + n + SUR_GPU_KEYS - 1) / SUR_GPU_KEYS);
     k->max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
     k->ring_bytes = heads * (size_t)k->n_blocks * SUR_GPU_KEYS * (size_t)k->dp * element;
     size_t groups = (narrow * (size_t)group_of(s) + 15) / 16;
     gpu_place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
-    gpu_place(&at, base, &k->ffn_norms, folded ? (size_t)s->n_layers * dim * 4 : 0);
-    if (!folded) k->ffn_norms = 0;
+    gpu_place(&at, base, &k->norms, gpu_norms_bytes(s) + dim * 4);
     gpu_place(&at, base, &k->h, n * dim * 4);
     gpu_place(&at, base, &k->q, n * wide * 4);
-    gpu_place(&at, base, &k->halves, (split > other ? split : other) * 2 * 2);
+    gpu_place(&at, base, &k->halves, (n * dim_pitch > other ? n * dim_pitch : other) * 2 * 2);
+    gpu_place(&at, base, &k->scale, (n > (size_t)z->columns ? n : (size_t)z->columns) * 4);
     gpu_place(&at, base, &k->attended, n * wide_pitch * 2 * 2);
     gpu_place(&at, base, &k->act, n * hidden_pitch * 2 * 2);
+    gpu_place(&at, base, &k->fragments, narrow * dim_pitch * 2 * 2);
+    gpu_place(&at, base, &k->squares, narrow * dim_pitch / 8 * 4);
+    gpu_place(&at, base, &k->attended_fragments, narrow * wide_pitch * 2 * 2);
+    gpu_place(&at, base, &k->act_fragments, narrow * hidden_pitch * 2 * 2);
+    gpu_place(&at, base, &k->other_fragments, few_others * 2 * 2);
     gpu_place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
     gpu_place(&at, base, &k->position, 8);
     gpu_place(&at, base, &k->counters, heads * groups * 4);
@@ -68,16 +76,17 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
 size_t gpu_stack_bytes(const struct sur_tower *s, const struct sur_backend_options *o, const struct gpu_stack_size *z)
 {
     struct gpu_stack k;
-    return lay(&k, s, 0, o, z, true);
+    return lay(&k, s, 0, o, z);
 }
 
 int gpu_stack_init(struct gpu_stack *k, struct gpu *g, const struct gpu_tower *tower,
-                   const struct sur_backend_options *o, const struct gpu_stack_size *z, bool folded)
+                   const struct sur_backend_options *o, const struct gpu_stack_size *z)
 {
     *k = (struct gpu_stack){.gpu = g, .tower = tower};
-    k->n_bytes = lay(k, tower->shape, 0, o, z, folded);
+    k->n_bytes = lay(k, tower->shape, 0, o, z);
     int r = gpu_allocate(g, &k->memory, k->n_bytes, true);
-    if (!r) lay(k, tower->shape, k->memory, o, z, folded);
+    if (!r) lay(k, tower->shape, k->memory, o, z);
+    if (!r) r = CHECK(cuMemcpyDtoD(k->norms, tower->norms, gpu_norms_bytes(tower->shape)));
     if (!r) r = gpu_check(cuStreamCreate(&k->stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
     if (!r) r = gpu_gemm_create(&k->gemm, o->gemm, o->window_attention, k->stream, k->workspace);
     if (!r && tower->slots[0]) {
@@ -136,6 +145,11 @@ int gpu_stack_randomize(struct gpu_stack *k, int64_t end)
 
 /* ---- products ---- */
 
+bool gpu_pass_is_narrow(const struct gpu_pass *p, int n)
+{
+    return n <= SUR_GPU_NARROW && !p->stack->products_by_gemm;
+}
+
 void gpu_pass_launch(struct gpu_pass *p, enum gpu_kernel kernel, const struct sur_gpu_launch *l, const void *params)
 {
     if (p->status) return;
@@ -143,39 +157,48 @@ void gpu_pass_launch(struct gpu_pass *p, enum gpu_kernel kernel, const struct su
     p->fresh = false;
 }
 
-/* As many columns at once as shared memory holds. */
-static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k)
+/* What of it depends on the kernel that follows is the caller's: hi and lo, and where the norm's scale goes. */
+static void launch_split(struct gpu_pass *p, const struct sur_gpu_product *k, struct sur_gpu_split split,
+                         const struct sur_gpu_input *in)
 {
-    const struct gpu *g = p->stack->gpu;
-    int left = k->n, stages;
-    while (left && !p->status) {
-        struct sur_gpu_launch l;
-        k->n = left;
-        while (k->n && !sur_gpu_narrow_plan(k, g->multiprocessors, g->max_shared - 2048, &l, &stages)) k->n--;
-        if (!k->n) {
-            p->status = sur_fail(SUR_ERR_BACKEND, "a row of %d weights is too long for this GPU", k->k);
-            return;
-        }
-        gpu_pass_launch(p, (stages == 8 ? GPU_NARROW_8 : GPU_NARROW_4) + (enum gpu_kernel)e, &l, k);
-        k->column0 += k->n;
-        left -= k->n;
-    }
-}
-
-static void split_input(struct gpu_pass *p, struct sur_gpu_product *k)
-{
-    if (!k->in.x) return;
-    k->hi = p->stack->halves;
-    k->lo = gpu_low_half(k->hi, k->n, k->pitch);
-    struct sur_gpu_launch l = {{(unsigned)k->n, 1, 1}, 256, 0};
-    struct sur_gpu_split split = {.hi = k->hi, .lo = k->lo, .k = k->k, .pitch = k->pitch, .n = k->n, .in = k->in};
+    split.k = k->k;
+    split.pitch = k->pitch;
+    split.n = k->n;
+    split.in = *in;
+    const struct sur_gpu_launch l = sur_gpu_split_launch(&split);
     gpu_pass_launch(p, GPU_SPLIT, &l, &split);
 }
 
-static void wide(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k)
+static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
+                   const struct sur_gpu_input *in)
 {
     struct gpu_stack *s = p->stack;
-    split_input(p, k);
+    struct sur_gpu_launch l;
+    if (in->x) {
+        bool whole = in->norm && in->norm_k == k->k;
+        k->hi = whole ? s->fragments : s->other_fragments;
+        k->squares = whole ? s->squares : 0;
+        k->eps = in->eps;
+        launch_split(p, k, (struct sur_gpu_split){.hi = k->hi, .squares = k->squares}, in);
+    }
+    if (!p->status && !sur_gpu_narrow_plan(k, s->gpu->multiprocessors, s->gpu->max_shared, &l))
+        p->status = sur_fail(SUR_ERR_BACKEND, "a row of %d weights is too long for this GPU", k->k);
+    gpu_pass_launch(p, GPU_NARROW + (enum gpu_kernel)e, &l, k);
+}
+
+static void split_input(struct gpu_pass *p, struct sur_gpu_product *k, const struct sur_gpu_input *in)
+{
+    if (!in->x) return;
+    k->hi = p->stack->halves;
+    k->lo = gpu_low_half(k->hi, k->n, k->pitch);
+    k->scale = in->norm && in->norm_k == k->k ? p->stack->scale : 0;
+    launch_split(p, k, (struct sur_gpu_split){.hi = k->hi, .lo = k->lo, .scale = k->scale}, in);
+}
+
+static void wide(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k, const struct sur_gpu_input *in)
+{
+    struct gpu_stack *s = p->stack;
+    split_input(p, k, in);
     int tile = sur_gpu_wide_choose(k, s->gpu->multiprocessors, (uint32_t)s->gpu->max_shared - 1024);
     struct sur_gpu_wide_tile t = sur_gpu_wide_tile_at(tile);
     struct sur_gpu_launch l = {{1, 1, 1}, (unsigned)t.threads, t.shared_bytes};
@@ -190,11 +213,12 @@ static void multiply(struct gpu_pass *p, const struct sur_gpu_product *k, CUdevi
     p->fresh = true;
 }
 
-static void by_library(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k)
+static void by_library(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
+                       const struct sur_gpu_input *in)
 {
     const unsigned rows_a_block = e == SUR_GPU_QKV ? 512 : 256;
-    struct sur_gpu_finish f = {.sums = p->stack->sums, .rows = k->rows, .n = k->n, .out = k->out};
-    split_input(p, k);
+    split_input(p, k, in);
+    struct sur_gpu_finish f = {.sums = p->stack->sums, .scale = k->scale, .rows = k->rows, .n = k->n, .out = k->out};
     multiply(p, k, k->w, f.sums);
     if (k->w_up) multiply(p, k, k->w_up, f.sums_up = f.sums + p->stack->sums_bytes);
     struct sur_gpu_launch l = {{((unsigned)k->rows + rows_a_block - 1) / rows_a_block, (unsigned)k->n, 1}, 256, 0};
@@ -206,19 +230,22 @@ void gpu_pass_product(struct gpu_pass *p, const struct gpu_product *d)
     struct sur_gpu_product k = {.w = d->base + d->w->offset,
                                 .w_up = d->w_up ? d->base + d->w_up->offset : 0,
                                 .hi = d->hi,
-                                .lo = d->lo,
+                                .squares = d->squares,
                                 .rows = d->w->rows,
                                 .k = d->w->k,
                                 .pitch = d->w->pitch,
                                 .n = d->n,
-                                .in = d->in,
+                                .eps = d->eps,
                                 .out = d->out};
-    if (p->stack->products_by_gemm && d->epilogue != SUR_GPU_HEAD) /* whose best four come with its sums */
-        by_library(p, d->epilogue, &k);
-    else if (d->n <= SUR_GPU_NARROW)
-        narrow(p, d->epilogue, &k);
+    if (d->epilogue == SUR_GPU_HEAD || gpu_pass_is_narrow(p, d->n)) { /* the head's best four come with its sums */
+        narrow(p, d->epilogue, &k, &d->in);
+        return;
+    }
+    k.lo = d->hi ? gpu_low_half(d->hi, d->n, d->w->pitch) : 0;
+    if (p->stack->products_by_gemm)
+        by_library(p, d->epilogue, &k, &d->in);
     else
-        wide(p, d->epilogue, &k);
+        wide(p, d->epilogue, &k, &d->in);
 }
 
 /* ---- layers ---- */
@@ -285,18 +312,19 @@ static void attend_by_gemm(struct gpu_pass *p, struct sur_gpu_attend *a)
     multiply_heads(p, values, scores, q, d, slots);
     struct sur_gpu_split split = {.hi = a->hi, .lo = a->lo, .k = a->n_heads * d, .pitch = a->pitch, .n = a->n};
     split.in = (struct sur_gpu_input){.x = a->q, .stride = a->n_heads * d};
-    l = (struct sur_gpu_launch){{(unsigned)a->n, 1, 1}, 256, 0};
+    l = sur_gpu_split_launch(&split);
     gpu_pass_launch(p, GPU_SPLIT, &l, &split);
 }
 
-static void attend(struct gpu_pass *p, int layer)
+/* Splits its result for wo: fragments or halves at `to`. */
+static void attend(struct gpu_pass *p, int layer, CUdeviceptr to, bool fragments)
 {
     struct gpu_stack *k = p->stack;
     const struct sur_tower *s = k->tower->shape;
     const bool wide = p->n > SUR_GPU_NARROW;
     struct sur_gpu_attend a = {.q = k->q,
-                               .hi = k->attended,
-                               .lo = gpu_low_half(k->attended, p->n, k->tower->plan.wo.pitch),
+                               .hi = to,
+                               .lo = fragments ? 0 : gpu_low_half(to, p->n, k->tower->plan.wo.pitch),
                                .position = k->position,
                                .partial = k->partial,
                                .counters = k->counters,
@@ -318,17 +346,51 @@ static void attend(struct gpu_pass *p, int layer)
         attend_narrow(p, &a);
 }
 
+/* A norm's input: h, or of a narrow pass h as whoever wrote it last has split it. */
+static void take_h(const struct gpu_pass *p, struct gpu_product *d, CUdeviceptr norm)
+{
+    struct gpu_stack *k = p->stack;
+    const struct sur_tower *s = k->tower->shape;
+    d->eps = (float)s->norm_eps;
+    if (p->h_is_split) {
+        d->hi = k->fragments;
+        d->squares = k->squares;
+    } else {
+        d->in = (struct sur_gpu_input){
+            .x = k->h, .norm = norm, .stride = s->dim, .norm_k = s->dim, .eps = (float)s->norm_eps};
+    }
+}
+
+CUdeviceptr gpu_pass_norm(const struct gpu_stack *k, int layer, bool ffn)
+{
+    return k->norms + (2 * (size_t)layer + ffn) * (size_t)k->tower->shape->dim * 4;
+}
+
+struct sur_gpu_output gpu_pass_to_h(struct gpu_pass *p, CUdeviceptr norm)
+{
+    struct gpu_stack *k = p->stack;
+    struct sur_gpu_output out = {.y = k->h, .stride = k->tower->shape->dim};
+    p->h_is_split = gpu_pass_is_narrow(p, p->n);
+    if (p->h_is_split) {
+        out.hi = k->fragments;
+        out.pitch = k->tower->plan.qkv.pitch;
+        out.norm = norm;
+        out.squares = k->squares;
+    }
+    return out;
+}
+
 static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
 {
     struct gpu_stack *k = p->stack;
     const struct sur_tower *s = k->tower->shape;
     const struct gpu_layer_plan *plan = &k->tower->plan;
     const int wide_rows = s->n_heads * s->head_dim;
-    struct sur_gpu_input h = {.x = k->h, .stride = s->dim, .norm_k = s->dim, .eps = (float)s->norm_eps};
-    struct sur_gpu_output residual = {.y = k->h, .stride = s->dim};
+    const bool narrow = gpu_pass_is_narrow(p, p->n);
+    const CUdeviceptr attended = narrow ? k->attended_fragments : k->attended, act = narrow ? k->act_fragments : k->act;
 
-    struct gpu_product qkv = {SUR_GPU_QKV, base, &plan->qkv, .in = h, .n = p->n};
-    qkv.in.norm = base + plan->attention_norm;
+    struct gpu_product qkv = {SUR_GPU_QKV, base, &plan->qkv, .n = p->n};
+    take_h(p, &qkv, gpu_pass_norm(k, i, false));
     qkv.out = (struct sur_gpu_output){.y = k->q,
                                       .bias = vector_at(base, plan->bias_qkv),
                                       .position = k->position,
@@ -337,20 +399,18 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
                                       .stride = wide_rows,
                                       .q_rows = wide_rows};
     gpu_pass_product(p, &qkv);
-    attend(p, i);
-    struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .out = residual, .n = p->n};
-    wo.hi = k->attended;
-    wo.lo = gpu_low_half(k->attended, p->n, plan->wo.pitch);
+    attend(p, i, attended, narrow);
+    struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .hi = attended, .n = p->n};
+    wo.out = gpu_pass_to_h(p, gpu_pass_norm(k, i, true));
     wo.out.bias = vector_at(base, plan->bias_o);
     gpu_pass_product(p, &wo);
-    struct gpu_product up = {SUR_GPU_SWIGLU, base, &plan->w1, &plan->w3, .in = h, .n = p->n};
-    up.in.norm = k->ffn_norms ? k->ffn_norms + (size_t)i * (size_t)s->dim * 4 : base + plan->ffn_norm;
-    up.out = (struct sur_gpu_output){.hi = k->act, .lo = gpu_low_half(k->act, p->n, plan->w2.pitch)};
-    up.out.pitch = plan->w2.pitch;
+    struct gpu_product up = {SUR_GPU_SWIGLU, base, &plan->w1, &plan->w3, .n = p->n};
+    take_h(p, &up, gpu_pass_norm(k, i, true));
+    up.out = (struct sur_gpu_output){
+        .hi = act, .lo = narrow ? 0 : gpu_low_half(act, p->n, plan->w2.pitch), .pitch = plan->w2.pitch};
     gpu_pass_product(p, &up);
-    struct gpu_product down = {SUR_GPU_ADD, base, &plan->w2, .out = residual, .n = p->n};
-    down.hi = up.out.hi;
-    down.lo = up.out.lo;
+    struct gpu_product down = {SUR_GPU_ADD, base, &plan->w2, .hi = act, .n = p->n};
+    down.out = gpu_pass_to_h(p, gpu_pass_norm(k, i + 1, false));
     down.out.bias = vector_at(base, plan->bias_2);
     gpu_pass_product(p, &down);
 }

@@ -99,7 +99,7 @@ static int fold_delay(struct gpu_session *s)
         for (int i = 0; i < p->ada_dim; i++) ada[i] = 0.5f * ada[i] * (1.0f + erff(ada[i] * 0x1.6a09e6p-1f));
         multiply(&w->ada2, ada, folded);
         for (size_t i = 0; i < dim; i++) folded[i] = sur_bf16_to_f32(norm[i]) * (1.0f + folded[i]);
-        r = CHECK(cuMemcpyHtoD(s->decoder.ffn_norms + (size_t)l * dim * 4, folded, dim * 4));
+        r = CHECK(cuMemcpyHtoD(gpu_pass_norm(&s->decoder, l, true), folded, dim * 4));
     }
     free(t);
     return r;
@@ -156,7 +156,8 @@ static void launch_stem(struct gpu_pass *pass, struct gpu_session *s, int n_toke
     gpu_pass_product(pass, &conv0);
     struct gpu_product conv1 = {SUR_GPU_GELU, w->others, &w->conv1, .n = frames / 2};
     conv1.in = (struct sur_gpu_input){.x = s->conv0, .stride = e, .taps = 2};
-    conv1.out = (struct sur_gpu_output){.y = s->encoder.h, .bias = w->others + w->conv1_bias, .stride = e};
+    conv1.out = gpu_pass_to_h(pass, gpu_pass_norm(&s->encoder, 0, false));
+    conv1.out.bias = w->others + w->conv1_bias;
     gpu_pass_product(pass, &conv1);
     struct sur_gpu_carry carry = {.mel = s->mel, .conv0 = s->conv0, .n_mels = n_mels, .e = e, .n_frames = frames};
     struct sur_gpu_launch l = {{1, 1, 1}, 1024, 0};
@@ -175,12 +176,10 @@ static void launch_adapter(struct gpu_pass *pass, struct gpu_session *s, int n_t
                                       .norm_k = e->dim,
                                       .eps = (float)e->norm_eps};
     const int pitch = w->adapter2.pitch;
-    first.out =
-        (struct sur_gpu_output){.hi = s->adapter, .lo = gpu_low_half(s->adapter, n_tokens, pitch), .pitch = pitch};
+    first.out = (struct sur_gpu_output){.hi = s->adapter, .pitch = pitch};
+    if (!gpu_pass_is_narrow(pass, n_tokens)) first.out.lo = gpu_low_half(s->adapter, n_tokens, pitch);
     gpu_pass_product(pass, &first);
-    struct gpu_product second = {SUR_GPU_ROWS, w->others, &w->adapter2, .n = n_tokens};
-    second.hi = first.out.hi;
-    second.lo = first.out.lo;
+    struct gpu_product second = {SUR_GPU_ROWS, w->others, &w->adapter2, .hi = first.out.hi, .n = n_tokens};
     second.out = (struct sur_gpu_output){.y = s->rows, .position = s->row_position, .stride = dim};
     gpu_pass_product(pass, &second);
 }
@@ -199,13 +198,20 @@ static int launch_encode(struct gpu_session *s, int n_tokens)
 static void launch_head(struct gpu_pass *pass, struct gpu_session *s, int n_out)
 {
     const struct gpu_weights *w = &s->state->weights;
-    const struct sur_tower *d = s->decoder.tower->shape;
-    struct gpu_product head = {SUR_GPU_HEAD, w->others, &w->embedding, .n = n_out};
-    head.in = (struct sur_gpu_input){.x = s->decoder.h + (size_t)(pass->n - n_out) * (size_t)d->dim * 4,
-                                     .norm = w->others + w->norm,
-                                     .stride = d->dim,
-                                     .norm_k = d->dim,
-                                     .eps = (float)d->norm_eps};
+    const struct gpu_stack *k = &s->decoder;
+    const struct sur_tower *d = k->tower->shape;
+    size_t column = (size_t)(pass->n - n_out), pitch = (size_t)w->embedding.pitch;
+    struct gpu_product head = {SUR_GPU_HEAD, w->others, &w->embedding, .eps = (float)d->norm_eps, .n = n_out};
+    if (pass->h_is_split) {
+        head.hi = k->fragments + column * 2 * pitch * 2;
+        head.squares = k->squares + column * (((size_t)d->dim + 7) / 8) * 4;
+    } else {
+        head.in = (struct sur_gpu_input){.x = k->h + column * (size_t)d->dim * 4,
+                                         .norm = w->others + w->norm,
+                                         .stride = d->dim,
+                                         .norm_k = d->dim,
+                                         .eps = (float)d->norm_eps};
+    }
     int vocab = s->state->checkpoint->params.vocab_size;
     head.out = (struct sur_gpu_output){.y = s->logits, .stride = vocab, .top = s->top};
     gpu_pass_product(pass, &head);
@@ -229,6 +235,12 @@ static int launch_step(struct gpu_session *s, int n, int n_out)
                                   .n = n,
                                   .half = d->head_dim / 2};
     struct sur_gpu_launch l = {{(unsigned)n, 1, 1}, 256, 0};
+    if (gpu_pass_is_narrow(&pass, n)) {
+        const struct sur_gpu_output h = gpu_pass_to_h(&pass, gpu_pass_norm(k, 0, false));
+        embed.norm = h.norm;
+        embed.hi = h.hi;
+        embed.squares = h.squares;
+    }
     gpu_pass_launch(&pass, GPU_EMBED, &l, &embed);
     gpu_pass_tower(&pass);
     if (n_out) launch_head(&pass, s, n_out);
@@ -342,8 +354,8 @@ static int create_parts(struct gpu_session *s)
     const struct sur_backend_session_options *o = &s->options;
     const struct gpu_stack_size e = encoder_size(p, o->max_tokens), d = decoder_size(o);
     const struct sur_backend_options decoder = decoder_options(&st->options);
-    int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, &st->options, &e, false);
-    if (!r) r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, &decoder, &d, true);
+    int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, &st->options, &e);
+    if (!r) r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, &decoder, &d);
     s->n_bytes = lay(s, p, o->max_tokens, 0);
     if (!r) r = gpu_allocate(&st->gpu, &s->memory, s->n_bytes, true);
     lay(s, p, o->max_tokens, s->memory);
@@ -352,6 +364,9 @@ static int create_parts(struct gpu_session *s)
     struct sur_gpu_top_state top = {s->candidates, s->counter, (uintptr_t)s->result};
     r = CHECK(cuMemcpyHtoD(s->top, &top, sizeof top));
     if (!r) r = fold_delay(s);
+    if (!r)
+        r = CHECK(cuMemcpyDtoD(gpu_pass_norm(&s->decoder, p->decoder.n_layers, false),
+                               st->weights.others + st->weights.norm, (size_t)p->decoder.dim * 4));
     /* what was cleared and copied so far is there: the session's own streams do not wait for the default one */
     if (!r) r = CHECK(cuStreamSynchronize(CU_STREAM_LEGACY));
     if (!r) r = warm(s);

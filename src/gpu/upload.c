@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,13 +11,13 @@
 
 enum { N_WORKERS = 8, N_BUFFERS = 2, BUFFER_BYTES = 4 << 20 };
 
+/* Of a block of weights: its rows, a row's part of it, all of it (bytes); the pieces of a part that are swizzled. */
+enum { BLOCK_ROWS = 8, PART_BYTES = SUR_GPU_PITCH * 2, BLOCK_BYTES = BLOCK_ROWS * PART_BYTES, SWIZZLED_BYTES = 16 };
+
 struct piece {
-    CUdeviceptr device;
-    char *host;
-    const struct sur_view *view;
-    size_t pitch_bytes;
-    int row, n_rows;
-    bool widen;
+    struct gpu_upload_item item; /* device and host: where the piece's own rows go */
+    int row, n_rows;             /* of a matrix, zero rows below included: multiples of BLOCK_ROWS */
+    size_t n_bytes;
 };
 
 struct worker {
@@ -70,42 +71,93 @@ void gpu_upload_destroy(struct gpu_upload *u)
     free(u);
 }
 
-int gpu_upload_add(struct gpu_upload *u, CUdeviceptr device, char *host, const struct sur_view *view,
-                   size_t pitch_bytes, bool widen)
+static int append(struct gpu_upload *u, const struct piece *p)
 {
-    if (pitch_bytes > BUFFER_BYTES) return sur_fail(SUR_ERR_MODEL, "a row of %zu bytes is too long", pitch_bytes);
-    int step = (int)(BUFFER_BYTES / pitch_bytes);
-    for (int row = 0; row < view->rows; row += step) {
-        if (u->n == u->room) {
-            size_t room = u->room ? u->room * 2 : 1024;
-            struct piece *more = realloc(u->pieces, room * sizeof *more);
-            if (!more) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
-            u->pieces = more;
-            u->room = room;
-        }
-        size_t at = (size_t)row * pitch_bytes;
-        int n_rows = view->rows - row < step ? view->rows - row : step;
-        u->pieces[u->n++] =
-            (struct piece){device ? device + at : 0, host ? host + at : NULL, view, pitch_bytes, row, n_rows, widen};
+    if (u->n == u->room) {
+        size_t room = u->room ? u->room * 2 : 1024;
+        struct piece *more = realloc(u->pieces, room * sizeof *more);
+        if (!more) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+        u->pieces = more;
+        u->room = room;
     }
+    u->pieces[u->n++] = *p;
     return SUR_OK;
+}
+
+int gpu_upload_add(struct gpu_upload *u, const struct gpu_upload_item *item)
+{
+    const bool matrix = item->form != GPU_UPLOAD_FP32;
+    const size_t row_bytes = matrix ? (size_t)item->pitch * 2 : (size_t)item->views[0]->cols * 4;
+    const int unit = matrix ? BLOCK_ROWS : 1, step = (int)(BUFFER_BYTES / row_bytes) / unit * unit;
+    if (step == 0) return sur_fail(SUR_ERR_MODEL, "%d rows of %zu bytes are too long", unit, row_bytes);
+    int rows = 0, r = SUR_OK;
+    for (int i = 0; i < GPU_UPLOAD_VIEWS && item->views[i]; i++) rows += item->views[i]->rows;
+    rows = (int)gpu_round_up((size_t)rows, (size_t)unit);
+    for (int row = 0; !r && row < rows; row += step) {
+        struct piece p = {.item = *item, .row = row, .n_rows = rows - row < step ? rows - row : step};
+        p.n_bytes = (size_t)p.n_rows * row_bytes;
+        if (item->device) p.item.device += (size_t)row * row_bytes;
+        if (item->host) p.item.host += (size_t)row * row_bytes;
+        r = append(u, &p);
+    }
+    return r;
+}
+
+/* Row `row` of the views below one another; NULL: there are fewer. */
+static const char *find_row(const struct gpu_upload_item *item, int row)
+{
+    for (int i = 0; i < GPU_UPLOAD_VIEWS && item->views[i]; i++) {
+        const struct sur_view *v = item->views[i];
+        if (row < v->rows) return (const char *)v->data + (size_t)row * v->row_bytes;
+        row -= v->rows;
+    }
+    return NULL;
+}
+
+static void pack_part(char *to, const char *from, int place)
+{
+    for (int i = 0; i < PART_BYTES / SWIZZLED_BYTES; i++)
+        memcpy(to + (i ^ place) * SWIZZLED_BYTES, from + i * SWIZZLED_BYTES, SWIZZLED_BYTES);
+}
+
+/* A row becomes the place-th of its blocks, the first of them at `to`. Row by row, since eight rows side by side are
+ * read at a third of the speed. */
+static void pack_row(char *to, int place, const char *from, size_t n_bytes, size_t pitch_bytes)
+{
+    size_t at = 0;
+    to += place * PART_BYTES;
+    for (; at + PART_BYTES <= n_bytes; at += PART_BYTES, to += BLOCK_BYTES) pack_part(to, from + at, place);
+    for (; at < pitch_bytes; at += PART_BYTES, to += BLOCK_BYTES) {
+        char last[PART_BYTES] = {0};
+        if (at < n_bytes) memcpy(last, from + at, n_bytes - at);
+        pack_part(to, last, place);
+    }
+}
+
+static void widen(const struct sur_view *v, char *to)
+{
+    const uint16_t *from = v->data;
+    for (int i = 0; i < v->cols; i++) ((float *)(void *)to)[i] = sur_bf16_to_f32(from[i]);
 }
 
 /* The piece's bytes as the device wants them. */
 static void fill(const struct piece *p, char *to)
 {
-    const struct sur_view *v = p->view;
-    size_t cols = (size_t)v->cols, row_bytes = cols * 2;
-    const char *from = (const char *)v->data + (size_t)p->row * v->row_bytes;
-    if (p->widen) {
-        for (size_t i = 0; i < cols; i++) ((float *)(void *)to)[i] = sur_bf16_to_f32(((const uint16_t *)v->data)[i]);
-    } else if (row_bytes == v->row_bytes && row_bytes == p->pitch_bytes) {
-        memcpy(to, from, row_bytes * (size_t)p->n_rows);
-    } else {
-        for (int i = 0; i < p->n_rows; i++, from += v->row_bytes, to += p->pitch_bytes) {
-            memcpy(to, from, row_bytes);
-            memset(to + row_bytes, 0, p->pitch_bytes - row_bytes);
+    const size_t pitch_bytes = (size_t)p->item.pitch * 2;
+    if (p->item.form == GPU_UPLOAD_FP32) {
+        widen(p->item.views[0], to);
+        return;
+    }
+    for (int i = 0; i < p->n_rows; i++) {
+        const char *from = find_row(&p->item, p->row + i);
+        const size_t n_bytes = from ? (size_t)p->item.views[0]->cols * 2 : 0;
+        if (p->item.form == GPU_UPLOAD_BLOCKS) {
+            pack_row(to + (size_t)(i - i % BLOCK_ROWS) * pitch_bytes, i % BLOCK_ROWS, from, n_bytes, pitch_bytes);
+            continue;
         }
+        char *row = to + (size_t)i * pitch_bytes;
+        if (from) memcpy(row, from, n_bytes);
+        memset(row + n_bytes, 0, pitch_bytes - n_bytes);
     }
 }
 
@@ -118,14 +170,14 @@ static CUresult copy_pieces(struct worker *w)
         if (i >= u->n) break;
         const struct piece *p = &u->pieces[i];
         int b = (int)(turn % N_BUFFERS);
-        if (!p->device) {
-            fill(p, p->host);
+        if (!p->item.device) {
+            fill(p, p->item.host);
             continue;
         }
         e = cuEventSynchronize(w->empty[b]);
         if (e) break;
         fill(p, w->buffers[b]);
-        e = cuMemcpyHtoDAsync(p->device, w->buffers[b], p->pitch_bytes * (size_t)p->n_rows, w->stream);
+        e = cuMemcpyHtoDAsync(p->item.device, w->buffers[b], p->n_bytes, w->stream);
         if (!e) e = cuEventRecord(w->empty[b], w->stream);
     }
     return e ? e : cuStreamSynchronize(w->stream);

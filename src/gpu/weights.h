@@ -1,13 +1,15 @@
 /* The weights on the device: one run of memory a layer, so that a layer can be copied at once.
  *
- * Matrices are bf16, row major, their rows padded with zeros to 64 elements, and room for rows up to a multiple of 8,
- * which kernels read; wq, wk and wv stand below one another as one matrix. Small vectors are fp32. When the card is too
- * small, whole layers stay as far as they fit, the decoder's first; the others lie in pinned host memory and pass
- * through two slots a tower. Immutable after open; any thread reads. */
+ * Matrices are bf16, in blocks of 8 rows x 64 of k (sur_gpu_weight_at), or row major where NVIDIA's libraries multiply;
+ * either way padded with zeros to such blocks. wq, wk and wv stand below one another as one matrix. Small vectors are
+ * fp32. When the card is too small, whole layers stay as far as they fit, the decoder's first; the others lie in pinned
+ * host memory, in the same form, and pass through two slots a tower. Norms always stay: a layer's products already
+ * multiply by the next one's. Immutable after open; any thread reads. */
 #ifndef SUR_GPU_WEIGHTS_H
 #define SUR_GPU_WEIGHTS_H
 
 #include <cuda.h>
+#include <stdbool.h>
 
 #include "gpu/driver.h"
 #include "model/checkpoint.h"
@@ -16,14 +18,15 @@ enum { GPU_SLOTS = 2 };
 
 #define GPU_NONE SIZE_MAX /* the offset of a vector that does not exist */
 
-struct gpu_matrix { /* [rows][pitch], at an offset of its run of memory */
+struct gpu_matrix { /* at an offset of its run of memory */
     size_t offset;
-    int rows, k, pitch;
+    int rows, k, pitch; /* pitch: k rounded up to 64; there is room for rows rounded up to 8 */
+    bool row_major;     /* [rows][pitch]; else in blocks */
 };
 
 struct gpu_layer_plan { /* offsets in bytes */
     struct gpu_matrix qkv, wo, w1, w3, w2;
-    size_t attention_norm, ffn_norm, bias_qkv, bias_o, bias_2;
+    size_t bias_qkv, bias_o, bias_2;
     size_t n_bytes;
 };
 
@@ -34,6 +37,7 @@ struct gpu_tower {
     CUdeviceptr *layers;          /* [n_layers]; 0: in host memory */
     char **host_layers;           /* [n_layers] pinned, or NULL: on the card */
     CUdeviceptr slots[GPU_SLOTS]; /* 0 when all layers are resident */
+    CUdeviceptr norms;            /* [n_layers][attention, ffn][dim] fp32 */
     CUdeviceptr inv;              /* [head_dim / 2] fp32 */
     int n_resident;
 };
@@ -47,10 +51,22 @@ struct gpu_weights {
     size_t conv0_bias, conv1_bias, encoder_norm, norm;
 };
 
-/* Allocates and copies all of it; reserve_bytes stay free for a session. limit_bytes 0: what is free. On failure all is
- * freed again: SUR_ERR_BACKEND (no room, or the device failed), SUR_ERR_MEMORY. */
+/* Bytes of a tower's norms. */
+static inline size_t gpu_norms_bytes(const struct sur_tower *s)
+{
+    return (size_t)s->n_layers * 2 * (size_t)s->dim * 4;
+}
+/* [dim] fp32 */
+static inline CUdeviceptr gpu_norm_at(const struct gpu_tower *t, int layer, bool ffn)
+{
+    return t->norms + ((size_t)layer * 2 + ffn) * (size_t)t->shape->dim * 4;
+}
+
+/* Allocates and copies all of it; reserve_bytes stay free for a session. limit_bytes 0: what is free. row_major: a
+ * library multiplies, so that all matrices but the embedding, which only kernels read, are row major. On failure all is
+ * freed again: SUR_ERR_BACKEND (no room, or the device failed), SUR_ERR_MODEL (a matrix too wide), SUR_ERR_MEMORY. */
 int gpu_weights_open(struct gpu_weights *weights, struct gpu *gpu, const struct sur_checkpoint *checkpoint,
-                     int64_t limit_bytes, size_t reserve_bytes);
+                     bool row_major, int64_t limit_bytes, size_t reserve_bytes);
 void gpu_weights_close(struct gpu_weights *weights, struct gpu *gpu);
 
 #endif

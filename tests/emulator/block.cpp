@@ -9,6 +9,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include <map>
 #include <vector>
 
 #include "emulator.h"
@@ -40,6 +41,17 @@ struct copy {
     int group;
 };
 
+/* What a barrier's 8 bytes of shared memory hold. */
+struct barrier {
+    uint32_t mark, phases; /* phases: complete */
+};
+constexpr uint32_t BARRIER_MARK = 0xba221e25;
+
+struct arriving {
+    uint32_t to, n_bytes;
+    const char *from;
+};
+
 struct fiber {
     void *at[5]; /* where it goes on: __builtin_setjmp's */
     char *stack;
@@ -61,6 +73,7 @@ fiber fibers[MAX_THREADS];
 warp warps[MAX_THREADS / WARP];
 meeting all_threads, first_256;
 queue ready;
+std::map<uint32_t, std::vector<arriving>> under_way; /* by barrier */
 unsigned n_threads, n_running;
 void *home[5];
 
@@ -168,8 +181,22 @@ void run_block()
     all_threads = first_256 = {};
     n_running = n_threads;
     start_block();
+    if (!under_way.empty()) die("ended before all that it fetched arrived");
     for (unsigned i = 0; i < GUARD_BYTES; i++)
         if ((unsigned char)shared[shared_bytes + i] != POISON) die("wrote shared memory that is not its own");
+}
+
+barrier &barrier_at(uint32_t address)
+{
+    barrier &b = *(barrier *)shared_at(address, sizeof b);
+    if (b.mark != BARRIER_MARK) die("there is no barrier");
+    return b;
+}
+
+char *room_at(uint32_t to, uint32_t n_bytes)
+{
+    if (to % 16 || n_bytes % 16 || !n_bytes || to + n_bytes > shared_bytes) die("a fetch to where no room is");
+    return shared + to;
 }
 
 } // namespace
@@ -223,6 +250,30 @@ void copy_wait(int left)
     for (; n < f.copies.size() && f.copies[n].group < f.group - left; n++)
         memcpy(shared + f.copies[n].to, f.copies[n].from, 16);
     f.copies.erase(f.copies.begin(), f.copies.begin() + (ptrdiff_t)n);
+}
+
+void arrival_init(uint32_t address)
+{
+    *(barrier *)shared_at(address, sizeof(barrier)) = {BARRIER_MARK, 0};
+}
+
+void fetch_async(uint32_t to, const char *from, uint32_t n_bytes, uint32_t address)
+{
+    barrier_at(address);
+    if ((uintptr_t)from % 16) die("a fetch from an address that is no multiple of 16");
+    memset(room_at(to, n_bytes), POISON, n_bytes);
+    under_way[address].push_back({to, n_bytes, from});
+}
+
+void arrival_wait(uint32_t address, uint32_t parity)
+{
+    barrier &b = barrier_at(address);
+    if (b.phases % 2 != parity) return;
+    const auto fetches = under_way.find(address);
+    if (fetches == under_way.end()) die("waits for a fetch that nobody began"); /* a warp waits for its own alone */
+    for (const arriving &a : fetches->second) memcpy(room_at(a.to, a.n_bytes), a.from, a.n_bytes);
+    under_way.erase(fetches);
+    b.phases++;
 }
 
 } // namespace emulated

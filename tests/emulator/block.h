@@ -31,6 +31,12 @@ void copy_async(uint32_t to, const void *from);
 void copy_commit();
 void copy_wait(int left);
 
+/* Barriers and fetches, as kernels/instructions.cuh has them. A fetch poisons its room at once, and arrives with the
+ * first that waits for its phase; what is fetched with one barrier before that arrives together. */
+void arrival_init(uint32_t barrier);
+void fetch_async(uint32_t to, const char *from, uint32_t n_bytes, uint32_t barrier);
+void arrival_wait(uint32_t barrier, uint32_t parity);
+
 /* The place of a shared address; ends the process when n_bytes from there are not all the launch's. */
 char *shared_at(uint32_t address, uint32_t n_bytes);
 

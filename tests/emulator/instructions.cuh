@@ -52,6 +52,10 @@ DEVICE uint2 make_uint2(uint32_t x, uint32_t y)
 {
     return {x, y};
 }
+DEVICE uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w)
+{
+    return {x, y, z, w};
+}
 
 DEVICE uint32_t __float_as_uint(float x)
 {
@@ -219,6 +223,19 @@ template <int N> DEVICE void copy_wait()
     emulated::copy_wait(N);
 }
 
+DEVICE void arrival_init(uint32_t barrier)
+{
+    emulated::arrival_init(barrier);
+}
+DEVICE void arrival_wait(uint32_t barrier, uint32_t parity)
+{
+    emulated::arrival_wait(barrier, parity);
+}
+DEVICE int count_at(int *counter)
+{
+    return atomicAdd(counter, 1);
+}
+
 /* ---- threads ---- */
 
 DEVICE void wait_for_previous() /* kernels run one after another */ {}
@@ -262,6 +279,17 @@ template <typename T> DEVICE T __shfl_up_sync(unsigned, T x, int delta)
 {
     const int lane = (int)threadIdx.x % 32;
     return all_lanes("__shfl_up_sync", x)[lane < delta ? lane : lane - delta];
+}
+
+DEVICE void fetch_async(uint32_t to, const char *lower, const char *upper, uint32_t apart, uint32_t n_bytes,
+                        uint32_t barrier)
+{
+    __syncwarp(); /* all lanes come */
+    if (threadIdx.x % 32 == 0) {
+        emulated::fetch_async(to, lower, n_bytes, barrier);
+        if (upper) emulated::fetch_async(to + apart, upper, n_bytes, barrier);
+    }
+    __syncwarp(); /* who waits for it finds it begun */
 }
 
 DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)

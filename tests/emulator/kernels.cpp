@@ -2,6 +2,7 @@
  * attend.cuh's macro. */
 #include "narrow.cu"
 #include "small.cu"
+#include "split.cu"
 #include "wide.cu"
 
 #include "attend.cu"
@@ -20,8 +21,7 @@ template <typename P> static void call(void (*kernel)(P), const void *parameter)
     kernel(*static_cast<const P *>(parameter));
 }
 
-#define KERNEL(name)  {#name, bytes_of(name), [](const void *p) { call(name, p); }},
-#define NARROWS(name) KERNEL(k_narrow_##name##_8) KERNEL(k_narrow_##name##_4)
+#define KERNEL(name) {#name, bytes_of(name), [](const void *p) { call(name, p); }},
 #define WIDES(R, C, ...)                                                                                               \
     KERNEL(k_wide_plain_##R##x##C)                                                                                     \
     KERNEL(k_wide_gelu_##R##x##C)                                                                                      \
@@ -30,7 +30,8 @@ template <typename P> static void call(void (*kernel)(P), const void *parameter)
 
 /* clang-format off */
 const emulated_kernel emulated_kernels[] = {
-    NARROWS(plain) NARROWS(gelu) NARROWS(add) NARROWS(swiglu) NARROWS(qkv) NARROWS(rows) NARROWS(head)
+    KERNEL(k_narrow_plain) KERNEL(k_narrow_gelu) KERNEL(k_narrow_add) KERNEL(k_narrow_swiglu) KERNEL(k_narrow_qkv)
+    KERNEL(k_narrow_rows) KERNEL(k_narrow_head)
     SUR_GPU_WIDE_TILES(WIDES)
     KERNEL(k_split) KERNEL(k_attend_64) KERNEL(k_attend_128) KERNEL(k_attend_plain)
     KERNEL(k_attend_wide_64) KERNEL(k_attend_wide_128)

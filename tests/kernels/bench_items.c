@@ -66,18 +66,9 @@ static struct sur_gpu_ring new_ring(int head_dim, int n_kv_heads, int n_blocks, 
 
 static struct sur_gpu_product new_product(const struct shape *s)
 {
-    struct sur_gpu_product p = {.rows = s->rows, .k = s->k, .pitch = s->k, .n = s->n};
-    int channels = s->taps ? s->k / 3 : s->k, input_rows = s->taps ? (s->n - 1) * s->taps + 3 : s->n;
+    struct sur_gpu_product p = {.rows = s->rows, .k = s->k, .pitch = s->k, .n = s->n, .eps = 1e-5f};
     struct sur_gpu_output *o = &p.out;
     int64_t position = 1000;
-    p.in = (struct sur_gpu_input){.stride = channels, .taps = s->taps, .eps = 1e-5f};
-    p.in.x = bench_floats("x", (size_t)input_rows * (size_t)channels);
-    p.hi = bench_zeros("hi", (size_t)s->n * (size_t)s->k * 2);
-    p.lo = bench_zeros("lo", (size_t)s->n * (size_t)s->k * 2);
-    if (s->runs) {
-        p.in.norm_k = s->k / s->runs;
-        p.in.norm = bench_floats("norm", (size_t)p.in.norm_k);
-    }
     o->stride = s->rows;
     o->y = bench_zeros("y", (size_t)(s->epilogue == SUR_GPU_ROWS ? SUR_GPU_ROW_RING : s->n) * (size_t)s->rows * 4);
     o->position = memory_of("position", &position, sizeof position);
@@ -118,16 +109,17 @@ static void narrow_items(void)
     for (size_t i = 0; i < sizeof narrow_shapes / sizeof *narrow_shapes; i++) {
         const struct shape *s = &narrow_shapes[i];
         struct sur_gpu_product p = new_product(s);
-        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1; /* the plan asks whether there is one */
+        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1;                 /* the plan asks whether there is one */
+        p.hi = bench_floats("fragments", (size_t)s->n * (size_t)s->k); /* bf16, some of them no usual numbers */
+        p.squares = s->runs == 1 ? bench_floats("squares", (size_t)s->n * (size_t)(s->k / 8)) : 0;
         struct sur_gpu_launch l;
-        int stages;
-        if (sur_gpu_narrow_plan(&p, device.multiprocessors, device.max_shared - 2048, &l, &stages)) {
+        if (sur_gpu_narrow_plan(&p, device.multiprocessors, device.max_shared, &l)) {
             struct bench_item item = product_item(s, &p);
-            item.kernel = narrow_name(s->epilogue, stages);
+            item.kernel = text("k_narrow_%s", epilogue_names[s->epilogue]);
             item.launch = l;
             bench_run(&item);
         } else {
-            printf("%s: %d columns do not fit into shared memory\n", s->what, s->n);
+            printf("%s: not even a tile's sums of %d columns fit into shared memory\n", s->what, s->n);
         }
         memory_release();
     }
@@ -142,10 +134,15 @@ static void wide_items(void)
         if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1;
         p.hi = bench_zeros("hi", (size_t)s->n * (size_t)s->k * 2);
         p.lo = bench_zeros("lo", (size_t)s->n * (size_t)s->k * 2);
-        struct sur_gpu_split split = {.hi = p.hi, .lo = p.lo, .k = s->k, .pitch = s->k, .n = s->n, .in = p.in};
+        p.scale = s->runs == 1 ? bench_floats("scale", (size_t)s->n) : 0;
+        struct sur_gpu_split split = {.hi = p.hi, .lo = p.lo, .k = s->k, .pitch = s->k, .n = s->n, .scale = p.scale};
+        split.in = (struct sur_gpu_input){.norm_k = s->runs ? s->k / s->runs : 0, .taps = s->taps, .eps = p.eps};
+        split.in.stride = s->taps ? s->k / 3 : s->k;
+        split.in.x = bench_floats("x", (size_t)(s->n * (s->taps ? s->taps : 1) + 2) * (size_t)split.in.stride);
+        split.in.norm = s->runs ? bench_floats("norm", (size_t)split.in.norm_k) : 0;
         struct bench_item item = {.name = text("split of %s, k %d, n %d", s->what, s->k, s->n), .kernel = "k_split"};
         memcpy(item.parameters, &split, sizeof split);
-        item.launch = (struct sur_gpu_launch){{(unsigned)s->n, 1, 1}, 256, 0};
+        item.launch = sur_gpu_split_launch(&split);
         bench_run(&item); /* and hi and lo are random now */
         int chosen = sur_gpu_wide_choose(&p, device.multiprocessors, (uint32_t)device.max_shared);
         for (int tile = 0; tile < SUR_GPU_N_WIDE; tile++) {

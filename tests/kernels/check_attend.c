@@ -43,13 +43,14 @@ struct attend_case {
 struct attend {
     struct attend_case c;
     struct sur_gpu_attend p;
-    struct image out;
+    struct image out, halves, fragments; /* the last two: out split, [n][pitch] */
     sur_gpu_ptr positions;
-    int needed; /* blocks of keys that a row group sees at most */
-    const char *kernel;
-    struct image halves; /* of the wide kernels: out split, [n][pitch] */
+    int needed;          /* blocks of keys that a row group of 16 sees at most */
+    bool narrow;         /* of the kernels of the tensor cores, that of a narrow pass */
+    unsigned char *kept; /* out as it was found first, or NULL */
 };
 
+/* Of 16 rows each. */
 static int row_groups(const struct attend_case *c, int n)
 {
     return (n * (c->n_heads / c->n_kv_heads) + 15) / 16;
@@ -143,16 +144,15 @@ static void want(struct attend *t, const float *q, const void *k, const void *v)
 
 static void attend_init(struct attend *t, const struct attend_case *c)
 {
-    int dp = c->head_dim <= 64 ? 64 : c->head_dim <= 128 ? 128 : (c->head_dim + 31) / 32 * 32;
     size_t groups = (size_t)c->n_kv_heads * (size_t)row_groups(c, c->n);
-    t->c = *c;
+    *t = (struct attend){.c = *c};
     t->needed = blocks_needed(c);
     random_seed((uint64_t)c->head_dim * 7919 + (uint64_t)c->window * 31 + (uint64_t)c->first + (uint64_t)c->keys);
     t->p = (struct sur_gpu_attend){.n = c->n, .n_heads = c->n_heads, .window = c->window};
     t->p.ring = (struct sur_gpu_ring){.n_blocks = (c->window + c->n - 2) / SUR_GPU_KEYS + 2,
                                       .n_kv_heads = c->n_kv_heads,
                                       .head_dim = c->head_dim,
-                                      .dp = dp,
+                                      .dp = ref_ring_dp(c->head_dim),
                                       .fp32 = c->fp32};
     t->p.scale = 1 / sqrtf((float)c->head_dim);
     size_t n = ref_ring_size(&t->p.ring), bytes = n * (c->fp32 ? 4 : 2);
@@ -164,57 +164,89 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     image_init(&t->out, "out", IMAGE_F32, (size_t)c->n * (size_t)c->n_heads * (size_t)c->head_dim);
     t->p.pitch = (c->n_heads * c->head_dim + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
     image_init(&t->halves, "hi, lo", IMAGE_SPLIT, (size_t)c->n * (size_t)t->p.pitch);
+    image_init(&t->fragments, "fragments", IMAGE_FRAGMENTS, (size_t)c->n * (size_t)t->p.pitch);
     t->p.q = memory_of("q", q, t->out.n_bytes);
     t->p.out = t->out.at;
     int64_t *positions = host_new((size_t)c->n, sizeof *positions);
     for (int i = 0; i < c->n; i++) positions[i] = c->first + i;
     t->positions = memory_of("positions", positions, (size_t)c->n * sizeof *positions);
-    t->p.max_blocks = t->needed + 1;
-    t->p.partial =
-        memory_new("partial", groups * (size_t)t->p.max_blocks * 16 * (size_t)SUR_GPU_PARTIAL(dp) * sizeof(float));
+    t->p.max_blocks = t->needed + 1; /* fewer queries at a time are other row groups */
+    size_t floats = groups * (size_t)t->p.max_blocks * 16 * (size_t)SUR_GPU_PARTIAL(t->p.ring.dp);
+    t->p.partial = memory_new("partial", floats * sizeof(float));
     t->p.counters = memory_of("counters", host_new(groups, 4), groups * 4);
     want(t, q, k, v);
 }
 
-static const char *wide_kernel(const struct attend_case *c)
+static const char *kernel_of(const struct attend_case *c, bool narrow)
 {
+    if (c->plain) return "k_attend_plain";
+    if (narrow) return c->head_dim <= 64 ? "k_attend_64" : "k_attend_128";
     return c->head_dim <= 64 ? "k_attend_wide_64" : "k_attend_wide_128";
 }
 
-/* grid 0: as many thread blocks along the keys as there are blocks of keys. */
-static struct sur_gpu_launch launch_of(const struct attend *t, int n, int grid, bool wide)
+/* How the queries of a case are given to a kernel. */
+struct variant {
+    const char *what;
+    int step; /* queries at a time */
+    bool fragments;
+    int grid; /* narrow: thread blocks along the keys; 0: as many as there are blocks of keys */
+};
+
+static struct sur_gpu_launch launch_of(const struct attend *t, int n, const struct variant *v)
 {
     unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS;
-    unsigned groups = (unsigned)row_groups(&t->c, n);
+    unsigned groups = (unsigned)row_groups(&t->c, n), grid = (unsigned)(v->grid ? v->grid : t->needed);
     if (t->c.plain) return (struct sur_gpu_launch){{(unsigned)n, (unsigned)t->c.n_heads, 1}, keys, 0};
-    if (wide)
-        return (struct sur_gpu_launch){{(groups + 3) / 4, heads, 1}, 128, 4 * (64 + keys * (dp == 64 ? 2 : 1)) * dp};
-    return (struct sur_gpu_launch){
-        {(unsigned)(grid ? grid : t->needed), heads, groups}, 256, 4 * (keys * dp + 16 * dp + 16 * keys)};
+    if (t->narrow) return (struct sur_gpu_launch){{grid, heads, groups}, 256, 4 * (keys * dp + 16 * dp + 16 * keys)};
+    return (struct sur_gpu_launch){{(groups + 3) / 4, heads, 1}, 128, 4 * (64 + keys * (dp == 64 ? 2 : 1)) * dp};
 }
 
-/* Queries `step` at a time. */
-static void run(struct attend *t, int step, int grid, bool wide)
+static void run(struct attend *t, const struct variant *v)
 {
     const struct attend_case *c = &t->c;
-    CUfunction f = kernel_find(wide ? wide_kernel(c) : t->kernel);
+    struct image *split = v->fragments ? &t->fragments : &t->halves;
     image_reset(&t->out);
-    image_reset(&t->halves);
-    for (int first = 0; first < c->n; first += step) {
+    image_reset(split);
+    for (int first = 0; first < c->n; first += v->step) {
         struct sur_gpu_attend p = t->p;
         uint64_t offset = (uint64_t)first * (uint64_t)(c->n_heads * c->head_dim) * sizeof(float);
-        p.n = c->n - first < step ? c->n - first : step;
+        p.n = c->n - first < v->step ? c->n - first : v->step;
         p.q += offset;
         p.out += offset;
-        p.hi = t->halves.at + (uint64_t)first * (uint64_t)p.pitch * 2;
-        p.lo = p.hi + t->halves.n * 2;
+        p.hi = split->at + (uint64_t)first * (uint64_t)p.pitch * (v->fragments ? 4 : 2);
+        p.lo = v->fragments ? 0 : p.hi + split->n * 2;
         p.position = t->positions + (uint64_t)first * sizeof(int64_t);
-        struct sur_gpu_launch l = launch_of(t, p.n, grid, wide);
-        kernel_launch(f, &l, &p, false);
+        struct sur_gpu_launch l = launch_of(t, p.n, v);
+        kernel_launch(kernel_find(kernel_of(c, t->narrow)), &l, &p, false);
     }
     device_wait();
     image_read(&t->out);
-    image_read(&t->halves);
+    image_read(split);
+}
+
+/* NULL when what was found is split, and nothing beside it was written. */
+static const char *compare_split(const struct attend *t, struct image *m)
+{
+    size_t width = (size_t)(t->c.n_heads * t->c.head_dim), pitch = (size_t)t->p.pitch;
+    const float *out = (const void *)t->out.found;
+    const char *reason = NULL;
+    double worst = 0;
+    for (size_t i = 0; i < m->n && !reason; i++) {
+        if (i % pitch >= width) continue;
+        float x = out[i / pitch * width + i % pitch];
+        reason = image_compare_split(m, i, x);
+        image_want(m, i, (double)x, fabs((double)x) * 0x1p-17 + 0x1p-126);
+    }
+    return reason ? reason : image_compare(m, &worst);
+}
+
+static const char *compare(struct attend *t, double *worst)
+{
+    const char *reason = image_compare(&t->out, worst);
+    double statistic = reason ? 0 : image_statistic(&t->out);
+    if (statistic > STATISTIC_BOUND)
+        reason = text("errors are %.3g of the terms in the mean, bound %.3g", statistic, STATISTIC_BOUND);
+    return reason;
 }
 
 /* NULL, or a reason. */
@@ -222,88 +254,92 @@ static const char *counters_left(const struct attend *t)
 {
     int32_t counters[4096];
     size_t n = (size_t)t->c.n_kv_heads * (size_t)row_groups(&t->c, t->c.n);
-    n = n < 4096 ? n : 4096;
-    memory_get(counters, t->p.counters, n * 4);
+    if (n > sizeof counters / sizeof *counters) return "too many counters to look at";
+    memory_get(counters, t->p.counters, n * sizeof *counters);
     for (size_t i = 0; i < n; i++)
         if (counters[i]) return "counters are not zero afterwards";
     return NULL;
 }
 
-/* NULL when the halves are those of what was found, and nothing beside them was written. */
-static const char *compare_halves(const struct attend *t)
+/* NULL, or a reason. The first variant is near the reference; all give what was kept, by this kernel or another. */
+static const char *check_variants(struct attend *t, const struct variant *v, size_t n, double *worst)
 {
-    size_t width = (size_t)(t->c.n_heads * t->c.head_dim), pitch = (size_t)t->p.pitch, n = t->halves.n;
-    const float *out = (const void *)t->out.found;
-    const uint16_t *half = (const void *)t->halves.found, *before = (const void *)t->halves.initial;
     for (size_t i = 0; i < n; i++) {
-        bool pad = i % pitch >= width;
-        float x = pad ? 0 : out[i / pitch * width + i % pitch];
-        uint16_t hi = pad ? before[i] : to_bf16(x), lo = pad ? before[n + i] : to_bf16(x - from_bf16(hi));
-        if (half[i] != hi || half[n + i] != lo)
-            return text("half %zu of %g is %04x, %04x, not %04x, %04x", i, (double)x, half[i], half[n + i], hi, lo);
+        run(t, &v[i]);
+        const char *reason = t->narrow ? counters_left(t) : NULL;
+        if (!reason && i == 0) reason = compare(t, worst);
+        if (!reason && t->kept && memcmp(t->kept, t->out.found, t->out.n_bytes)) reason = text("%s differs", v[i].what);
+        if (!reason) reason = compare_split(t, v[i].fragments ? &t->fragments : &t->halves);
+        if (reason) return reason;
+        if (!t->kept) t->kept = memcpy(host_new(t->out.n_bytes, 1), t->out.found, t->out.n_bytes);
     }
     return NULL;
 }
 
-/* The wide kernel gives the narrow one's bits, `kept`, however many queries it takes. */
-static void check_wide_kernel(struct attend *t, const char *shape, const unsigned char *kept)
+static const char *check_narrow_kernel(struct attend *t, double *worst)
 {
-    const int steps[] = {t->c.n, t->c.n, 37, 9, 1};
-    if (!report_wanted(wide_kernel(&t->c), shape) || !kernel_find(wide_kernel(&t->c))) return;
-    const char *reason = NULL;
-    for (size_t i = 0; i < sizeof steps / sizeof *steps && !reason; i++) {
-        run(t, steps[i], 0, true);
-        if (memcmp(kept, t->out.found, t->out.n_bytes)) reason = text("%d queries at a time differ", steps[i]);
-        if (!reason) reason = compare_halves(t);
-    }
+    const int n = t->c.n;
+    const struct variant variants[] = {
+        {"", n, false, 0},
+        {"a second run", n, false, 0},
+        {"a third run", n, false, 0},
+        {"a result in fragments", n, true, 0},
+        {"one block a row group", n, false, 1},
+        {"two blocks", n, false, 2},
+        {"a grid with idle blocks", n, false, t->needed + 3},
+        {"five blocks", n, false, 5},
+        {"one query at a time", 1, false, 0},
+        {"three at a time", 3, true, 2},
+    };
+    t->narrow = true;
+    const char *reason = check_variants(t, variants, sizeof variants / sizeof *variants, worst);
     const char *damaged = memory_damaged();
-    if (!reason && damaged) reason = text("wrote beside %s", damaged);
-    report(wide_kernel(&t->c), shape, -1, reason);
+    t->narrow = false;
+    return !reason && damaged ? text("wrote beside %s", damaged) : reason;
+}
+
+/* The wide kernel, which gives the narrow one's bits, or the plain one. */
+static const char *check_other_kernel(struct attend *t, double *worst)
+{
+    const int n = t->c.n;
+    const struct variant variants[] = {
+        {"what the narrow kernel gives", n, false, 0},
+        {"a second run", n, false, 0},
+        {"a third run", n, false, 0},
+        {"a result in fragments", n, true, 0},
+        {"37 queries at a time", 37, false, 0},
+        {"nine at a time", 9, false, 0},
+        {"three at a time", 3, true, 0},
+        {"one query at a time", 1, false, 0},
+    };
+    return check_variants(t, variants, sizeof variants / sizeof *variants, worst);
 }
 
 static void check_case(const struct attend_case *c)
 {
-    struct attend t = {.kernel = c->plain ? "k_attend_plain" : c->head_dim <= 64 ? "k_attend_64" : "k_attend_128"};
-    const struct {
-        const char *what;
-        int step, grid;
-    } variants[] = {
-        {"a second run", c->n, 0},
-        {"a third run", c->n, 0},
-        {"one block a row group", c->n, 1},
-        {"two blocks", c->n, 2},
-        {"a grid with idle blocks", c->n, blocks_needed(c) + 3},
-        {"five blocks", c->n, 5},
-        {"one query at a time", 1, 0},
-        {"three at a time", 3, 2},
-    };
+    const char *narrow = kernel_of(c, true), *other = kernel_of(c, false);
     char shape[240];
     snprintf(shape, sizeof shape, "head %d x %d/%d window %d n %d at %lld %s %s", c->head_dim, c->n_heads,
              c->n_kv_heads, c->window, c->n, (long long)c->first, c->fp32 ? "fp32" : "fp16", keys_names[c->keys]);
-    if (!(report_wanted(t.kernel, shape) || (!c->plain && report_wanted(wide_kernel(c), shape)))) return;
-    if (!kernel_find(t.kernel)) return;
+    bool narrow_wanted = !c->plain && report_wanted(narrow, shape), other_wanted = report_wanted(other, shape);
+    narrow_wanted = narrow_wanted && kernel_find(narrow);
+    other_wanted = other_wanted && kernel_find(other);
+    if (!narrow_wanted && !other_wanted) return;
     if (!report_small((double)c->n * c->n_heads * c->head_dim * blocks_needed(c) * SUR_GPU_KEYS)) return;
+    struct attend t;
+    double worst = 0, other_worst = 0;
     attend_init(&t, c);
-    unsigned char *kept = host_new(t.out.n_bytes, 1);
-    double worst = 0;
-    run(&t, c->n, 0, false);
-    memcpy(kept, t.out.found, t.out.n_bytes);
-    const char *reason = image_compare(&t.out, &worst);
-    if (!reason) reason = compare_halves(&t);
-    double statistic = reason ? 0 : image_statistic(&t.out);
-    if (statistic > STATISTIC_BOUND)
-        reason = text("errors are %.3g of the terms in the mean, bound %.3g", statistic, STATISTIC_BOUND);
-    for (size_t i = 0; i < sizeof variants / sizeof *variants && !reason; i++) {
-        run(&t, variants[i].step, variants[i].grid, false);
-        reason = counters_left(&t);
-        if (!reason && memcmp(kept, t.out.found, t.out.n_bytes)) reason = text("%s differs", variants[i].what);
+    if (!c->plain && kernel_find(narrow)) {
+        const char *reason = check_narrow_kernel(&t, &worst);
+        if (narrow_wanted || reason) report(narrow, shape, worst, reason);
     }
-    const char *damaged = memory_damaged();
-    if (!reason && damaged) reason = text("wrote beside %s", damaged);
-    report(t.kernel, shape, worst, reason);
-    if (!c->plain && !reason) check_wide_kernel(&t, shape, kept);
-    memory_release();
-    host_release();
+    if (other_wanted) {
+        const char *reason = check_other_kernel(&t, &other_worst);
+        report_last(other, shape, other_worst, reason);
+    } else {
+        memory_release();
+        host_release();
+    }
 }
 
 void check_attend(int unused)

@@ -20,18 +20,15 @@ static const char *finish_name(enum sur_gpu_epilogue epilogue)
 }
 
 /* What a library gives: [hi, lo][n][rows]. */
-static sur_gpu_ptr new_sums(const struct product *t, sur_gpu_ptr weights, const char *name)
+static sur_gpu_ptr new_sums(const struct product *t, const uint16_t *w, const char *name)
 {
     const size_t n = (size_t)t->c.n, columns = n * (size_t)t->p.pitch, outputs = n * (size_t)t->c.rows;
-    size_t size = (size_t)t->c.rows * (size_t)t->p.pitch;
-    uint16_t *w = host_new(size, sizeof *w);
     double *x = host_new(2 * columns, sizeof *x);
     float *sums = host_new(2 * outputs, sizeof *sums);
     struct ref_sums s = {host_new(2 * outputs, sizeof(double)), host_new(2 * outputs, sizeof(double)),
                          host_new(2 * outputs, sizeof(double))};
-    memory_get(w, weights, size * sizeof *w);
     for (size_t i = 0; i < columns; i++) {
-        float hi = from_bf16(to_bf16((float)t->x[i])), lo = from_bf16(to_bf16((float)t->x[i] - hi));
+        float hi = from_bf16(to_bf16(t->split[i])), lo = from_bf16(to_bf16(t->split[i] - hi));
         x[i] = (double)hi;
         x[columns + i] = (double)lo;
     }
@@ -42,16 +39,16 @@ static sur_gpu_ptr new_sums(const struct product *t, sur_gpu_ptr weights, const 
 
 static void check_finish(const struct product_case *given)
 {
-    struct product_case c = product_supported(given);
-    if (c.epilogue == SUR_GPU_QKV) c.rows = (c.n_heads + 2 * c.n_kv_heads) * c.head_dim;
+    const struct product_case c = product_complete(given);
     char name[40], shape[240];
     strcpy(name, finish_name(c.epilogue));
     strcpy(shape, product_shape(&c));
     if (!report_wanted(name, shape) || !kernel_find(name)) return;
     struct product t;
     product_init(&t, &c);
-    struct sur_gpu_finish f = {.rows = c.rows, .n = c.n, .out = t.p.out, .sums = new_sums(&t, t.p.w, "sums")};
-    if (t.p.w_up) f.sums_up = new_sums(&t, t.p.w_up, "sums of w_up");
+    struct sur_gpu_finish f = {.rows = c.rows, .n = c.n, .scale = t.p.scale, .out = t.p.out};
+    f.sums = new_sums(&t, t.w, "sums");
+    if (t.w_up) f.sums_up = new_sums(&t, t.w_up, "sums of w_up");
     unsigned rows_a_block = c.epilogue == SUR_GPU_QKV ? 512 : 256;
     struct sur_gpu_launch l = {{((unsigned)c.rows + rows_a_block - 1) / rows_a_block, (unsigned)c.n, 1}, 256, 0};
     unsigned char *kept = host_new(product_bytes(&t), 1), *bytes = host_new(product_bytes(&t), 1);
@@ -78,7 +75,7 @@ static void check_unroll(int head_dim, int n_heads, int n_blocks, bool fp32)
     if (!report_wanted(name, shape) || !kernel_find(name)) return;
     random_seed((uint64_t)head_dim + (uint64_t)n_blocks);
     struct sur_gpu_ring r = {.n_blocks = n_blocks, .n_kv_heads = n_heads, .head_dim = head_dim, .fp32 = fp32};
-    r.dp = head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : (head_dim + 31) / 32 * 32;
+    r.dp = ref_ring_dp(head_dim);
     const int slots = n_blocks * SUR_GPU_KEYS;
     size_t size = ref_ring_size(&r), element = fp32 ? 4 : 2, n = (size_t)n_heads * (size_t)slots * (size_t)head_dim;
     struct image to[2]; /* keys, values */
@@ -197,10 +194,14 @@ static void check_products(void)
             check_finish(&c);
             c.data = DATA_INTEGER;
             check_finish(&c);
+            c.data = DATA_RANDOM;
+            c.runs = 1;
+            check_finish(&c);
         }
     for (size_t i = 0; i < sizeof qkv / sizeof *qkv; i++) {
         struct product_case c = qkv[i];
         c.epilogue = SUR_GPU_QKV;
+        c.runs = i < 3;
         check_finish(&c);
     }
 }

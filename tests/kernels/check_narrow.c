@@ -2,13 +2,30 @@
 #include <string.h>
 
 #include "checks.h"
+#include "narrow.h"
 #include "product.h"
+#include "reference.h"
+
+static const char *narrow_name(enum sur_gpu_epilogue epilogue)
+{
+    return text("k_narrow_%s", epilogue_names[epilogue]);
+}
 
 struct variant {
     const char *what;
-    int multiprocessors, step;
-    bool by_column0;
+    int multiprocessors, step; /* columns at a time */
+    int shared_kib;            /* of a block at most; 0: the device's */
 };
+
+/* Columns first .. first + n - 1; NULL, or why it cannot. */
+static const char *launch(const struct product *t, struct sur_gpu_product *p, const struct variant *v)
+{
+    struct sur_gpu_launch l;
+    if (!sur_gpu_narrow_plan(p, v->multiprocessors, v->shared_kib ? v->shared_kib << 10 : device.max_shared, &l))
+        return "not even a tile's sums fit into shared memory";
+    kernel_launch(kernel_find(narrow_name(t->c.epilogue)), &l, p, false);
+    return NULL;
+}
 
 /* Runs all columns, some at a time, and keeps the bytes. */
 static const char *run(struct product *t, const struct variant *v, unsigned char *bytes)
@@ -16,8 +33,8 @@ static const char *run(struct product *t, const struct variant *v, unsigned char
     product_reset(t);
     const char *reason = NULL;
     for (int first = 0; first < t->c.n && !reason; first += v->step) {
-        int n = t->c.n - first < v->step ? t->c.n - first : v->step;
-        reason = narrow_run(t, v->multiprocessors, first, n, v->by_column0);
+        struct sur_gpu_product p = product_columns(t, first, t->c.n - first < v->step ? t->c.n - first : v->step, true);
+        reason = launch(t, &p, v);
     }
     if (reason) return reason;
     product_read(t);
@@ -25,20 +42,54 @@ static const char *run(struct product *t, const struct variant *v, unsigned char
     return NULL;
 }
 
+/* What it splits for the next norm: y as it was found, times the norm's weights, and the sums of y's squares. */
+static const char *compare_next(struct product *t, const struct variant *v)
+{
+    const int rows = t->c.rows, pitch = t->p.out.pitch, groups = (rows + 7) / 8;
+    struct image split, squares;
+    float *norm = host_new((size_t)rows, sizeof *norm), *want = host_new((size_t)groups, sizeof *want);
+    data_fill(norm, (size_t)rows, DATA_RANDOM);
+    image_init(&split, "next fragments", IMAGE_FRAGMENTS, (size_t)t->c.n * (size_t)pitch);
+    image_init(&squares, "next squares", IMAGE_F32, (size_t)t->c.n * (size_t)groups);
+    image_reset(&split);
+    image_reset(&squares);
+    product_reset(t);
+    struct sur_gpu_product p = product_columns(t, 0, t->c.n, true);
+    p.out.hi = split.at;
+    p.out.lo = 0;
+    p.out.norm = memory_of("next norm", norm, (size_t)rows * sizeof *norm);
+    p.out.squares = squares.at;
+    const char *reason = launch(t, &p, v);
+    if (reason) return reason;
+    product_read(t);
+    image_read(&split);
+    image_read(&squares);
+    for (int c = 0; c < t->c.n && !reason; c++) {
+        const float *y = (const void *)(t->images[0].found + (size_t)c * (size_t)t->p.out.stride * sizeof *y);
+        ref_squares(want, y, rows);
+        for (int i = 0; i < groups; i++) image_want(&squares, (size_t)(c * groups + i), (double)want[i], 0);
+        for (int r = 0; r < rows && !reason; r++)
+            reason = image_compare_split(&split, (size_t)(c * pitch + r), y[r] * norm[r]);
+    }
+    double worst = 0;
+    return reason ? reason : image_compare(&squares, &worst);
+}
+
 static const char *compare_variants(struct product *t, double *worst)
 {
     int all = device.multiprocessors, n = t->c.n;
     bool small = (int64_t)t->c.rows * t->c.k < 4 << 20;
     const struct variant variants[] = {
-        {"", all, n, false},
-        {"a second run", all, n, false},
-        {"a third run", all, n, false},
-        {"one column at a time", all, 1, false},
-        {"three columns at a time", all, 3, false},
-        {"one at a time, by column0,", all, 1, true},
-        {"a grid of 60", 60, n, false},
-        {"a grid of 7", 7, n, false},
-        {small ? "a grid of 1" : "a grid of 13", small ? 1 : 13, n, false},
+        {"", all, n, 0},
+        {"a second run", all, n, 0},
+        {"a third run", all, n, 0},
+        {"one column at a time", all, 1, 0},
+        {"three columns at a time", all, 3, 0},
+        {"a grid of 60", 60, n, 0},
+        {"a grid of 7", 7, n, 0},
+        {small ? "a grid of 1" : "a grid of 13", small ? 1 : 13, n, 0},
+        {"half the shared memory", all, n, 112},
+        {"a small card's shared memory", 7, n, 99},
     };
     size_t n_bytes = product_bytes(t);
     unsigned char *kept = host_new(n_bytes, 1), *bytes = host_new(n_bytes, 1);
@@ -48,22 +99,23 @@ static const char *compare_variants(struct product *t, double *worst)
         reason = run(t, &variants[i], bytes);
         if (!reason && memcmp(kept, bytes, n_bytes)) reason = text("%s differs", variants[i].what);
     }
+    bool next = t->c.epilogue == SUR_GPU_ADD || t->c.epilogue == SUR_GPU_GELU;
+    if (!reason && next && !t->c.split_out) reason = compare_next(t, &variants[0]);
     return reason;
 }
 
 static void check_case(const struct product_case *c)
 {
-    struct product_case full = product_supported(c);
-    if (c->epilogue == SUR_GPU_QKV) full.rows = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+    struct product_case full = product_complete(c);
     char shape[240];
     strcpy(shape, product_shape(&full));
-    if (!report_wanted(narrow_name(c->epilogue, 8), shape) || !kernel_find(narrow_name(c->epilogue, 8))) return;
+    if (!report_wanted(narrow_name(c->epilogue), shape) || !kernel_find(narrow_name(c->epilogue))) return;
     if (!report_small((double)full.rows * full.k * 8)) return;
     struct product t;
     double worst = 0;
     product_init(&t, c);
     const char *reason = compare_variants(&t, &worst);
-    report_last(narrow_name(c->epilogue, 8), shape, worst, reason);
+    report_last(narrow_name(c->epilogue), shape, worst, reason);
 }
 
 /* Inputs that a case of any epilogue is tried with. */
@@ -149,7 +201,9 @@ static void check_special(void)
         {.epilogue = SUR_GPU_GELU, .rows = 100, .k = 336, .n = 8, .runs = 4},
         {.epilogue = SUR_GPU_PLAIN, .rows = 64, .k = 600, .n = 8, .runs = 4, .data = DATA_SPIKE},
         {.epilogue = SUR_GPU_GELU, .rows = 640, .k = 1280, .n = 4, .split_out = true},
+        {.epilogue = SUR_GPU_GELU, .rows = 640, .k = 1280, .n = 4, .split_out = true, .fragments = true},
         {.epilogue = SUR_GPU_SWIGLU, .rows = 84, .k = 252, .n = 4, .split_out = true},
+        {.epilogue = SUR_GPU_SWIGLU, .rows = 84, .k = 252, .n = 4, .split_out = true, .fragments = true, .runs = 1},
         {.epilogue = SUR_GPU_PLAIN, .rows = 100, .k = 84, .n = 3, .split_out = true},
         {.epilogue = SUR_GPU_HEAD, .rows = 16384, .k = 512, .n = 8, .runs = 1},
         {.epilogue = SUR_GPU_HEAD, .rows = 16384, .k = 512, .n = 1, .runs = 1}, /* n odd: ties */
@@ -173,6 +227,5 @@ void check_narrow(int epilogue)
 
 void check_narrow_names(int unused)
 {
-    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++)
-        for (int stages = 4; stages <= 8; stages += 4) checks_need(narrow_name((enum sur_gpu_epilogue)e, stages));
+    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++) checks_need(narrow_name((enum sur_gpu_epilogue)e));
 }

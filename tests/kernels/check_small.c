@@ -51,10 +51,11 @@ static void check_embed(int dim, int vocab, int n, int half, int64_t first)
     random_seed((uint64_t)dim + (uint64_t)first);
     int pitch = (dim + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
     float *rows = host_new((size_t)SUR_GPU_ROW_RING * (size_t)dim, sizeof *rows), *inv = new_inv(half);
-    uint16_t *embedding = host_new((size_t)vocab * (size_t)pitch, sizeof *embedding);
+    size_t embedding_size = ((size_t)vocab + 7) / 8 * 8 * (size_t)pitch;
+    uint16_t *embedding = host_new(embedding_size, sizeof *embedding);
     data_fill(rows, (size_t)SUR_GPU_ROW_RING * (size_t)dim, DATA_RANDOM);
     for (int r = 0; r < vocab; r++)
-        for (int i = 0; i < dim; i++) embedding[(size_t)r * (size_t)pitch + (size_t)i] = to_bf16(random_normal());
+        for (int i = 0; i < dim; i++) embedding[sur_gpu_weight_at(r, i, pitch)] = to_bf16(random_normal());
     struct sur_gpu_request *request = memory_pinned(sizeof *request + (size_t)n * sizeof(int32_t));
     request->first = first;
     for (int c = 0; c < n; c++) request->tokens[c] = c == 0 ? vocab - 1 : (int32_t)(random_bits() % (uint32_t)vocab);
@@ -63,14 +64,14 @@ static void check_embed(int dim, int vocab, int n, int half, int64_t first)
     image_init(&rotation, "rotation", IMAGE_F32, (size_t)(n * half * 2));
     struct sur_gpu_embed p = {.request = (sur_gpu_ptr)(uintptr_t)request, .h = h.at, .rotation = rotation.at};
     p.rows = memory_of("rows", rows, (size_t)SUR_GPU_ROW_RING * (size_t)dim * sizeof *rows);
-    p.embedding = memory_of("embedding", embedding, (size_t)vocab * (size_t)pitch * sizeof *embedding);
+    p.embedding = memory_of("embedding", embedding, embedding_size * sizeof *embedding);
     p.inv = memory_of("inv", inv, (size_t)half * sizeof *inv);
     p.position = memory_new("position", sizeof(int64_t));
     p.dim = dim, p.pitch = pitch, p.n = n, p.half = half;
     for (int c = 0; c < n; c++)
         for (int i = 0; i < dim; i++) {
             size_t row = (size_t)((first + c) % SUR_GPU_ROW_RING) * (size_t)dim + (size_t)i;
-            float e = from_bf16(embedding[(size_t)request->tokens[c] * (size_t)pitch + (size_t)i]);
+            float e = from_bf16(embedding[sur_gpu_weight_at(request->tokens[c], i, pitch)]);
             image_want(&h, (size_t)(c * dim + i), (double)(rows[row] + e), 0);
         }
     want_rotation(&rotation, inv, half, first, n);
@@ -154,7 +155,7 @@ static void check_randomize(int head_dim, int n_kv_heads, int n_blocks, bool fp3
              (long long)from, fp32 ? "fp32" : "fp16");
     if (!report_wanted(name, shape) || !kernel_find(name)) return;
     struct sur_gpu_ring r = {.n_blocks = n_blocks, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .fp32 = fp32};
-    r.dp = head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : (head_dim + 31) / 32 * 32;
+    r.dp = ref_ring_dp(head_dim);
     struct image kv[2];
     for (int i = 0; i < 2; i++) image_init(&kv[i], i ? "v" : "k", fp32 ? IMAGE_F32 : IMAGE_F16, ref_ring_size(&r));
     r.k = kv[0].at;

@@ -1,5 +1,5 @@
-/* The split of activations, and the wide product: against the reference, and to the bit between runs, tiles, numbers
- * of columns, and the narrow product. */
+/* The split of activations, and the wide product: against the reference, and to the bit between runs, tiles and numbers
+ * of columns. */
 #include <math.h>
 #include <string.h>
 
@@ -13,75 +13,111 @@ static const char *wide_name(enum sur_gpu_epilogue epilogue, int tile)
     return text("k_wide_%s%s", epilogue_names[epilogue], sur_gpu_wide_tile_at(tile).suffix);
 }
 
-struct halves {
-    sur_gpu_ptr hi, lo;
+/* ---- split ---- */
+
+/* What k_split writes: for the wide product halves and scale, for the narrow one fragments and squares. */
+struct outputs {
+    struct image halves, factors; /* factors: scale or squares; without one norm over all k nothing is written */
+    bool narrow;
 };
 
-/* Splits columns first .. first + n - 1 into their places of h [c.n][pitch]. */
-static void run_split(const struct product *t, struct halves h, int first, int n)
+static void run_split(const struct product *t, const struct outputs *o, int first, int n)
 {
-    struct sur_gpu_product p = product_columns(t, first, n);
-    uint64_t offset = (uint64_t)first * (uint64_t)p.pitch * 2;
-    struct sur_gpu_split s = {.hi = h.hi + offset, .lo = h.lo + offset, .k = p.k, .pitch = p.pitch, .n = n, .in = p.in};
-    struct sur_gpu_launch l = {{(unsigned)n, 1, 1}, 256, 0};
+    uint64_t f = (uint64_t)first, column = f * (uint64_t)t->p.pitch * 2;
+    uint64_t groups = ((uint64_t)t->c.k + 7) / 8;
+    struct sur_gpu_split s = {.k = t->c.k, .pitch = t->p.pitch, .n = n, .in = t->in};
+    s.in.x += f * (uint64_t)(s.in.taps ? s.in.taps : 1) * (uint64_t)s.in.stride * sizeof(float);
+    s.hi = o->halves.at + (o->narrow ? 2 * column : column);
+    if (!o->narrow) s.lo = s.hi + o->halves.n * 2;
+    if (t->c.runs == 1 && o->narrow) s.squares = o->factors.at + f * groups * sizeof(float);
+    if (t->c.runs == 1 && !o->narrow) s.scale = o->factors.at + f * sizeof(float);
+    const struct sur_gpu_launch l = sur_gpu_split_launch(&s);
     kernel_launch(kernel_find("k_split"), &l, &s, false);
 }
 
-/* ---- split ---- */
+/* At once, or column by column. */
+static void keep_split(const struct product *t, struct outputs *o, int step, unsigned char *bytes)
+{
+    image_reset(&o->halves);
+    image_reset(&o->factors);
+    for (int i = 0; i < t->c.n; i += step) run_split(t, o, i, step);
+    device_wait();
+    image_read(&o->halves);
+    image_read(&o->factors);
+    memcpy(bytes, o->halves.found, o->halves.n_bytes);
+    memcpy(bytes + o->halves.n_bytes, o->factors.found, o->factors.n_bytes);
+}
 
-/* Without a norm the halves are exactly the input's; with one, the norm's bound (product.c) and the split's 2^-17. */
+/* Squares are exact; the bound of scale is product.c's. */
+static void want_factors(const struct product *t, struct image *m, bool narrow)
+{
+    if (t->c.runs != 1) return;
+    for (size_t i = 0; i < m->n && narrow; i++) image_want(m, i, (double)t->squares_host[i], 0);
+    for (size_t c = 0; c < m->n && !narrow; c++) {
+        const float *x = t->x_host + c * (size_t)t->in.stride;
+        double sum = 0;
+        for (int i = 0; i < t->c.k; i++) sum += (double)x[i] * (double)x[i];
+        double scale = 1 / sqrt(sum / t->c.k + (double)t->in.eps);
+        image_want(m, c, scale, scale * product_scale_share(t->c.k));
+    }
+}
+
+/* Exactly the halves of the input, times the norm's weights if there is one; of runs, which are normed before, within
+ * the norm's bound (product.c), two products and the split's 2^-17. */
 static const char *compare_split(const struct product *t, struct image *m, double *worst)
 {
-    const struct product_case *c = &t->c;
-    size_t pitch = (size_t)t->p.pitch;
-    double share = c->runs ? ((c->k / c->runs / 256 + 13) / 2.0 + 4) * 0x1p-24 + 0x1p-17 : 0;
-    const uint16_t *half = (const void *)m->found;
-    for (size_t i = 0; i < m->n; i++) {
-        float x = (float)t->x[i], hi = from_bf16(half[i]), lo = from_bf16(half[m->n + i]);
-        float want_hi = from_bf16(to_bf16(x)), want_lo = from_bf16(to_bf16(x - want_hi));
-        bool pad = i % pitch >= (size_t)c->k;
-        if ((pad || !c->runs) && (hi != want_hi || lo != want_lo))
-            return text("element %zu is %g + %g, not %g + %g", i, (double)hi, (double)lo, (double)want_hi,
-                        (double)want_lo);
-        image_want(m, i, t->x[i], fabs(t->x[i]) * (share > 0 ? share : 0x1p-17) + 0x1p-126);
+    double share = t->c.runs > 1 ? product_scale_share(t->in.norm_k) + 2 * 0x1p-24 : 0;
+    const char *reason = NULL;
+    for (size_t i = 0; i < m->n && !reason; i++) {
+        bool pad = i % (size_t)t->p.pitch >= (size_t)t->c.k;
+        if (pad || t->c.runs <= 1) reason = image_compare_split(m, i, t->split[i]);
+        double x = t->c.runs > 1 ? t->x[i] : (double)t->split[i];
+        image_want(m, i, x, fabs(x) * (share + 0x1p-17) + 0x1p-126);
     }
-    return image_compare(m, worst);
+    return reason ? reason : image_compare(m, worst);
+}
+
+static const char *check_form(struct product *t, bool narrow, double *worst)
+{
+    static const char *const whats[] = {"a second run", "one column at a time"};
+    const struct product_case *c = &t->c;
+    size_t n = (size_t)c->n, n_factors = c->runs != 1 ? 1 : narrow ? n * (((size_t)c->k + 7) / 8) : n;
+    struct outputs o = {.narrow = narrow};
+    image_init(&o.halves, "hi, lo", narrow ? IMAGE_FRAGMENTS : IMAGE_SPLIT, n * (size_t)t->p.pitch);
+    image_init(&o.factors, narrow ? "squares" : "scale", IMAGE_F32, n_factors);
+    want_factors(t, &o.factors, narrow);
+    size_t n_bytes = o.halves.n_bytes + o.factors.n_bytes;
+    unsigned char *kept = host_new(n_bytes, 1), *bytes = host_new(n_bytes, 1);
+    keep_split(t, &o, c->n, kept);
+    const char *reason = compare_split(t, &o.halves, worst);
+    if (!reason) reason = image_compare(&o.factors, worst);
+    for (int i = 0; i < 2 && !reason; i++) {
+        keep_split(t, &o, i ? 1 : c->n, bytes);
+        if (memcmp(kept, bytes, n_bytes)) reason = text("%s differs", whats[i]);
+    }
+    return reason;
 }
 
 static void check_split_case(const struct product_case *c)
 {
-    const char *shape = text("k %d n %d %s%s%s", c->k, c->n, data_names[c->data],
-                             c->runs ? text(" norm/%d", c->runs) : "", c->taps ? text(" taps %d", c->taps) : "");
-    char kept_shape[240];
-    strcpy(kept_shape, shape);
-    if (!report_wanted("k_split", shape) || !kernel_find("k_split")) return;
-    struct product t;
-    struct image m;
-    double worst = 0;
-    product_init(&t, c);
-    size_t n = (size_t)c->n * (size_t)t.p.pitch;
-    image_init(&m, "hi, lo", IMAGE_SPLIT, n);
-    struct halves h = {m.at, m.at + n * 2};
-    unsigned char *kept = host_new(m.n_bytes, 1);
-    run_split(&t, h, 0, c->n);
-    device_wait();
-    image_read(&m);
-    const char *reason = compare_split(&t, &m, &worst);
-    memcpy(kept, m.found, m.n_bytes);
-    for (int run = 0; run < 2 && !reason; run++) { /* at once; column by column */
-        image_reset(&m);
-        for (int i = 0; i < c->n; i += run ? 1 : c->n) run_split(&t, h, i, run ? 1 : c->n);
-        device_wait();
-        image_read(&m);
-        if (memcmp(kept, m.found, m.n_bytes)) reason = run ? "one column at a time differs" : "a second run differs";
+    for (int narrow = 0; narrow < 2; narrow++) {
+        char shape[240];
+        strcpy(shape,
+               text("k %d n %d %s%s%s%s", c->k, c->n, data_names[c->data], c->runs ? text(" norm/%d", c->runs) : "",
+                    c->taps ? text(" taps %d", c->taps) : "", narrow ? " fragments" : ""));
+        if (!report_wanted("k_split", shape) || !kernel_find("k_split")) continue;
+        struct product t;
+        double worst = 0;
+        product_init(&t, c);
+        const char *reason = check_form(&t, narrow, &worst);
+        report_last("k_split", shape, worst, reason);
     }
-    report_last("k_split", kept_shape, worst, reason);
 }
 
 void check_split(int unused)
 {
-    static const int shapes[][2] = {{3072, 64}, {1280, 256}, {5120, 9}, {2048, 16}, {9216, 39}, {4096, 39},
-                                    {40, 10},   {84, 9},     {100, 33}, {252, 12},  {150, 9},   {1, 9}};
+    static const int shapes[][2] = {{3072, 64}, {1280, 256}, {5120, 9}, {2048, 16}, {9216, 39}, {4096, 39}, {40, 10},
+                                    {84, 9},    {100, 33},   {252, 12}, {150, 9},   {1, 9},     {65536, 9}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         struct product_case c = {.rows = 1, .k = shapes[i][0], .n = shapes[i][1]};
         check_split_case(&c);
@@ -96,68 +132,52 @@ void check_split(int unused)
     check_split_case(&(struct product_case){.rows = 1, .k = 252, .n = 9, .taps = 2});
     check_split_case(&(struct product_case){.rows = 1, .k = 5120, .n = 64, .runs = 4});
     check_split_case(&(struct product_case){.rows = 1, .k = 336, .n = 13, .runs = 4});
+    check_split_case(&(struct product_case){.rows = 1, .k = 1280, .n = 3, .runs = 4});
+    check_split_case(&(struct product_case){.rows = 1, .k = 96, .n = 10, .runs = 4});
+    check_split_case(&(struct product_case){.rows = 1, .k = 8192, .n = 8, .runs = 2});
 }
 
 /* ---- wide ---- */
 
-static void run_wide(const struct product *t, struct halves h, int tile, int first, int n)
+static void run_wide(const struct product *t, int tile, int first, int n)
 {
-    struct sur_gpu_product p = product_columns(t, first, n);
+    struct sur_gpu_product p = product_columns(t, first, n, false);
     struct sur_gpu_wide_tile w = sur_gpu_wide_tile_at(tile);
     struct sur_gpu_launch l = {.threads = (unsigned)w.threads, .shared_bytes = w.shared_bytes};
-    uint64_t offset = (uint64_t)first * (uint64_t)p.pitch * 2;
-    p.hi = h.hi + offset;
-    p.lo = h.lo + offset;
     sur_gpu_wide_grid(&p, tile, l.grid);
     l.grid[2] = 1;
     kernel_launch(kernel_find(wide_name(t->c.epilogue, tile)), &l, &p, false);
 }
 
-static void keep_wide(struct product *t, struct halves h, int tile, int step, unsigned char *bytes)
+static void keep_wide(struct product *t, int tile, int step, unsigned char *bytes)
 {
     product_reset(t);
     for (int first = 0; first < t->c.n; first += step)
-        run_wide(t, h, tile, first, t->c.n - first < step ? t->c.n - first : step);
+        run_wide(t, tile, first, t->c.n - first < step ? t->c.n - first : step);
     product_read(t);
     product_keep(t, bytes);
 }
 
-static const char *against_narrow(struct product *t, const unsigned char *kept, unsigned char *bytes)
-{
-    if (!kernel_find(narrow_name(t->c.epilogue, 8))) return NULL; /* its own failure */
-    const char *reason = NULL;
-    product_reset(t);
-    for (int first = 0; first < t->c.n && !reason; first += SUR_GPU_NARROW) {
-        int n = t->c.n - first < SUR_GPU_NARROW ? t->c.n - first : SUR_GPU_NARROW;
-        reason = narrow_run(t, device.multiprocessors, first, n, false);
-    }
-    if (reason) return reason;
-    product_read(t);
-    product_keep(t, bytes);
-    return memcmp(kept, bytes, product_bytes(t)) ? "the narrow product differs" : NULL;
-}
-
-static const char *check_tile(struct product *t, struct halves h, int tile, unsigned char *kept, unsigned char *bytes,
-                              bool kept_before, double *worst)
+static const char *check_tile(struct product *t, int tile, unsigned char *kept, unsigned char *bytes, bool kept_before,
+                              double *worst)
 {
     static const char *const whats[] = {"a second run", "a third run", "37 columns at a time"};
     size_t n_bytes = product_bytes(t);
-    keep_wide(t, h, tile, t->c.n, bytes);
+    keep_wide(t, tile, t->c.n, bytes);
     const char *reason = product_compare(t, worst);
     if (!reason && kept_before && memcmp(kept, bytes, n_bytes)) reason = "differs from the tile before";
     if (reason) return reason;
     memcpy(kept, bytes, n_bytes);
     for (int i = 0; i < 3 && !reason; i++) {
-        keep_wide(t, h, tile, i == 2 ? 37 : t->c.n, bytes);
+        keep_wide(t, tile, i == 2 ? 37 : t->c.n, bytes);
         if (memcmp(kept, bytes, n_bytes)) reason = text("%s differs", whats[i]);
     }
-    return reason ? reason : against_narrow(t, kept, bytes);
+    return reason;
 }
 
 static void check_case(const struct product_case *c)
 {
-    struct product_case full = product_supported(c);
-    if (c->epilogue == SUR_GPU_QKV) full.rows = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+    const struct product_case full = product_complete(c);
     char shape[240];
     strcpy(shape, product_shape(&full));
     bool wanted[SUR_GPU_N_WIDE], any = false, before = false;
@@ -166,17 +186,14 @@ static void check_case(const struct product_case *c)
                     (int)sur_gpu_wide_tile_at(i).shared_bytes <= device.max_shared;
         any |= wanted[i];
     }
-    if (!any || !kernel_find("k_split") || !report_small((double)full.rows * full.k * full.n)) return;
+    if (!any || !report_small((double)full.rows * full.k * full.n)) return;
     struct product t;
     product_init(&t, c);
-    size_t n = (size_t)c->n * (size_t)t.p.pitch * 2;
-    struct halves h = {memory_new("hi", n), memory_new("lo", n)};
     unsigned char *kept = host_new(product_bytes(&t), 1), *bytes = host_new(product_bytes(&t), 1);
-    run_split(&t, h, 0, c->n);
     for (int i = 0; i < SUR_GPU_N_WIDE; i++) {
         if (!wanted[i]) continue;
         double worst = 0;
-        const char *reason = check_tile(&t, h, i, kept, bytes, before, &worst), *damaged = memory_damaged();
+        const char *reason = check_tile(&t, i, kept, bytes, before, &worst), *damaged = memory_damaged();
         if (!reason && damaged) reason = text("wrote beside %s", damaged);
         before |= !reason;
         report(wide_name(c->epilogue, i), shape, worst, reason);
@@ -219,7 +236,9 @@ static void check_special(void)
         {.epilogue = SUR_GPU_GELU, .rows = 768, .k = 5120, .n = 64, .runs = 4},
         {.epilogue = SUR_GPU_GELU, .rows = 100, .k = 336, .n = 20, .runs = 4, .split_out = true},
         {.epilogue = SUR_GPU_SWIGLU, .rows = 1280, .k = 1280, .n = 256, .runs = 1, .split_out = true},
-        {.epilogue = SUR_GPU_SWIGLU, .rows = 150, .k = 84, .n = 10, .split_out = true},
+        {.epilogue = SUR_GPU_SWIGLU, .rows = 150, .k = 84, .n = 10, .runs = 1, .split_out = true},
+        {.epilogue = SUR_GPU_PLAIN, .rows = 150, .k = 84, .n = 10, .split_out = true, .fragments = true},
+        {.epilogue = SUR_GPU_GELU, .rows = 85, .k = 252, .n = 39, .runs = 1, .split_out = true, .fragments = true},
         {.epilogue = SUR_GPU_ROWS, .rows = 768, .k = 3072, .n = 64, .first = ((int64_t)1 << 33) + 230},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_case(&cases[i]);
@@ -239,6 +258,9 @@ static void check_shapes(enum sur_gpu_epilogue epilogue)
         c.first = 250 + (int64_t)i;
         check_case(&c);
         c.data = DATA_INTEGER;
+        check_case(&c);
+        c.data = DATA_RANDOM;
+        c.runs = 1;
         check_case(&c);
     }
     for (int data = DATA_ZERO; data < DATA_KINDS; data++)

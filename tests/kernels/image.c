@@ -33,6 +33,22 @@ void image_want(struct image *m, size_t i, double want, double bound)
     m->bound[i] = bound;
 }
 
+static bool is_split(const struct image *m)
+{
+    return m->type == IMAGE_SPLIT || m->type == IMAGE_FRAGMENTS;
+}
+
+/* Where element i's high half lies, in 16-bit numbers, and its low one. */
+static size_t high_at(const struct image *m, size_t i)
+{
+    return m->type == IMAGE_SPLIT ? i : i / 16 * 32 + (size_t)sur_gpu_fragment_at((int)(i % 16));
+}
+
+static size_t low_at(const struct image *m, size_t i)
+{
+    return high_at(m, i) + (m->type == IMAGE_SPLIT ? m->n : SUR_GPU_LOW);
+}
+
 static uint16_t half_at(const struct image *m, size_t i)
 {
     uint16_t h;
@@ -44,16 +60,25 @@ double image_value(const struct image *m, size_t i)
 {
     float f;
     if (m->type == IMAGE_F16) return (double)from_fp16(half_at(m, i));
-    if (m->type == IMAGE_SPLIT) return (double)from_bf16(half_at(m, i)) + (double)from_bf16(half_at(m, m->n + i));
+    if (is_split(m)) return (double)from_bf16(half_at(m, high_at(m, i))) + (double)from_bf16(half_at(m, low_at(m, i)));
     memcpy(&f, m->found + 4 * i, 4);
     return (double)f;
 }
 
 static bool untouched(const struct image *m, size_t i)
 {
-    size_t size = m->type == IMAGE_F32 ? 4 : 2;
-    if (memcmp(m->found + i * size, m->initial + i * size, size)) return false;
-    return m->type != IMAGE_SPLIT || !memcmp(m->found + (m->n + i) * 2, m->initial + (m->n + i) * 2, 2);
+    size_t size = m->type == IMAGE_F32 ? 4 : 2, first = is_split(m) ? high_at(m, i) : i;
+    if (memcmp(m->found + first * size, m->initial + first * size, size)) return false;
+    return !is_split(m) || !memcmp(m->found + low_at(m, i) * 2, m->initial + low_at(m, i) * 2, 2);
+}
+
+const char *image_compare_split(const struct image *m, size_t i, float x)
+{
+    uint16_t hi = half_at(m, high_at(m, i)), lo = half_at(m, low_at(m, i));
+    uint16_t want_hi = to_bf16(x), want_lo = to_bf16(x - from_bf16(want_hi));
+    if (hi == want_hi && lo == want_lo) return NULL;
+    return text("%s: element %zu, %.9g, is split %04x, %04x, not %04x, %04x", m->name, i, (double)x, hi, lo, want_hi,
+                want_lo);
 }
 
 const char *image_compare(const struct image *m, double *worst)

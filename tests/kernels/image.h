@@ -10,7 +10,8 @@
 enum image_type {
     IMAGE_F32,
     IMAGE_F16,
-    IMAGE_SPLIT, /* bf16 [2][n]: high halves, then low ones */
+    IMAGE_SPLIT,     /* bf16 [2][n]: high halves, then low ones */
+    IMAGE_FRAGMENTS, /* the same as fragments: element i of column c is number c * pitch + i, n a multiple of 16 */
 };
 
 struct image {
@@ -29,6 +30,8 @@ void image_reset(const struct image *m); /* the device holds `initial` again */
 void image_read(struct image *m);        /* the device's bytes to `found` */
 void image_want(struct image *m, size_t i, double want, double bound);
 double image_value(const struct image *m, size_t i); /* of `found` */
+/* IMAGE_SPLIT, IMAGE_FRAGMENTS: NULL when element i is x split, to the bit. */
+const char *image_compare_split(const struct image *m, size_t i, float x);
 /* NULL: as wanted; else what is wrong. Raises *worst to the largest error as a share of its bound. */
 const char *image_compare(const struct image *m, double *worst);
 /* The mean of (error / root)^2, square root taken; 0 without roots. */

@@ -2,8 +2,13 @@
  * mma (16 steps of k, two halves), each of which may truncate: 2^-22 of what it adds up, at most `size`, the sum of
  * the terms' absolute values. The segments are then added in fp32, 2^-24 each. So the sum is off by at most
  *     size (2^-17 + 32 2^-22 + (k / 256 + 1) 2^-24).
- * A norm makes each x off by a factor: the sum of squares takes norm_k / 256 + 13 roundings of 2^-24, of which the root
- * halves the effect; the quotient, the root and two products add four. Denormals may become zeros: 2^-126 a term.
+ * A norm adds two products, 2^-24 each: of x with its weight, and of the sum (with runs: of each x) with the scale.
+ * What the scale is off by: of the sum of squares, none of which is below zero, a square rounds once, its group three
+ * times, a lane's sum norm_k / 256 times, the butterflies' five; the mean is off by two units (__fdividef), eps rounds
+ * it once more; the root halves all that and is off by two units itself (rsqrtf). A unit is at most 2^-23, so by a
+ * share of
+ *     ((norm_k / 256 + 9) 2^-24 + 2^-22 + 2^-24) / 2 + 2^-22.
+ * Denormals may become zeros: 2^-126 a term, which the scale of the sum may make larger.
  *
  * These are worst cases, and for k in the thousands loose: dropping the low half would stay below them. Two checks see
  * more. Whole numbers (DATA_INTEGER, no norm): split, products and sums are exact, so the result must be. Random
@@ -17,35 +22,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "narrow.h"
 #include "reference.h"
 
 static const double STATISTIC_BOUND = 0x1p-15;
 
 const char *const epilogue_names[] = {"plain", "gelu", "add", "swiglu", "qkv", "rows", "head"};
 
+struct product_case product_complete(const struct product_case *given)
+{
+    struct product_case c = *given;
+    if (c.epilogue == SUR_GPU_QKV) c.rows = (c.n_heads + 2 * c.n_kv_heads) * c.head_dim;
+    return c;
+}
+
 const char *product_shape(const struct product_case *c)
 {
     const char *heads = c->epilogue == SUR_GPU_QKV ? text(" heads %d/%d x %d %s at %lld", c->n_heads, c->n_kv_heads,
                                                           c->head_dim, c->fp32 ? "fp32" : "fp16", (long long)c->first)
                                                    : "";
-    return text("rows %d k %d n %d %s%s%s%s%s%s", c->rows, c->k, c->n, data_names[c->data], c->runs ? " norm" : "",
-                c->runs > 1 ? "/4" : "", c->taps ? text(" taps %d", c->taps) : "", c->split_out ? " split" : "", heads);
+    return text("rows %d k %d n %d %s%s%s%s%s%s%s", c->rows, c->k, c->n, data_names[c->data], c->runs ? " norm" : "",
+                c->runs > 1 ? "/4" : "", c->taps ? text(" taps %d", c->taps) : "", c->split_out ? " split" : "",
+                c->fragments ? " fragments" : "", heads);
 }
 
 /* ---- inputs ---- */
 
-static size_t weights_size(const struct product_case *c, int pitch)
-{
-    return ((size_t)c->rows + 7) / 8 * 8 * (size_t)pitch;
-}
-
-/* [rows][pitch] bf16 with zeros in the pads. Whole numbers to +-2, or normal with variance 1 / k. The rows that follow
- * up to a multiple of 8 are read, too, and are no numbers. */
+/* Row major with zeros in the pads. Whole numbers to +-2, or normal with variance 1 / k. */
 static uint16_t *new_weights(const struct product_case *c, int pitch)
 {
-    uint16_t *w = host_new(weights_size(c, pitch), sizeof *w);
-    for (size_t i = (size_t)c->rows * (size_t)pitch; i < weights_size(c, pitch); i++) w[i] = 0x7fc1;
+    uint16_t *w = host_new((size_t)c->rows * (size_t)pitch, sizeof *w);
     float scale = 1 / sqrtf((float)c->k);
     for (int r = 0; r < c->rows; r++)
         for (int i = 0; i < c->k; i++) {
@@ -66,10 +71,10 @@ static float *new_floats(size_t n, enum data data, float scale)
     return x;
 }
 
-static void init_input(struct product *t, float **norm)
+static void init_input(struct product *t)
 {
     const struct product_case *c = &t->c;
-    struct sur_gpu_input *in = &t->p.in;
+    struct sur_gpu_input *in = &t->in;
     int channels = c->taps ? c->k / 3 : c->k, rows = c->taps ? (c->n - 1) * c->taps + 3 : c->n;
     in->stride = channels + (c->n % 2 ? 4 : 0);
     in->taps = c->taps;
@@ -79,26 +84,62 @@ static void init_input(struct product *t, float **norm)
     in->x = memory_of("x", t->x_host, size * sizeof(float));
     if (c->runs) {
         in->norm_k = c->k / c->runs;
-        *norm = new_floats((size_t)in->norm_k, DATA_RANDOM, 0.1f);
-        for (int i = 0; i < in->norm_k; i++) (*norm)[i] += 1;
-        in->norm = memory_of("norm", *norm, (size_t)in->norm_k * sizeof(float));
+        t->norm = new_floats((size_t)in->norm_k, DATA_RANDOM, 0.1f);
+        for (int i = 0; i < in->norm_k; i++) t->norm[i] += 1;
+        in->norm = memory_of("norm", t->norm, (size_t)in->norm_k * sizeof(float));
     }
     t->x = host_new((size_t)c->n * (size_t)t->p.pitch, sizeof(double));
-    ref_input(t->x, t->x_host, *norm, in, c->k, t->p.pitch, c->n);
+    ref_input(t->x, t->x_host, t->norm, in, c->k, t->p.pitch, c->n);
 }
 
-/* ADD and ROWS take their input split. */
+/* What is split: the input; with one norm times its weights, and the scale is left to the product. */
+static void init_split(struct product *t)
+{
+    const struct product_case *c = &t->c;
+    size_t n = (size_t)c->n * (size_t)t->p.pitch, groups = ((size_t)c->k + 7) / 8;
+    t->split = host_new(n, sizeof(float));
+    for (size_t i = 0; i < n; i++) t->split[i] = (float)t->x[i];
+    if (c->runs != 1) return;
+    t->squares_host = host_new((size_t)c->n * groups, sizeof(float));
+    t->scale = host_new((size_t)c->n, sizeof(float));
+    for (int col = 0; col < c->n; col++) {
+        const float *x = t->x_host + (size_t)col * (size_t)t->in.stride;
+        float *squares = t->squares_host + (size_t)col * groups;
+        for (int i = 0; i < c->k; i++) t->split[(size_t)col * (size_t)t->p.pitch + (size_t)i] = x[i] * t->norm[i];
+        ref_squares(squares, x, c->k);
+        t->scale[col] = ref_scale(squares, c->k, t->in.eps);
+    }
+    t->squares = memory_of("squares", t->squares_host, (size_t)c->n * groups * sizeof(float));
+    t->p.scale = memory_of("scale", t->scale, (size_t)c->n * sizeof(float));
+    t->p.eps = t->in.eps;
+}
+
+/* The halves as each kernel takes them. */
 static void init_halves(struct product *t)
 {
-    size_t n = (size_t)t->c.n * (size_t)t->p.pitch;
-    uint16_t *hi = host_new(n, sizeof *hi), *lo = host_new(n, sizeof *lo);
-    if (t->c.epilogue != SUR_GPU_ADD && t->c.epilogue != SUR_GPU_ROWS) return;
+    size_t pitch = (size_t)t->p.pitch, n = (size_t)t->c.n * pitch;
+    uint16_t *hi = host_new(n, sizeof *hi), *lo = host_new(n, sizeof *lo), *both = host_new(2 * n, sizeof *both);
     for (size_t i = 0; i < n; i++) {
-        hi[i] = to_bf16((float)t->x[i]);
-        lo[i] = to_bf16((float)t->x[i] - from_bf16(hi[i]));
+        hi[i] = to_bf16(t->split[i]);
+        lo[i] = to_bf16(t->split[i] - from_bf16(hi[i]));
+        size_t at = i / pitch * 2 * pitch + (size_t)sur_gpu_fragment_at((int)(i % pitch));
+        both[at] = hi[i];
+        both[at + SUR_GPU_LOW] = lo[i];
     }
     t->p.hi = memory_of("hi", hi, n * sizeof *hi);
     t->p.lo = memory_of("lo", lo, n * sizeof *lo);
+    t->fragments = memory_of("fragments", both, 2 * n * sizeof *both);
+}
+
+/* As the kernels have them: in blocks. */
+static sur_gpu_ptr packed(const struct product *t, const char *name, const uint16_t *w)
+{
+    size_t n = ((size_t)t->c.rows + 7) / 8 * 8 * (size_t)t->p.pitch;
+    uint16_t *to = host_new(n, sizeof *to);
+    for (int r = 0; r < t->c.rows; r++)
+        for (int i = 0; i < t->p.pitch; i++)
+            to[sur_gpu_weight_at(r, i, t->p.pitch)] = w[(size_t)r * (size_t)t->p.pitch + (size_t)i];
+    return memory_of(name, to, n * sizeof *to);
 }
 
 static struct image *new_image(struct product *t, const char *name, enum image_type type, size_t n)
@@ -112,11 +153,10 @@ static void init_ring(struct product *t)
 {
     const struct product_case *c = &t->c;
     struct sur_gpu_ring *r = &t->p.out.ring;
-    int dp = c->head_dim <= 64 ? 64 : c->head_dim <= 128 ? 128 : (c->head_dim + 31) / 32 * 32;
     *r = (struct sur_gpu_ring){.n_blocks = 3 + c->n / SUR_GPU_KEYS,
                                .n_kv_heads = c->n_kv_heads,
                                .head_dim = c->head_dim,
-                               .dp = dp,
+                               .dp = ref_ring_dp(c->head_dim),
                                .fp32 = c->fp32};
     enum image_type type = c->fp32 ? IMAGE_F32 : IMAGE_F16;
     r->k = new_image(t, "k", type, ref_ring_size(r))->at;
@@ -144,10 +184,15 @@ struct sums {
     double *bound; /* [n][rows] of gate's sum, as a share of size; up's is the same */
 };
 
+double product_scale_share(int norm_k)
+{
+    return ((norm_k / 256 + 9) * 0x1p-24 + 0x1p-22 + 0x1p-24) / 2 + 0x1p-22;
+}
+
 static double share_of_size(const struct product_case *c)
 {
     if (c->data == DATA_INTEGER && !c->runs) return 0;
-    double norm = c->runs ? ((c->k / c->runs / 256 + 13) / 2.0 + 4) * 0x1p-24 : 0;
+    double norm = c->runs ? product_scale_share(c->k / c->runs) + 2 * 0x1p-24 : 0;
     return 0x1p-17 + 32 * 0x1p-22 + (c->k / 256 + 1) * 0x1p-24 + norm;
 }
 
@@ -168,7 +213,8 @@ static struct value value_of(const struct product *t, const struct ref_sums *s, 
 {
     size_t i = (size_t)c * (size_t)t->c.rows + (size_t)r;
     double v = s->sum[i] + (bias ? (double)bias[r] : 0), share = share_of_size(&t->c);
-    double rounding = share > 0 ? fabs(v) * 0x1p-24 + t->c.k * 0x1p-126 : 0;
+    double lost = t->c.k * 0x1p-126 * (t->scale && t->scale[c] > 1 ? (double)t->scale[c] : 1);
+    double rounding = share > 0 ? fabs(v) * 0x1p-24 + lost : 0;
     return (struct value){v, s->size[i] * share + rounding};
 }
 
@@ -251,8 +297,8 @@ static void init_output(struct product *t, const float *rotation)
     o->stride = (c->epilogue == SUR_GPU_QKV ? c->n_heads * c->head_dim : c->rows) + 4;
     if (c->split_out) {
         size_t n = columns * (size_t)o->pitch;
-        o->hi = new_image(t, "hi, lo", IMAGE_SPLIT, n)->at;
-        o->lo = o->hi + n * 2;
+        o->hi = new_image(t, "hi, lo", c->fragments ? IMAGE_FRAGMENTS : IMAGE_SPLIT, n)->at;
+        if (!c->fragments) o->lo = o->hi + n * 2;
     } else {
         o->y = new_image(t, "y", IMAGE_F32, columns * (size_t)o->stride)->at;
     }
@@ -278,33 +324,23 @@ static float *new_rotation(const struct product_case *c)
     return rotation;
 }
 
-struct product_case product_supported(const struct product_case *given)
-{
-    struct product_case c = *given;
-    bool normed = c.epilogue == SUR_GPU_QKV || c.epilogue == SUR_GPU_SWIGLU || c.epilogue == SUR_GPU_HEAD;
-    if (normed && !c.runs) c.runs = 1;
-    if (c.epilogue == SUR_GPU_ADD || c.epilogue == SUR_GPU_ROWS) c.runs = 0;
-    return c;
-}
-
 void product_init(struct product *t, const struct product_case *given)
 {
-    struct product_case c = product_supported(given);
-    if (c.epilogue == SUR_GPU_QKV) c.rows = (c.n_heads + 2 * c.n_kv_heads) * c.head_dim;
+    struct product_case c = product_complete(given);
     *t = (struct product){.c = c};
     random_seed((uint64_t)c.rows * 1000003 + (uint64_t)c.k * 101 + (uint64_t)c.n + (uint64_t)c.data);
     t->p = (struct sur_gpu_product){.rows = c.rows, .k = c.k, .n = c.n};
     t->p.pitch = (c.k + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
-    float *norm = NULL, *bias = NULL, *rotation = c.epilogue == SUR_GPU_QKV ? new_rotation(&c) : NULL;
-    size_t weights = weights_size(&c, t->p.pitch);
-    init_input(t, &norm);
+    float *bias = NULL, *rotation = c.epilogue == SUR_GPU_QKV ? new_rotation(&c) : NULL;
+    init_input(t);
+    init_split(t);
     init_halves(t);
     init_output(t, rotation);
-    uint16_t *w = new_weights(&c, t->p.pitch), *w_up = NULL;
-    t->p.w = memory_of("w", w, weights * sizeof *w);
+    t->w = new_weights(&c, t->p.pitch);
+    t->p.w = packed(t, "w", t->w);
     if (c.epilogue == SUR_GPU_SWIGLU) {
-        w_up = new_weights(&c, t->p.pitch);
-        t->p.w_up = memory_of("w_up", w_up, weights * sizeof *w);
+        t->w_up = new_weights(&c, t->p.pitch);
+        t->p.w_up = packed(t, "w_up", t->w_up);
     }
     if (c.bias) {
         bias = new_floats((size_t)c.rows, c.data == DATA_INTEGER ? DATA_INTEGER : DATA_RANDOM, 1);
@@ -315,26 +351,32 @@ void product_init(struct product *t, const struct product_case *given)
     t->position_at = memory_of("positions", positions, (size_t)c.n * sizeof *positions);
     t->p.out.position = t->position_at;
 
-    struct ref_sums gate = new_sums(t, w), up = w_up ? new_sums(t, w_up) : gate;
+    struct ref_sums gate = new_sums(t, t->w), up = t->w_up ? new_sums(t, t->w_up) : gate;
     if (c.epilogue == SUR_GPU_QKV)
         want_qkv(t, &gate, bias, rotation);
     else
-        want_rest(t, &gate, w_up ? &up : NULL, bias);
+        want_rest(t, &gate, t->w_up ? &up : NULL, bias);
 }
 
 /* ---- running ---- */
 
-struct sur_gpu_product product_columns(const struct product *t, int first, int n)
+struct sur_gpu_product product_columns(const struct product *t, int first, int n, bool narrow)
 {
     struct sur_gpu_product p = t->p;
-    uint64_t f = (uint64_t)first;
+    uint64_t f = (uint64_t)first, pitch = (uint64_t)p.pitch, out_pitch = (uint64_t)p.out.pitch;
     p.n = n;
-    p.in.x += f * (uint64_t)(p.in.taps ? p.in.taps : 1) * (uint64_t)p.in.stride * sizeof(float);
-    p.hi += f * (uint64_t)p.pitch * 2;
-    p.lo += f * (uint64_t)p.pitch * 2;
+    if (narrow) {
+        p.hi = t->fragments + f * pitch * 4;
+        p.lo = p.scale = 0;
+        if (t->squares) p.squares = t->squares + f * (((uint64_t)p.k + 7) / 8) * sizeof(float);
+    } else {
+        p.hi += f * pitch * 2, p.lo += f * pitch * 2;
+        if (p.scale) p.scale += f * sizeof(float);
+    }
     p.out.position += f * sizeof(int64_t);
     if (t->c.epilogue != SUR_GPU_ROWS && p.out.y) p.out.y += f * (uint64_t)p.out.stride * sizeof(float);
-    if (p.out.hi) p.out.hi += f * (uint64_t)p.out.pitch * 2, p.out.lo += f * (uint64_t)p.out.pitch * 2;
+    if (p.out.hi) p.out.hi += f * out_pitch * (p.out.lo ? 2 : 4);
+    if (p.out.lo) p.out.lo += f * out_pitch * 2;
     if (p.out.rotation) p.out.rotation += f * (uint64_t)t->c.head_dim * sizeof(float);
     if (p.out.top) p.out.top += f * sizeof(struct sur_gpu_top_state);
     return p;
@@ -392,30 +434,4 @@ void product_keep(const struct product *t, unsigned char *bytes)
         bytes += t->images[i].n_bytes;
     }
     if (t->top) memcpy(bytes, t->top, (size_t)t->c.n * sizeof *t->top);
-}
-
-const char *narrow_name(enum sur_gpu_epilogue epilogue, int stages)
-{
-    return text("k_narrow_%s_%d", epilogue_names[epilogue], stages);
-}
-
-const char *narrow_run(const struct product *t, int multiprocessors, int first, int n, bool by_column0)
-{
-    /* half a large card's shared memory: shallow stages, fewer columns at once */
-    int max_shared = by_column0 ? 112 << 10 : device.max_shared - 2048, stages;
-    for (int done = 0, step = n; done < n;) {
-        int columns = n - done < step ? n - done : step;
-        struct sur_gpu_product p = product_columns(t, by_column0 ? 0 : first + done, columns);
-        struct sur_gpu_launch l;
-        p.column0 = by_column0 ? first + done : 0;
-        if (sur_gpu_narrow_plan(&p, multiprocessors, max_shared, &l, &stages)) {
-            CUfunction f = kernel_find(narrow_name(t->c.epilogue, stages));
-            if (!f) return "no such kernel";
-            kernel_launch(f, &l, &p, false);
-            done += columns;
-        } else if (--step == 0) {
-            return "not even one column fits into shared memory";
-        }
-    }
-    return NULL;
 }

@@ -24,6 +24,24 @@ void ref_input(double *x, const float *from, const float *norm, const struct sur
     }
 }
 
+void ref_squares(float *squares, const float *x, int n)
+{
+    for (int from = 0; from < n; from += 8) {
+        float s[8] = {0};
+        for (int i = 0; i < 8 && from + i < n; i++) s[i] = x[from + i] * x[from + i];
+        squares[from / 8] = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    }
+}
+
+float ref_scale(const float *squares, int n, float eps)
+{
+    float lanes[32] = {0};
+    for (int i = 0; i < (n + 7) / 8; i++) lanes[i % 32] += squares[i];
+    for (int step = 16; step; step /= 2)
+        for (int l = 0; l < step; l++) lanes[l] += lanes[l + step]; /* as the butterflies do for lane 0 */
+    return 1 / sqrtf(lanes[0] / (float)n + eps);
+}
+
 struct product_job {
     const struct ref_sums *s;
     const uint16_t *w;
@@ -86,6 +104,11 @@ void ref_rotation(float *cos_sin, int64_t position, const float *inv, int half)
 
 /* ---- attention ---- */
 
+int ref_ring_dp(int head_dim)
+{
+    return (head_dim + 63) / 64 * 64;
+}
+
 size_t ref_ring_size(const struct sur_gpu_ring *r)
 {
     return (size_t)r->n_kv_heads * (size_t)r->n_blocks * SUR_GPU_KEYS * (size_t)r->dp;
@@ -93,9 +116,9 @@ size_t ref_ring_size(const struct sur_gpu_ring *r)
 
 size_t ref_ring_index(const struct sur_gpu_ring *r, bool value, int head, int e, int64_t p)
 {
-    size_t block = (size_t)(p / SUR_GPU_KEYS % r->n_blocks), slot = (size_t)(p % SUR_GPU_KEYS), dp = (size_t)r->dp;
-    size_t in_block = value ? (size_t)e * SUR_GPU_KEYS + slot : slot * dp + (size_t)e;
-    return ((size_t)head * (size_t)r->n_blocks + block) * SUR_GPU_KEYS * dp + in_block;
+    size_t block = (size_t)(p / SUR_GPU_KEYS % r->n_blocks), dp = (size_t)r->dp;
+    int slot = (int)(p % SUR_GPU_KEYS), in_block = value ? sur_gpu_value_at(slot, e) : sur_gpu_key_at(slot, e, r->dp);
+    return ((size_t)head * (size_t)r->n_blocks + block) * SUR_GPU_KEYS * dp + (size_t)in_block;
 }
 
 static double ring_get(const struct ref_attend *a, bool value, int head, int e, int64_t p)

@@ -8,6 +8,11 @@
 
 #include "launch.h"
 
+/* Sums of squares of x [n] by groups of 8, [(n + 7) / 8], and the norm's scale of them: in fp32, in the order that
+ * launch.h lays down. */
+void ref_squares(float *squares, const float *x, int n);
+float ref_scale(const float *squares, int n, float eps);
+
 /* x [n][pitch]: the input's columns, normed, zeros from k to pitch. in's addresses are not used: from and norm are. */
 void ref_input(double *x, const float *from, const float *norm, const struct sur_gpu_input *in, int k, int pitch,
                int n);
@@ -37,6 +42,7 @@ void ref_attend(const struct ref_attend *a, double *out, double *size, double *r
 
 /* Where the ring keeps element e of head `head` at position p. */
 size_t ref_ring_index(const struct sur_gpu_ring *r, bool value, int head, int e, int64_t p);
+int ref_ring_dp(int head_dim);
 size_t ref_ring_size(const struct sur_gpu_ring *r); /* elements of k, and of v */
 
 /* The best four of y [n], the lowest id of equal ones first; id -1 where there is none. */
