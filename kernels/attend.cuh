@@ -3,7 +3,8 @@
  * A thread block takes 16 rows (query, head of the group) and every so many-th block of keys, on the tensor cores:
  * queries and weights are split in two halves of fp16 (22 bits; powers of two keep them in its range), keys and values
  * are exact. The thread block of a row group that finishes last merges all blocks of keys in ascending order, so that
- * no bit depends on which came last; one that has a row group for itself merges as it goes, in the same order. */
+ * no bit depends on which came last; one that has a row group for itself merges as it goes, in the same order. Keys
+ * and values come before the kernel that writes the newest ones has ended; those are then fetched again. */
 #pragma once
 
 #include "common.cuh"
@@ -47,6 +48,21 @@ template <int N_BYTES, int THREADS> DEVICE void fetch_block(uint32_t to, const v
     const uint32_t mine = threadIdx.x * 16;
 #pragma unroll
     for (int i = 0; i < N_BYTES; i += THREADS * 16) copy_async(to + mine + i, (const char *)from + mine + i);
+}
+
+/* What slots from .. to - 1 of a block of keys and one of values share of them, anew. */
+template <int DP, int THREADS>
+DEVICE void fetch_slots(uint32_t to_keys, const void *keys, uint32_t to_values, const void *values, int from, int to)
+{
+    const int pieces = DP / 8, first = from / 8, groups = (to - 1) / 8 - first + 1;
+    for (int i = threadIdx.x; i < (to - from) * pieces; i += THREADS) {
+        const uint32_t at_byte = from * DP * 2 + i * 16;
+        copy_async(to_keys + at_byte, (const char *)keys + at_byte);
+    }
+    for (int i = threadIdx.x; i < groups * DP; i += THREADS) {
+        const uint32_t at_byte = swizzled<KEYS / 8>(i % DP, first + i / DP);
+        copy_async(to_values + at_byte, (const char *)values + at_byte);
+    }
 }
 
 DEVICE void put_fp16_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
@@ -115,14 +131,15 @@ template <int DP> DEVICE void scores(float (&score)[2][4], uint32_t q_hi, uint32
 
 /* Softmax of the block: score becomes the split weights in w_hi, w_lo. Warps meet twice, first(): all have read the
  * keys; second(): the weights are there, and sums [WARPS][ROWS] of them, for total_weight. see[h]: the last key of the
- * block that the row sees. */
+ * block that the row sees. halves: 1 when there are but 8 rows: of the others nothing is worked out. */
 template <typename FIRST, typename SECOND>
-DEVICE void softmax(float (&score)[2][4], const float *factor, const int *see, int window, char *w_hi, char *w_lo,
-                    float (*tops)[ROWS], float (*sums)[ROWS], float (&most)[2], FIRST first, SECOND second)
+DEVICE void softmax(float (&score)[2][4], int halves, const float *factor, const int *see, int window, char *w_hi,
+                    char *w_lo, float (*tops)[ROWS], float (*sums)[ROWS], float (&most)[2], FIRST first, SECOND second)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, key0 = warp * 16 + lane % 4 * 2;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
+        if (h == halves) break;
         const int r = lane / 4 + 8 * h;
         const float f = factor[r];
         most[h] = -INFINITY;
@@ -139,6 +156,7 @@ DEVICE void softmax(float (&score)[2][4], const float *factor, const int *see, i
     first();
 #pragma unroll
     for (int h = 0; h < 2; h++) {
+        if (h == halves) break;
         const int r = lane / 4 + 8 * h;
 #pragma unroll
         for (int i = 0; i < WARPS; i++) most[h] = fmaxf(most[h], tops[i][r]);
@@ -232,57 +250,44 @@ struct result {
     }
 };
 
-/* Merges the blocks of a row group: partial [blocks][16][DP + 4], through shared memory. */
+/* Merges the blocks of a row group: partial [blocks][16][DP + 4]. A warp takes 64 elements of a row at a time, two a
+ * lane, and of up to 32 blocks one a lane's maximum and weight. */
 template <int DP>
 static __device__ void merge(const sur_gpu_attend &p, int group, int head, const float *partial, int n_blocks, int row0,
-                             int rows, char *room, int room_bytes, float (*factors)[32][2])
+                             int rows)
 {
-    constexpr int SPLIT = WARPS * 64 / DP; /* threads that share two elements' rows */
-    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, PIECES = ROW / 4;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = threadIdx.x % (DP / 2) * 2;
-    const int part = threadIdx.x / (DP / 2), block_pieces = rows * PIECES;
-    const float a_block = __fdividef(1, (float)block_pieces), *all = (const float *)room;
-    const int batch = min(floor_times(room_bytes / 16, a_block), 32);
-    float2 sum[ROWS / SPLIT] = {};
-    float weight[ROWS / SPLIT] = {0}, run[2] = {-INFINITY, -INFINITY};
-    for (int base = 0; base < n_blocks; base += batch) {
-        int n = n_blocks - base < batch ? n_blocks - base : batch;
-        sync_256();
-        for (int i = threadIdx.x; i < n * block_pieces; i += WARPS * 32) {
-            const int block = floor_times(i, a_block), piece = i - block * block_pieces;
-            copy_async(shared_address(room) + i * 16, partial + (size_t)(base + block) * BLOCK + piece * 4);
-        }
-        copy_commit();
-        copy_wait<0>();
-        sync_256();
-        for (int i = 0; i < 2; i++) {
-            int r = warp * 2 + i;
-            if (r >= rows) break;
-            float a, b, most = lane < n ? all[(lane * rows + r) * ROW + DP] : -INFINITY;
-            merge_factors(most, run[i], a, b);
-            factors[r][lane][0] = a, factors[r][lane][1] = b;
-        }
-        sync_256();
+    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, AHEAD = 16; /* loads under way */
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = warp % (DP / 64) * 64 + lane * 2;
+    for (int r = warp / (DP / 64); r < rows; r += WARPS * 64 / DP) {
+        const float *row = partial + r * ROW;
+        float2 sum = make_float2(0, 0);
+        float weight = 0, run = -INFINITY;
+        for (int base = 0; base < n_blocks; base += 32) {
+            const int n = min(n_blocks - base, 32);
+            const float *from = row + (size_t)base * BLOCK;
+            float2 mine = make_float2(-INFINITY, 0);
+            if (lane < n) mine = __ldcg((const float2 *)(from + (size_t)lane * BLOCK + DP));
+            float a, b;
+            bool known = false;
+            for (int i0 = 0; i0 < n; i0 += AHEAD) {
+                float2 v[AHEAD];
 #pragma unroll
-        for (int i = 0; i < ROWS / SPLIT; i++) {
-            int r = i * SPLIT + part;
-            if (r >= rows) break;
-#pragma unroll 4
-            for (int b = 0; b < n; b++) {
-                const float *from = all + (b * rows + r) * ROW;
-                const float2 f = *(const float2 *)factors[r][b], v = *(const float2 *)(from + e);
-                sum[i].x = __fmaf_rn(v.x, f.y, __fmul_rn(sum[i].x, f.x));
-                sum[i].y = __fmaf_rn(v.y, f.y, __fmul_rn(sum[i].y, f.x));
-                weight[i] = __fmaf_rn(from[DP + 1], f.y, __fmul_rn(weight[i], f.x));
+                for (int i = 0; i < AHEAD; i++)
+                    if (i0 + i < n) v[i] = __ldcg((const float2 *)(from + (size_t)(i0 + i) * BLOCK + e));
+                if (!known) merge_factors(mine.x, run, a, b);
+                known = true;
+#pragma unroll
+                for (int i = 0; i < AHEAD; i++) {
+                    if (i0 + i >= n) break;
+                    const float before = __shfl_sync(~0u, a, i0 + i), now = __shfl_sync(~0u, b, i0 + i);
+                    sum.x = __fmaf_rn(v[i].x, now, __fmul_rn(sum.x, before));
+                    sum.y = __fmaf_rn(v[i].y, now, __fmul_rn(sum.y, before));
+                    weight = __fmaf_rn(__shfl_sync(~0u, mine.y, i0 + i), now, __fmul_rn(weight, before));
+                }
             }
         }
-    }
-#pragma unroll
-    for (int i = 0; i < ROWS / SPLIT; i++) {
-        int r = i * SPLIT + part;
-        if (r >= rows || e >= p.ring.head_dim) break;
-        const float one = __frcp_rn(weight[i]);
-        result(p, group, head, row0 + r).put(e, __fmul_rn(sum[i].x, one), __fmul_rn(sum[i].y, one));
+        const float one = __frcp_rn(weight);
+        if (e < p.ring.head_dim) result(p, group, head, row0 + r).put(e, __fmul_rn(sum.x, one), __fmul_rn(sum.y, one));
     }
 }
 
@@ -322,9 +327,6 @@ template <int DP> struct gathered {
     }
 };
 
-/* Bytes of shared memory: keys, values, queries and weights, the last two split. */
-template <int DP> constexpr int ATTEND_BYTES = 4 * ((KEYS + ROWS) * DP + ROWS * KEYS);
-
 /* By 256 threads; thread block (taker, K/V head, row group of 16): a taker has every gridDim.x-th block of keys.
  * This function is long: its steps share nearly all that it holds. */
 template <int DP> static __device__ void attend(const sur_gpu_attend &p)
@@ -332,7 +334,7 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     DYNAMIC_SHARED(shared, 128);
     char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2, *q_lo = q_hi + ROWS * DP * 2;
     char *w_hi = q_lo + ROWS * DP * 2, *w_lo = w_hi + ROWS * KEYS * 2;
-    __shared__ float factor[ROWS], tops[WARPS][ROWS], sums[WARPS][ROWS], factors[ROWS][32][2];
+    __shared__ float factor[ROWS], tops[WARPS][ROWS], sums[WARPS][ROWS];
     __shared__ bool last;
     const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = group_of(p);
     const int n_rows = p.n * group, row0 = blockIdx.z * ROWS, rows = min(n_rows - row0, ROWS);
@@ -343,22 +345,34 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     const int n_blocks = (int)((first + query1) / KEYS - from) + 1, takers = min(n_blocks, (int)gridDim.x);
     int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
     const size_t head_at = (size_t)head * p.ring.n_blocks * KEYS * DP;
+    auto keys_at = [&] { return at<const __half>(p.ring.k) + head_at + slot * (KEYS * DP); };
+    auto values_at = [&] { return at<const __half>(p.ring.v) + head_at + slot * (KEYS * DP); };
     auto fetch_keys = [&] {
-        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(keys),
-                                               at<const __half>(p.ring.k) + head_at + slot * (KEYS * DP));
+        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(keys), keys_at());
         copy_commit();
     };
     auto fetch_values = [&] {
-        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(values),
-                                               at<const __half>(p.ring.v) + head_at + slot * (KEYS * DP));
+        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(values), values_at());
         copy_commit();
     };
+    if (block < n_blocks) {
+        fetch_keys();
+        fetch_values();
+    }
     wait_for_previous();
     let_next_start();
     if (block >= n_blocks) return;
-    fetch_keys();
-    fetch_values();
     read_queries<DP, ROWS / WARPS>(p, head, row0, n_rows, warp, WARPS, q_hi, q_lo, factor);
+    /* slots of the pass's own positions, which the kernel before wrote; of blocks that come later nothing was read */
+    const int64_t block0 = (from + block) * KEYS;
+    const int newest = (int)(first > block0 ? first - block0 : 0), end = (int)min(first + p.n - block0, (int64_t)KEYS);
+    if (newest < end) {
+        copy_wait<0>();
+        sync_256();
+        fetch_slots<DP, WARPS * 32>(shared_address(keys), keys_at(), shared_address(values), values_at(), newest, end);
+        copy_commit();
+        copy_wait<0>();
+    }
 
     int see[2]; /* the last key that each of the thread's two rows sees, from the block's first key */
     for (int h = 0; h < 2; h++)
@@ -379,7 +393,7 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
         scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
         const int this_block = block;
         softmax(
-            score, factor, see, p.window, w_hi, w_lo, tops, sums, most,
+            score, rows > 8 ? 2 : 1, factor, see, p.window, w_hi, w_lo, tops, sums, most,
             [&] {
                 sync_256();
                 block += gridDim.x;
@@ -430,5 +444,5 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     }
     sync_256();
     if (!last) return;
-    merge<DP>(p, group, head, partial, n_blocks, row0, rows, shared, ATTEND_BYTES<DP>, factors);
+    merge<DP>(p, group, head, partial, n_blocks, row0, rows);
 }

@@ -411,8 +411,9 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, n = p.n;
     const share<EPILOGUE> mine(p);
     stream<EPILOGUE> in(p, mine, shared);
-    in.fetch(p, mine, p.narrow.slots);
+    in.fetch(p, mine, 1);
     bool waiting = true; /* for the kernel before */
+    bool more = true;    /* slots are to be filled behind the input, which else would come behind all they take */
     auto start = [&] {
         wait_for_previous();
         let_next_start();
@@ -430,9 +431,14 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
          * through its instructions so seldom that most of its time goes into fetching them. */
         bool first = true;
         fragment x;
+        auto load = [&](int segment) {
+            x.load(p, segment);
+            if (more) in.fetch(p, mine, p.narrow.slots - 1);
+            more = false;
+        };
         for (int e = threadIdx.x;; first = false) {
             if (QKV && waiting) start(); /* what a task reads was perhaps written just before */
-            if (QKV && first) x.load(p, end > round0 ? mine.segment0 : mine.segments);
+            if (QKV && first) load(end > round0 ? mine.segment0 : mine.segments);
             const task<EPILOGUE> t(p, mine, item0, n_items, e);
             if (waiting) start();
             if (first) {
@@ -440,7 +446,7 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
                 bool find_scale = p.squares && round0 == 0;
                 for (int segment = mine.segment0; find_scale || (segment < mine.segments && end > round0);
                      segment += mine.segment_step) {
-                    if (!QKV || segment != mine.segment0) x.load(p, end > round0 ? segment : mine.segments);
+                    if (!QKV || segment != mine.segment0) load(end > round0 ? segment : mine.segments);
                     for (int c = SUR_NARROW_WARPS - 1 - warp; find_scale && c < n; c += SUR_NARROW_WARPS) {
                         const float s = rms_scale(at<const float>(p.squares) + (size_t)c * ((p.k + 7) / 8), p.k, p.eps);
                         if (lane == 0) scale[c] = s; /* by the last warps, for the first have the tasks */
