@@ -7,7 +7,6 @@ set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
 BUNDLE=$(cd "${1:?usage: tools/gpu_bench.sh BUNDLE}" && pwd) || exit 2
-total_seconds=530
 # shellcheck source=tools/gpu_steps.sh
 . "$root/tools/gpu_steps.sh"
 need_gpu

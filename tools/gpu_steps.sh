@@ -1,7 +1,8 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # names of the script that sources this
-# Sourced by the GPU scripts: steps with a limit each and one for all, a log each, a table at the end. Sets PYTHON, and
-# expects BUNDLE and total_seconds; logs go to ${OUT:-gpu-logs}.
+# Sourced by the GPU scripts: steps with a limit each and one for all (TOTAL_SECONDS, 530), a log each, a table at the
+# end. Sets PYTHON, and expects BUNDLE; logs go to ${OUT:-gpu-logs}.
 PYTHON=${PYTHON:-python3}
+total_seconds=${TOTAL_SECONDS:-530}
 logs=${OUT:-$root/gpu-logs}
 mkdir -p "$logs"
 started=$(date +%s)
