@@ -2,11 +2,11 @@
  * other sizes and rings of fp32. */
 #include "attend.cuh"
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_64(const __grid_constant__ sur_gpu_attend p)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) k_attend_64(const __grid_constant__ sur_gpu_attend p)
 {
     attend<64>(p);
 }
-extern "C" __global__ void __launch_bounds__(WARPS * 32) k_attend_128(const __grid_constant__ sur_gpu_attend p)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) k_attend_128(const __grid_constant__ sur_gpu_attend p)
 {
     attend<128>(p);
 }

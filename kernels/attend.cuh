@@ -1,16 +1,17 @@
 /* Attention over a ring of keys and values: online softmax, split over blocks of 128 keys.
  *
- * A thread block takes 16 rows (query, head of the group) and every so many-th block of keys, on the tensor cores:
- * queries and weights are split in two halves of fp16 (22 bits; powers of two keep them in its range), keys and values
- * are exact. The thread block of a row group that finishes last merges all blocks of keys in ascending order, so that
- * no bit depends on which came last; one that has a row group for itself merges as it goes, in the same order. Keys
- * and values come before the kernel that writes the newest ones has ended; those are then fetched again. */
+ * A thread block takes 8 rows (query, head of the group) and every so many-th block of keys, on the tensor cores: keys
+ * and values are mma's 16 rows, queries and weights its 8 columns, split in two halves of fp16 (22 bits; powers of two
+ * keep them in its range); keys and values are exact. The thread block of a row group that finishes last merges all
+ * blocks of keys in ascending order, so that no bit depends on which came last; one that has a row group for itself
+ * merges as it goes, in the same order. Keys and values come before the kernel that writes the newest ones has ended;
+ * those are then fetched again. */
 #pragma once
 
 #include "common.cuh"
 
 #define KEYS         SUR_GPU_KEYS
-#define ROWS         16
+#define ROWS         SUR_GPU_ATTEND_ROWS
 #define WARPS        8
 #define LOG2E        0x1.715476p0f
 #define WEIGHT_SCALE 16384.0f /* weights 0 to 1 become 0 to 2^14: their low halves stay normal numbers */
@@ -111,67 +112,64 @@ DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows
     }
 }
 
-/* score[i][..] of keys 16 warp + 8 i + ...: rows g and g + 8, keys 2 t and 2 t + 1. */
-template <int DP> DEVICE void scores(float (&score)[2][4], uint32_t q_hi, uint32_t q_lo, uint32_t keys)
+/* score[2 i + j]: of key 16 warp + g + 8 i and row 2 t + j (lane 4 g + t). q: high halves, and low ones behind them. */
+template <int DP> DEVICE void scores(float (&score)[4], uint32_t q, uint32_t keys)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m = lane / 8, r = lane % 8;
+    const uint32_t half = q + (m >> 1) * (ROWS * DP * 2);
 #pragma unroll
     for (int s = 0; s < DP / 16; s++) {
-        uint32_t hi[4], lo[4], b[4], at_q = swizzled<DP / 8>((m & 1) * 8 + r, 2 * s + (m >> 1));
-        load_matrix4(hi, q_hi + at_q);
-        load_matrix4(lo, q_lo + at_q);
-        load_matrix4(b, keys + swizzled<DP / 8>(warp * 16 + (m >> 1) * 8 + r, 2 * s + (m & 1)));
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            mma_fp16(score[i], lo, b[2 * i], b[2 * i + 1]);
-            mma_fp16(score[i], hi, b[2 * i], b[2 * i + 1]);
-        }
+        uint32_t a[4], b[4];
+        load_matrix4(a, keys + swizzled<DP / 8>(warp * 16 + (m & 1) * 8 + r, 2 * s + (m >> 1)));
+        load_matrix4(b, half + swizzled<DP / 8>(r, 2 * s + (m & 1)));
+        mma_fp16(score, a, b[2], b[3]);
+        mma_fp16(score, a, b[0], b[1]);
     }
 }
 
-/* Softmax of the block: score becomes the split weights in w_hi, w_lo. Warps meet twice, first(): all have read the
- * keys; second(): the weights are there, and sums [WARPS][ROWS] of them, for total_weight. see[h]: the last key of the
- * block that the row sees. halves: 1 when there are but 8 rows: of the others nothing is worked out. */
+/* Softmax of the block: score becomes the split weights w: [hi, lo][KEYS][ROWS] fp16. Warps meet twice, first(): all
+ * have read the keys; second(): the weights are there, and sums [WARPS][ROWS] of them, for total_weight. see[j]: the
+ * last key of the block that the thread's row 2 t + j sees. */
 template <typename FIRST, typename SECOND>
-DEVICE void softmax(float (&score)[2][4], int halves, const float *factor, const int *see, int window, char *w_hi,
-                    char *w_lo, float (*tops)[ROWS], float (*sums)[ROWS], float (&most)[2], FIRST first, SECOND second)
+DEVICE void softmax(float (&score)[4], const float *factor, const int *see, int window, char *w, float (*tops)[ROWS],
+                    float (*sums)[ROWS], float (&most)[2], FIRST first, SECOND second)
 {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, key0 = warp * 16 + lane % 4 * 2;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane % 4 * 2, key = warp * 16 + lane / 4;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        if (h == halves) break;
-        const int r = lane / 4 + 8 * h;
-        const float f = factor[r];
-        most[h] = -INFINITY;
+    for (int j = 0; j < 2; j++) {
+        const float f = factor[row + j];
+        most[j] = -INFINITY;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int before = see[h] - (key0 + i / 2 * 8 + i % 2); /* keys before the last that is seen */
-            float &s = score[i / 2][2 * h + i % 2];
+        for (int i = 0; i < 2; i++) {
+            const int before = see[j] - (key + 8 * i); /* keys before the last that is seen */
+            float &s = score[2 * i + j];
             s = before >= 0 && before < window ? __fmul_rn(s, f) : -INFINITY;
-            most[h] = fmaxf(most[h], s);
+            most[j] = fmaxf(most[j], s);
         }
-        for (int step = 1; step < 4; step <<= 1) most[h] = fmaxf(most[h], __shfl_xor_sync(~0u, most[h], step));
-        if (lane % 4 == 0) tops[warp][r] = most[h];
+        for (int step = 4; step < 32; step <<= 1) most[j] = fmaxf(most[j], __shfl_xor_sync(~0u, most[j], step));
+        if (lane < 4) tops[warp][row + j] = most[j];
     }
     first();
+    float weight[4]; /* as score */
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        if (h == halves) break;
-        const int r = lane / 4 + 8 * h;
+    for (int j = 0; j < 2; j++) {
 #pragma unroll
-        for (int i = 0; i < WARPS; i++) most[h] = fmaxf(most[h], tops[i][r]);
-        const float below = most[h] == -INFINITY ? 0 : most[h]; /* then every weight is exp2(-inf): 0 */
-        float w[4];
+        for (int i = 0; i < WARPS; i++) most[j] = fmaxf(most[j], tops[i][row + j]);
+        const float below = most[j] == -INFINITY ? 0 : most[j]; /* then every weight is exp2(-inf): 0 */
+        float two[2]; /* the sum of a key's weight and its neighbour's, of the warp's first 8 keys and of its others */
 #pragma unroll
-        for (int i = 0; i < 4; i++) w[i] = exp2_fast(__fsub_rn(score[i / 2][2 * h + i % 2], below));
-        float sum = __fadd_rn(__fadd_rn(w[0], w[1]), __fadd_rn(w[2], w[3]));
-        for (int step = 1; step < 4; step <<= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
-        if (lane % 4 == 0) sums[warp][r] = sum;
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            put_fp16_split(w_hi, w_lo, swizzled<KEYS / 8>(r, warp * 2 + i) + lane % 4 * 4, w[2 * i] * WEIGHT_SCALE,
-                           w[2 * i + 1] * WEIGHT_SCALE);
+        for (int i = 0; i < 2; i++) {
+            weight[2 * i + j] = exp2_fast(__fsub_rn(score[2 * i + j], below));
+            two[i] = __fadd_rn(weight[2 * i + j], __shfl_xor_sync(~0u, weight[2 * i + j], 4));
+        }
+        float sum = __fadd_rn(two[0], two[1]);
+        for (int step = 8; step < 32; step <<= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
+        if (lane < 4) sums[warp][row + j] = sum;
     }
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        put_fp16_split(w, w + KEYS * ROWS * 2, ((key + 8 * i) * ROWS + row) * 2, weight[2 * i] * WEIGHT_SCALE,
+                       weight[2 * i + 1] * WEIGHT_SCALE);
     second();
 }
 
@@ -183,30 +181,18 @@ DEVICE float total_weight(const float (*sums)[ROWS], int r)
     return total;
 }
 
-/* sum[i]: rows g and g + 8, elements DP / 8 * warp + 8 i + 2 t and + 1. */
-template <int DP> DEVICE void weigh(float (&sum)[DP / 64][4], uint32_t w_hi, uint32_t w_lo, uint32_t values)
+/* sum[2 i + j]: of element 16 warp + g + 8 i and row 2 t + j. */
+DEVICE void weigh(float (&sum)[4], uint32_t w, uint32_t values)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m = lane / 8, r = lane % 8;
+    w += (m >> 1) * (KEYS * ROWS * 2) + ((m & 1) * 8 + r) * ROWS * 2;
 #pragma unroll
-    for (int s = 0; s < KEYS / 16; s += 2) {
-        uint32_t b[2][4]; /* [i]: DP 128: step s + i's two tiles; DP 64: both steps of the one tile are in b[0] */
-        if (DP == 128)
-            for (int i = 0; i < 2; i++)
-                load_matrix4(b[i], values + swizzled<KEYS / 8>(warp * 16 + (m >> 1) * 8 + r, 2 * (s + i) + (m & 1)));
-        else
-            load_matrix4(b[0], values + swizzled<KEYS / 8>(warp * 8 + r, 2 * s + m));
-#pragma unroll
-        for (int step = 0; step < 2; step++) {
-            uint32_t hi[4], lo[4], at_w = swizzled<KEYS / 8>((m & 1) * 8 + r, 2 * (s + step) + (m >> 1));
-            load_matrix4(hi, w_hi + at_w);
-            load_matrix4(lo, w_lo + at_w);
-#pragma unroll
-            for (int i = 0; i < DP / 64; i++) {
-                const uint32_t *v = DP == 128 ? b[step] + 2 * i : b[0] + 2 * step;
-                mma_fp16(sum[i], lo, v[0], v[1]);
-                mma_fp16(sum[i], hi, v[0], v[1]);
-            }
-        }
+    for (int s = 0; s < KEYS / 16; s++) {
+        uint32_t a[4], b[4];
+        load_matrix4(a, values + swizzled<KEYS / 8>(warp * 16 + (m & 1) * 8 + r, 2 * s + (m >> 1)));
+        load_matrix4_transposed(b, w + s * 16 * ROWS * 2);
+        mma_fp16(sum, a, b[2], b[3]);
+        mma_fp16(sum, a, b[0], b[1]);
     }
 }
 
@@ -250,13 +236,13 @@ struct result {
     }
 };
 
-/* Merges the blocks of a row group: partial [blocks][16][DP + 4]. A warp takes 64 elements of a row at a time, two a
+/* Merges the blocks of a row group: partial [blocks][ROWS][DP + 4]. A warp takes 64 elements of a row at a time, two a
  * lane, and of up to 32 blocks one a lane's maximum and weight. */
 template <int DP>
 static __device__ void merge(const sur_gpu_attend &p, int group, int head, const float *partial, int n_blocks, int row0,
                              int rows)
 {
-    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, AHEAD = 16; /* loads under way */
+    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, AHEAD = 32; /* loads under way */
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = warp % (DP / 64) * 64 + lane * 2;
     for (int r = warp / (DP / 64); r < rows; r += WARPS * 64 / DP) {
         const float *row = partial + r * ROW;
@@ -291,150 +277,136 @@ static __device__ void merge(const sur_gpu_attend &p, int group, int head, const
     }
 }
 
-/* What a thread has gathered of its two rows when its thread block takes all blocks of keys: merged as merge does. */
-template <int DP> struct gathered {
-    float sum[DP / 64][4], weight[2], run[2];
-
-    DEVICE_MEMBER void add(const float (&block)[DP / 64][4], const float (&most)[2], const float (&block_weight)[2])
-    {
+/* What merge makes of an only block, whose sums and weights are in registers. */
+template <int DP>
+DEVICE void put_only(const sur_gpu_attend &p, int group, int head, int row0, int rows, const float (&sum)[4],
+                     const float (&weight)[2])
+{
+    const int lane = threadIdx.x % 32, odd = lane / 4 & 1; /* has one row's two neighbouring elements, twice */
+    const int row = lane % 4 * 2 + odd, e = threadIdx.x / 32 * 16 + lane / 4 - odd;
+    const float one = __frcp_rn(odd ? weight[1] : weight[0]);
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const float now = fmaxf(run[h], most[h]);
-            const float a = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(run[h], now));
-            const float b = most[h] == -INFINITY ? 0 : exp2_fast(__fsub_rn(most[h], now));
-            run[h] = now;
-            weight[h] = __fmaf_rn(block_weight[h], b, __fmul_rn(weight[h], a));
+    for (int i = 0; i < 2; i++) {
+        const float mine = odd ? sum[2 * i + 1] : sum[2 * i], other = odd ? sum[2 * i] : sum[2 * i + 1];
+        const float theirs = __shfl_xor_sync(~0u, other, 4);
+        const float x[2] = {odd ? theirs : mine, odd ? mine : theirs};
+        float y[2];
 #pragma unroll
-            for (int i = 0; i < DP / 64 * 2; i++) {
-                float &s = sum[i / 2][2 * h + i % 2];
-                s = __fmaf_rn(block[i / 2][2 * h + i % 2], b, __fmul_rn(s, a));
-            }
-        }
+        for (int j = 0; j < 2; j++) y[j] = __fmul_rn(__fadd_rn(x[j] * (1 / WEIGHT_SCALE), 0), one);
+        if (row < rows && e + 8 * i < p.ring.head_dim && e < DP)
+            result(p, group, head, row0 + row).put(e + 8 * i, y[0], y[1]);
     }
-    DEVICE_MEMBER void write(const sur_gpu_attend &p, int group, int head, int row0, int rows) const
-    {
-        const int lane = threadIdx.x % 32, e = threadIdx.x / 32 * (DP / 8) + lane % 4 * 2;
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            if (lane / 4 + h * 8 >= rows) break;
-            const result to(p, group, head, row0 + lane / 4 + h * 8);
-            const float one = __frcp_rn(weight[h]);
-#pragma unroll
-            for (int i = 0; i < DP / 64; i++)
-                if (e + i * 8 < p.ring.head_dim)
-                    to.put(e + i * 8, __fmul_rn(sum[i][2 * h], one), __fmul_rn(sum[i][2 * h + 1], one));
-        }
-    }
-};
+}
 
-/* By 256 threads; thread block (taker, K/V head, row group of 16): a taker has every gridDim.x-th block of keys.
+/* By 256 threads; thread block (taker, K/V head, row group of 8): a taker has every gridDim.x-th block of keys.
  * This function is long: its steps share nearly all that it holds. */
 template <int DP> static __device__ void attend(const sur_gpu_attend &p)
 {
     DYNAMIC_SHARED(shared, 128);
-    char *keys = shared, *values = keys + KEYS * DP * 2, *q_hi = values + KEYS * DP * 2, *q_lo = q_hi + ROWS * DP * 2;
-    char *w_hi = q_lo + ROWS * DP * 2, *w_lo = w_hi + ROWS * KEYS * 2;
+    constexpr uint32_t TILE = KEYS * DP * 2;
+    char *q = shared + p.buffers * TILE, *w = q + ROWS * DP * 4;
     __shared__ float factor[ROWS], tops[WARPS][ROWS], sums[WARPS][ROWS];
     __shared__ bool last;
     const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = group_of(p);
-    const int n_rows = p.n * group, row0 = blockIdx.z * ROWS, rows = min(n_rows - row0, ROWS);
+    const int n_rows = p.n * group, row0 = blockIdx.z * ROWS, rows = min(n_rows - row0, (int)ROWS);
     const int query0 = floor_times(row0, a_group(group)), query1 = floor_times(row0 + rows - 1, a_group(group));
 
     /* The position was written at least two kernels ago. Blocks are counted from the first that a row sees. */
     const int64_t first = *at<const int64_t>(p.position), from = seen_by(p, first, query0).from / KEYS;
     const int n_blocks = (int)((first + query1) / KEYS - from) + 1, takers = min(n_blocks, (int)gridDim.x);
-    int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
+    int block = blockIdx.x;
+
+    /* Keys of a block, its values, those of the next block arrive in turn in 2 or 3 buffers: what is asked for next */
+    int ask_block = block, ask_slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
+    bool ask_values = false;
+    uint32_t ask_buffer = 0, buffer = 0; /* buffer: what is read next */
     const size_t head_at = (size_t)head * p.ring.n_blocks * KEYS * DP;
-    auto keys_at = [&] { return at<const __half>(p.ring.k) + head_at + slot * (KEYS * DP); };
-    auto values_at = [&] { return at<const __half>(p.ring.v) + head_at + slot * (KEYS * DP); };
-    auto fetch_keys = [&] {
-        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(keys), keys_at());
-        copy_commit();
+    const uint32_t buffers = shared_address(shared);
+    auto after = [&](uint32_t i) { return (int)i + 1 == p.buffers ? 0 : i + 1; };
+    auto asked_at = [&] {
+        return at<const __half>(ask_values ? p.ring.v : p.ring.k) + head_at + ask_slot * (KEYS * DP);
     };
-    auto fetch_values = [&] {
-        fetch_block<KEYS * DP * 2, WARPS * 32>(shared_address(values), values_at());
-        copy_commit();
+    auto ask = [&] {
+        if (ask_block < n_blocks) fetch_block<TILE, WARPS * 32>(buffers + ask_buffer * TILE, asked_at());
+        copy_commit(); /* also of none, that as many are under way */
+        ask_buffer = after(ask_buffer);
+        ask_values = !ask_values;
+        if (ask_values) return;
+        ask_block += gridDim.x;
+        ask_slot += gridDim.x;
+        if (ask_slot >= p.ring.n_blocks) ask_slot -= p.ring.n_blocks;
     };
-    if (block < n_blocks) {
-        fetch_keys();
-        fetch_values();
-    }
+    /* Until all but the last p.buffers - FEWER that were asked for have come, for all. */
+    auto arrive = [&](auto fewer) {
+        if (p.buffers == 3)
+            copy_wait<3 - decltype(fewer)::value>();
+        else
+            copy_wait<2 - decltype(fewer)::value>();
+        sync_256();
+    };
+    ask();
+    ask();
     wait_for_previous();
     let_next_start();
     if (block >= n_blocks) return;
-    read_queries<DP, ROWS / WARPS>(p, head, row0, n_rows, warp, WARPS, q_hi, q_lo, factor);
+    static_assert(ROWS == WARPS, "a row of queries a warp");
+    read_queries<DP, 1>(p, head, row0, n_rows, warp, 0, q, q + ROWS * DP * 2, factor);
     /* slots of the pass's own positions, which the kernel before wrote; of blocks that come later nothing was read */
     const int64_t block0 = (from + block) * KEYS;
     const int newest = (int)(first > block0 ? first - block0 : 0), end = (int)min(first + p.n - block0, (int64_t)KEYS);
     if (newest < end) {
+        const size_t at_block = head_at + (uint32_t)(from + block) % (uint32_t)p.ring.n_blocks * (KEYS * DP);
         copy_wait<0>();
         sync_256();
-        fetch_slots<DP, WARPS * 32>(shared_address(keys), keys_at(), shared_address(values), values_at(), newest, end);
+        fetch_slots<DP, WARPS * 32>(buffers, at<const __half>(p.ring.k) + at_block, buffers + TILE,
+                                    at<const __half>(p.ring.v) + at_block, newest, end);
         copy_commit();
         copy_wait<0>();
     }
+    if (p.buffers == 3) ask();
 
+    const int row = lane % 4 * 2, e = warp * 16 + lane / 4; /* the thread's first of each two */
     int see[2]; /* the last key that each of the thread's two rows sees, from the block's first key */
-    for (int h = 0; h < 2; h++)
-        see[h] = (int)(first - (from + block) * KEYS) + floor_times(row0 + lane / 4 + 8 * h, a_group(group));
+    for (int j = 0; j < 2; j++) see[j] = (int)(first - block0) + floor_times(row0 + row + j, a_group(group));
     const size_t group_at = (size_t)head * gridDim.z + blockIdx.z;
     float *partial = at<float>(p.partial) + group_at * p.max_blocks * ROWS * SUR_GPU_PARTIAL(DP);
-    gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};
     for (bool again = false;; again = true) {
-        float score[2][4] = {}, sum[DP / 64][4] = {}, most[2], weight[2];
+        float score[4] = {}, sum[4] = {}, most[2], weight[2];
         if (again) {
-            copy_wait<0>();
-            sync_256();
-            fetch_values();
+            arrive(number<2>());
+            ask(); /* where the values were */
         } else {
-            copy_wait<1>();
-            sync_256();
+            arrive(number<1>());
         }
-        scores<DP>(score, shared_address(q_hi), shared_address(q_lo), shared_address(keys));
-        const int this_block = block;
+        scores<DP>(score, shared_address(q), buffers + buffer * TILE);
+        buffer = after(buffer);
         softmax(
-            score, rows > 8 ? 2 : 1, factor, see, p.window, w_hi, w_lo, tops, sums, most,
+            score, factor, see, p.window, w, tops, sums, most,
             [&] {
                 sync_256();
-                block += gridDim.x;
-                slot += gridDim.x;
-                if (slot >= p.ring.n_blocks) slot -= p.ring.n_blocks;
-                if (block < n_blocks)
-                    fetch_keys();
-                else
-                    copy_commit(); /* that as many are under way */
+                ask(); /* where the keys were */
             },
-            [&] {
-                copy_wait<1>();
-                sync_256();
-            });
-        weigh<DP>(sum, shared_address(w_hi), shared_address(w_lo), shared_address(values));
-#pragma unroll
-        for (int i = 0; i < DP / 64 * 4; i++) sum[i / 4][i % 4] *= 1 / WEIGHT_SCALE;
-        for (int h = 0; h < 2; h++) {
-            see[h] -= (int)gridDim.x * KEYS;
-            weight[h] = total_weight(sums, lane / 4 + 8 * h);
+            [&] { arrive(number<1>()); });
+        if (warp < DP / 16) weigh(sum, shared_address(w), buffers + buffer * TILE);
+        buffer = after(buffer);
+        for (int j = 0; j < 2; j++) {
+            see[j] -= (int)gridDim.x * KEYS;
+            weight[j] = total_weight(sums, row + j);
         }
-        if (takers == 1) {
-            all.add(sum, most, weight);
-        } else {
-            float *to_block = partial + (size_t)this_block * ROWS * SUR_GPU_PARTIAL(DP);
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                if (lane / 4 + h * 8 >= rows) break;
-                float *to = to_block + (lane / 4 + h * 8) * SUR_GPU_PARTIAL(DP);
-#pragma unroll
-                for (int i = 0; i < DP / 64; i++)
-                    __stcg((float2 *)(to + warp * (DP / 8) + i * 8 + lane % 4 * 2),
-                           make_float2(sum[i][2 * h], sum[i][2 * h + 1]));
-                if (warp == 0 && lane % 4 == 0) __stcg((float2 *)(to + DP), make_float2(most[h], weight[h]));
-            }
+        if (n_blocks == 1) {
+            put_only<DP>(p, group, head, row0, rows, sum, weight);
+            return;
         }
+        float *to = partial + ((size_t)block * ROWS + row) * SUR_GPU_PARTIAL(DP);
+#pragma unroll
+        for (int j = 0; j < 2; j++, to += SUR_GPU_PARTIAL(DP)) {
+            if (row + j >= rows) break;
+            if (warp < DP / 16)
+                for (int i = 0; i < 2; i++) __stcg(to + e + 8 * i, sum[2 * i + j] * (1 / WEIGHT_SCALE));
+            if (e == 0) __stcg((float2 *)(to + DP), make_float2(most[j], weight[j]));
+        }
+        block += gridDim.x;
         if (block >= n_blocks) break;
-    }
-    if (takers == 1) {
-        all.write(p, group, head, row0, rows);
-        return;
     }
     sync_256();
     if (threadIdx.x == 0) {

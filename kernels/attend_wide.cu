@@ -5,13 +5,14 @@
 #include "attend.cuh"
 
 #define ROW_WARPS 4
-#define WIDE_ROWS (ROWS * ROW_WARPS)
+#define WARP_ROWS 16
+#define WIDE_ROWS (WARP_ROWS * ROW_WARPS)
 
 /* score[i]: rows g and g + 8 of the warp's, keys 8 i + 2 t and + 1. */
 template <int DP> DEVICE void all_scores(float (&score)[KEYS / 8][4], uint32_t q_hi, uint32_t q_lo, uint32_t keys)
 {
     const int lane = threadIdx.x % 32, m = lane / 8, r = lane % 8;
-    const int q_row = threadIdx.x / 32 * ROWS + (m & 1) * 8 + r, key = (m >> 1) * 8 + r;
+    const int q_row = threadIdx.x / 32 * WARP_ROWS + (m & 1) * 8 + r, key = (m >> 1) * 8 + r;
 #pragma unroll
     for (int s = 0; s < DP / 16; s++) {
         uint32_t hi[4], lo[4], at_q = swizzled<DP / 8>(q_row, 2 * s + (m >> 1));
@@ -158,7 +159,7 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
     const uint32_t buffers = shared_address(q_lo + WIDE_ROWS * DP * 2);
     __shared__ float factors[WIDE_ROWS];
     const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = blockIdx.x * WIDE_ROWS;
-    const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_row0 = row0 + warp * ROWS;
+    const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_row0 = row0 + warp * WARP_ROWS;
     auto last_of = [&](int row, int n) { return (n_rows - row < n ? n_rows : row + n) - 1; };
 
     /* The position was written at least two kernels ago; so was every block that no query's own position lies in. */
@@ -167,7 +168,7 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
     int64_t block = seen_by(p, first, row0 / group).from / KEYS;
     /* the warp's own share of them; none if it has no rows */
     const int64_t my_from = my_row0 < n_rows ? seen_by(p, first, my_row0 / group).from / KEYS : to + 1;
-    const int64_t my_to = (first + last_of(my_row0, ROWS) / group) / KEYS;
+    const int64_t my_to = (first + last_of(my_row0, WARP_ROWS) / group) / KEYS;
     auto fetch = [&](int64_t b, int buffer) {
         size_t at_block = ((size_t)head * p.ring.n_blocks + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
         uint32_t to_keys = buffers + buffer * 2 * TILE;
@@ -181,12 +182,12 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
     wait_for_previous();
     let_next_start();
 
-    read_queries<DP, ROWS>(p, head, row0, n_rows, warp * ROWS, 1, q_hi, q_lo, factors);
+    read_queries<DP, WARP_ROWS>(p, head, row0, n_rows, warp * WARP_ROWS, 1, q_hi, q_lo, factors);
     __syncwarp();
     float factor[2];
     range seen[2];
     for (int h = 0; h < 2; h++) {
-        factor[h] = factors[warp * ROWS + lane / 4 + 8 * h];
+        factor[h] = factors[warp * WARP_ROWS + lane / 4 + 8 * h];
         seen[h] = seen_by(p, first, (my_row0 + lane / 4 + 8 * h) / group);
     }
     wide_gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};

@@ -31,6 +31,23 @@ DEVICE void let_next_start()
 #endif
 }
 
+/* threadIdx.x / 32, of which the compiler then knows that all lanes have the same. */
+DEVICE int warp_index()
+{
+    return __shfl_sync(~0u, (int)threadIdx.x / 32, 0);
+}
+/* One lane of the warp, always the same one. All come. */
+DEVICE bool elected()
+{
+#if __CUDA_ARCH__ >= 900
+    uint32_t yes;
+    asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}" : "=r"(yes));
+    return yes;
+#else
+    return threadIdx.x % 32 == 0;
+#endif
+}
+
 /* The first 256 threads of a block meet. */
 DEVICE void sync_256()
 {
@@ -94,7 +111,7 @@ DEVICE void fetch_async(uint32_t to, const char *lower, const char *upper, uint3
             "l"(from), "r"(n_bytes), "r"(barrier)
             : "memory");
     };
-    if (threadIdx.x % 32 == 0) {
+    if (elected()) {
         asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier),
                      "r"(upper ? 2 * n_bytes : n_bytes)
                      : "memory");
@@ -141,6 +158,15 @@ DEVICE int count_at(int *counter)
 DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+/* The same, each matrix transposed. */
+DEVICE void load_matrix4_transposed(uint32_t (&r)[4], uint32_t address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address)
                  : "memory");

@@ -31,12 +31,13 @@
 typedef uint64_t sur_gpu_ptr;
 
 enum {
-    SUR_GPU_SEGMENT = 256,  /* k that one chain of mma sums */
-    SUR_GPU_PITCH = 64,     /* k of weights and of split activations is padded to this */
-    SUR_GPU_KEYS = 128,     /* keys a block */
-    SUR_GPU_NARROW = 8,     /* columns that the narrow kernel takes at most */
-    SUR_GPU_ROW_RING = 256, /* adapter rows: SUR_ROW_RING */
-    SUR_GPU_TOP = 4,        /* SUR_TOP */
+    SUR_GPU_SEGMENT = 256,   /* k that one chain of mma sums */
+    SUR_GPU_PITCH = 64,      /* k of weights and of split activations is padded to this */
+    SUR_GPU_KEYS = 128,      /* keys a block */
+    SUR_GPU_ATTEND_ROWS = 8, /* rows that a thread block of k_attend_64 and _128 takes */
+    SUR_GPU_NARROW = 8,      /* columns that the narrow kernel takes at most */
+    SUR_GPU_ROW_RING = 512,  /* adapter rows: SUR_ROW_RING */
+    SUR_GPU_TOP = 4,         /* SUR_TOP */
 };
 
 /* Where element k of row `row` of a matrix of weights lies. */
@@ -66,7 +67,7 @@ enum sur_gpu_epilogue {
     SUR_GPU_ADD,    /* y[c][r] += v */
     SUR_GPU_SWIGLU, /* w gives g, w_up gives u: y[c][r] = silu(g) * u */
     SUR_GPU_QKV,    /* rows are q, k, v, one after another: q rotated into y, k rotated and v into the ring */
-    SUR_GPU_ROWS,   /* y[(first + c) % 256][r] = v */
+    SUR_GPU_ROWS,   /* y[(first + c) % 512][r] = v */
     SUR_GPU_HEAD,   /* y[c][r] = v, and the best four of each column (struct sur_gpu_top) */
     SUR_GPU_N_EPILOGUES
 };
@@ -124,7 +125,8 @@ struct sur_gpu_narrow {
     int32_t tiles_a_round;           /* that a block finishes together */
     int32_t warps, slots;            /* that multiply; that each of them fetches ahead */
     int32_t rounds_dealt, left_over; /* groups of rows that every block has; first blocks that have one more */
-    float a_column, a_segment;       /* 1 / n, 1 / segments */
+    float a_column;                  /* 1 / n */
+    int32_t a_segment;               /* 2^16 / segments, rounded up */
     int32_t unused;
 };
 
@@ -177,7 +179,7 @@ struct sur_gpu_unroll {
 };
 
 /* out = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query major.
- * k_attend_64 and _128 (the dp): 256 threads, grid (any number, n_kv_heads, row groups of 16): block x takes the x-th
+ * k_attend_64 and _128 (the dp): 256 threads, grid (any number, n_kv_heads, row groups of 8): block x takes the x-th
  * block of keys and those gridDim.x further on. k_attend_wide_64 and _128: 128 threads, grid (row groups of
  * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads).
  * k_softmax takes the same and does only the middle: partial [n_heads][n][n_blocks * 128], q k in the order of the
@@ -188,13 +190,30 @@ struct sur_gpu_attend {
     sur_gpu_ptr out;      /* as q, or 0 */
     sur_gpu_ptr hi, lo;   /* the result split, as sur_gpu_output has it; or 0 */
     sur_gpu_ptr position; /* int64: first */
-    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks][16][SUR_GPU_PARTIAL(dp)]; k_attend_64 and _128 */
+    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks][8][SUR_GPU_PARTIAL(dp)]; k_attend_64 and _128 */
     sur_gpu_ptr counters; /* int32 [n_kv_heads][row groups], zero between launches; k_attend_64 and _128 */
     struct sur_gpu_ring ring;
     int32_t n, n_heads, window, max_blocks;
     float scale;
     int32_t pitch;
+    int32_t buffers; /* of a block's keys or values, 2 or 3; k_attend_64 and _128 */
+    int32_t unused;
 };
+
+/* Of k_attend_64 and _128: sets buffers. Two thread blocks a multiprocessor, as far as there are keys: one computes
+ * while the other's keys arrive. Shared memory: buffers, queries and weights, the last two split. */
+static inline struct sur_gpu_launch sur_gpu_attend_launch(struct sur_gpu_attend *a, int multiprocessors, int max_shared)
+{
+    const unsigned rows = (unsigned)(a->n * (a->n_heads / a->ring.n_kv_heads)), dp = (unsigned)a->ring.dp;
+    const unsigned groups = (rows + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS, tile = 2 * SUR_GPU_KEYS * dp;
+    const unsigned most = 2 * (unsigned)multiprocessors / ((unsigned)a->ring.n_kv_heads * groups);
+    const unsigned takers = most < 1 ? 1 : most < (unsigned)a->max_blocks ? most : (unsigned)a->max_blocks;
+    const unsigned others = 4 * SUR_GPU_ATTEND_ROWS * (dp + SUR_GPU_KEYS), fixed = 2048; /* beside, of a thread block */
+    a->buffers = 2 * (3 * tile + others + fixed) <= (unsigned)max_shared ? 3 : 2;
+    struct sur_gpu_launch l = {
+        {takers, (unsigned)a->ring.n_kv_heads, groups}, 256, (unsigned)a->buffers * tile + others};
+    return l;
+}
 
 /* What the first kernel of a pass reads, written by the host before it launches. */
 struct sur_gpu_request {
@@ -204,11 +223,11 @@ struct sur_gpu_request {
     int32_t tokens[1]; /* decoder: [n] */
 };
 
-/* Start of a decoder pass: h[c] = rows[(first + c) % 256] + embedding[tokens[c]], the rotation, the position; of a
+/* Start of a decoder pass: h[c] = rows[(first + c) % 512] + embedding[tokens[c]], the rotation, the position; of a
  * narrow pass also h split for the first layer. A column a block. */
 struct sur_gpu_embed {
     sur_gpu_ptr request;            /* pinned */
-    sur_gpu_ptr rows, embedding, h; /* [256][dim], weights [vocab][pitch], [n][dim] */
+    sur_gpu_ptr rows, embedding, h; /* [512][dim], weights [vocab][pitch], [n][dim] */
     sur_gpu_ptr position, rotation; /* out: int64; [n][head_dim / 2][2] */
     sur_gpu_ptr inv;                /* [head_dim / 2] */
     sur_gpu_ptr norm, hi, squares;  /* narrow: weights [dim]; out: fragments of h times them, sums of squares; else 0 */
@@ -269,7 +288,7 @@ SUR_GPU_SIZE(sur_gpu_product, 240);
 SUR_GPU_SIZE(sur_gpu_split, 80);
 SUR_GPU_SIZE(sur_gpu_finish, 160);
 SUR_GPU_SIZE(sur_gpu_unroll, 56);
-SUR_GPU_SIZE(sur_gpu_attend, 120);
+SUR_GPU_SIZE(sur_gpu_attend, 128);
 SUR_GPU_SIZE(sur_gpu_embed, 96);
 SUR_GPU_SIZE(sur_gpu_begin, 48);
 SUR_GPU_SIZE(sur_gpu_carry, 32);

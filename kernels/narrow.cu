@@ -21,13 +21,13 @@ template <int EPILOGUE> struct share {
 
     DEVICE_MEMBER share(const sur_gpu_product &p)
     {
-        const int warp = threadIdx.x / 32;
+        const int warp = warp_index();
         segments = p.narrow.segments;
         ways = p.narrow.ways;
         tiles_a_round = p.narrow.tiles_a_round;
         mine = p.narrow.rounds_dealt + (blockIdx.x < p.narrow.left_over);
         tiles = (mine + ITEMS - 1) / ITEMS;
-        way = ways > 1 ? floor_times(warp, p.narrow.a_segment) : 0;
+        way = warp * p.narrow.a_segment >> 16;
         segment0 = warp - way * segments;
         segment_step = ways > 1 ? segments : p.narrow.warps;
         if (way >= ways || segment0 >= segments || warp >= p.narrow.warps) tiles = 0;
@@ -53,18 +53,22 @@ template <int EPILOGUE> struct stream {
 
     DEVICE_MEMBER stream(const sur_gpu_product &p, const share<EPILOGUE> &mine, char *shared)
     {
-        const int warp = threadIdx.x / 32;
+        const int warp = warp_index();
         const int64_t card_bytes = (int64_t)p.pitch * 16 * gridDim.x;
         n_slots = p.narrow.slots;
         slots = shared_address(shared) + warp * n_slots * SUR_NARROW_SLOT_BYTES;
-        barriers = shared_address(shared) + p.narrow.warps * n_slots * SUR_NARROW_SLOT_BYTES + warp * n_slots * 8;
+        barriers =
+            shared_address(shared) + p.narrow.warps * n_slots * SUR_NARROW_SLOT_BYTES + warp * SUR_NARROW_SLOTS * 8;
         fill = spend = parity = 0;
         upper = mine.TWO ? (int64_t)(p.w_up - p.w) : card_bytes;
         tile_step = mine.ITEMS * card_bytes;
         round0 = 0;
         segment = mine.segment0;
         aim(p, mine);
-        if (threadIdx.x % 32 < n_slots) arrival_init(barriers + threadIdx.x % 32 * 8);
+        if (elected()) {
+#pragma unroll
+            for (uint32_t i = 0; i < SUR_NARROW_SLOTS; i++) arrival_init(barriers + i * 8);
+        }
         __syncwarp();
     }
     /* At the first tile of a round and segment. */
@@ -113,30 +117,52 @@ template <int EPILOGUE> struct stream {
 
 /* ---- input ---- */
 
-/* 256 of k of up to 8 columns: lane 4 g + t holds of column g, for each 16 of k, what mma wants of its high and of its
- * low half. */
+/* 256 of k of up to 8 columns as mma's columns want them, for each 16 of k: of up to four columns the first four of
+ * mma's are their high halves and the others their low ones, and lane 4 g + t holds (x, y) of column g; else that lane
+ * holds both halves of column g. Where the next lie is worked out ahead of the moment when they may be read. */
 struct fragment {
     uint4 k16[16];
+    const uint4 *next;
+    int steps; /* of 16 of k from there to the end; 0 and below of a column that does not exist */
 
-    DEVICE_MEMBER void load(const sur_gpu_product &p, int segment)
+    DEVICE_MEMBER static bool is_few(const sur_gpu_product &p) { return p.n <= MAX_COLUMNS / 2; }
+    DEVICE_MEMBER void aim(const sur_gpu_product &p, int segment, bool is_idle)
     {
-        const int lane = threadIdx.x % 32, column = lane / 4;
-        const int steps = column < p.n ? p.pitch / 16 - segment * 16 : 0;
-        const uint4 *from = at<const uint4>(p.hi) + (size_t)column * (p.pitch / 4) + segment * 64 + lane % 4;
+        const int lane = threadIdx.x % 32, column = is_few(p) ? lane / 4 % 4 : lane / 4;
+        steps = kept(column < p.n && !is_idle ? p.pitch / 16 - segment * 16 : 0);
+        next = kept(at<const uint4>(p.hi) + (size_t)column * (p.pitch / 4) + segment * 64 + lane % 4);
+        if (is_few(p) && lane >= 16) next = (const uint4 *)((const uint2 *)next + 1);
+    }
+    /* Those, and moves on by so many segments. Columns that do not exist are zero: noise would cost the tensor cores
+     * more power than there is to spare. */
+    DEVICE_MEMBER void load(const sur_gpu_product &p, int segment_step)
+    {
+        if (is_few(p)) {
 #pragma unroll
-        for (int s = 0; s < 16; s++) {
-            k16[s] = make_uint4(0, 0, 0, 0);
-            if (s < steps) k16[s] = __ldcg(from + s * 4);
+            for (int s = 0; s < 16; s++) {
+                uint2 one = make_uint2(0, 0);
+                if (s / 4 * 4 < steps) one = __ldcg((const uint2 *)(next + s * 4));
+                k16[s].x = one.x, k16[s].y = one.y;
+            }
+        } else {
+#pragma unroll
+            for (int s = 0; s < 16; s++) {
+                k16[s] = make_uint4(0, 0, 0, 0);
+                if (s / 4 * 4 < steps) k16[s] = __ldcg(next + s * 4);
+            }
         }
+        steps -= segment_step * 16;
+        next += segment_step * 64;
     }
 };
 
 /* Sums of TILES tiles, their chains side by side, over one segment of `steps` times 16 of k. half: where this lane
- * finds its row of each tile. */
-template <int TILES>
+ * finds its row of each tile. FEW: of up to four columns; mma's other four then have the same sums. */
+template <int TILES, bool FEW>
 DEVICE void multiply(float (&sum)[TILES][4], const fragment &x, const uint32_t (&half)[TILES], int steps)
 {
     constexpr int AHEAD = TILES == 1 ? 4 : 2;
+    float low[TILES][4] = {};
     uint32_t at_step[TILES][4];
 #pragma unroll
     for (int i = 0; i < TILES * 4; i++) at_step[i / 4][i % 4] = kept(half[i / 4] ^ i % 4 << 5);
@@ -152,10 +178,16 @@ DEVICE void multiply(float (&sum)[TILES][4], const fragment &x, const uint32_t (
         for (int i = 0; i < AHEAD; i++) {
             const uint4 &b = x.k16[from + i];
 #pragma unroll
-            for (int t = 0; t < TILES; t++) mma_bf16(sum[t], a[i][t], b.z, b.w);
-#pragma unroll
-            for (int t = 0; t < TILES; t++) mma_bf16(sum[t], a[i][t], b.x, b.y);
+            for (int t = 0; t < TILES; t++) {
+                mma_bf16(sum[t], a[i][t], b.x, b.y);
+                if (!FEW) mma_bf16(low[t], a[i][t], b.z, b.w);
+            }
         }
+    }
+#pragma unroll
+    for (int i = 0; i < TILES * 4; i++) {
+        float &v = sum[i / 4][i % 4];
+        v = __fadd_rn(v, FEW ? __shfl_xor_sync(~0u, v, 2) : low[i / 4][i % 4]);
     }
 }
 
@@ -262,10 +294,12 @@ static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned 
 /* ---- what becomes of a round's sums ---- */
 
 /* A task: a row of a column; 8 neighbouring threads have the 8 rows of a group. What it needs besides the sums is
- * worked out and read while the weights still come: behind them every instruction counts. */
+ * worked out and read while the weights still come, and kept: behind them every instruction counts, and the compiler
+ * would rather work things out twice than hold them. */
 template <int EPILOGUE> struct task {
-    int c, sums, row; /* column; where its first segment's sum lies */
-    bool there;       /* else the thread only comes along */
+    int c, row, sums; /* column; where its first segment's sum lies */
+    float *squares;   /* of its group, of the group's first task, or NULL */
+    int there;        /* else the thread only comes along */
     float old, bias, norm;
     float2 turn;            /* QKV: cos, sin; a value's are 1, 0 */
     float *y;               /* or NULL; QKV: a query's place, or in a ring of fp32 */
@@ -277,12 +311,12 @@ template <int EPILOGUE> struct task {
     {
         const sur_gpu_output &o = p.out;
         const int r = e % 8, item = floor_times(e / 8, p.narrow.a_column);
-        row = row_of(item0 + item, r);
-        c = e / 8 - item * p.n;
-        sums = (item / mine.ITEMS * mine.segments * 16 + (mine.TWO ? 0 : item % 2 * 8) + r) * p.n + c;
-        there = item < n_items && row < p.rows;
+        row = kept(row_of(item0 + item, r));
+        c = kept(e / 8 - item * p.n);
+        sums = kept((item / mine.ITEMS * mine.segments * 16 + (mine.TWO ? 0 : item % 2 * 8) + r) * p.n + c);
+        there = kept((int)(item < n_items && row < p.rows));
         old = bias = 0, norm = 1;
-        y = NULL, ring = NULL, hi = lo = NULL;
+        y = squares = NULL, ring = NULL, hi = lo = NULL;
         if (!there) return;
         if (o.bias) bias = at<const float>(o.bias)[row];
         if (EPILOGUE == SUR_GPU_QKV) {
@@ -298,6 +332,7 @@ template <int EPILOGUE> struct task {
         hi = places.hi + places.index(c, row);
         lo = places.lo + places.index(c, row);
         if (o.norm) norm = at<const float>(o.norm)[row];
+        if (o.squares && r == 0) squares = at<float>(o.squares) + (size_t)c * ((p.rows + 7) / 8) + row / 8;
     }
     DEVICE_MEMBER void place_qkv(const sur_gpu_output &o)
     {
@@ -316,21 +351,25 @@ template <int EPILOGUE> struct task {
     }
 };
 
-/* The sum of one row and column over its tile's segments, ascending; they lie `step` apart. */
+/* Adds so many segments' sums, ascending, which lie `step` apart. */
+template <int N> DEVICE void add_sums(float &v, const float *&sums, int step)
+{
+    float part[N];
+#pragma unroll
+    for (int i = 0; i < N; i++, sums += step) part[i] = *sums;
+#pragma unroll
+    for (int i = 0; i < N; i++) v = __fadd_rn(v, part[i]);
+}
+
+/* The sum of one row and column over its tile's segments. */
 DEVICE float total(const float *sums, int segments, int step)
 {
     float v = 0;
-    int s = 0;
 #pragma unroll 1
-    for (; s + 4 <= segments; s += 4, sums += 4 * step) {
-        float part[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) part[i] = sums[i * step];
-#pragma unroll
-        for (int i = 0; i < 4; i++) v = __fadd_rn(v, part[i]);
-    }
+    for (; segments >= 8; segments -= 8) add_sums<8>(v, sums, step);
+    if (segments >= 4) add_sums<4>(v, sums, step), segments -= 4;
 #pragma unroll 1
-    for (; s < segments; s++, sums += step) v = __fadd_rn(v, *sums);
+    for (; segments > 0; segments--) add_sums<1>(v, sums, step);
     return v;
 }
 
@@ -344,7 +383,7 @@ DEVICE void finish_task(const sur_gpu_product &p, const task<EPILOGUE> &t, const
 #pragma unroll 1
         for (int half = EPILOGUE == SUR_GPU_SWIGLU; half >= 0; half--) {
             pair = v;
-            v = total(sums + t.sums + half * 8 * n, segments, 16 * n);
+            v = total(sums + t.sums + half * 8 * n, segments, kept(16 * n));
         }
         if (p.squares) v = __fmul_rn(v, scale[t.c]), pair = __fmul_rn(pair, scale[t.c]);
         if (p.out.bias) v = __fadd_rn(v, t.bias);
@@ -364,7 +403,7 @@ DEVICE void finish_task(const sur_gpu_product &p, const task<EPILOGUE> &t, const
     if (t.hi) split(p.out.norm ? __fmul_rn(v, t.norm) : v, *t.hi, *t.lo);
     if (!p.out.squares) return;
     const float sum = fold_squares(t.there ? v : 0);
-    if (t.there && t.row % 8 == 0) at<float>(p.out.squares)[(size_t)t.c * ((p.rows + 7) / 8) + t.row / 8] = sum;
+    if (t.squares) *t.squares = sum;
 }
 
 /* ---- the kernel ---- */
@@ -382,15 +421,22 @@ DEVICE void multiply_segment(const sur_gpu_product &p, const share<EPILOGUE> &mi
         const int next = tile + mine.ways, two = next < end && in.n_slots == 2;
         const uint32_t half = in.take(0) + in_half + (mine.is_whole(tile) ? upper : 0);
         float sum[2][4] = {};
-        if (two) {
-            const uint32_t halves[2] = {half, in.take(1) + in_half + (mine.is_whole(next) ? upper : 0)};
-            multiply<2>(sum, x, halves, steps);
-            put_sums(to + tile_sums, sum[1], n);
-        } else {
-            const uint32_t halves[1] = {half};
-            float(&one)[1][4] = *(float(*)[1][4]) & sum;
-            multiply<1>(one, x, halves, steps);
-        }
+        auto by = [&](auto few) {
+            constexpr bool FEW = decltype(few)::value;
+            if (two) {
+                const uint32_t halves[2] = {half, in.take(1) + in_half + (mine.is_whole(next) ? upper : 0)};
+                multiply<2, FEW>(sum, x, halves, steps);
+                put_sums(to + tile_sums, sum[1], n);
+            } else {
+                const uint32_t halves[1] = {half};
+                float(&one)[1][4] = *(float(*)[1][4]) & sum;
+                multiply<1, FEW>(one, x, halves, steps);
+            }
+        };
+        if (fragment::is_few(p))
+            by(number<true>());
+        else
+            by(number<false>());
         put_sums(to, sum[0], n);
         in.give_back(p, mine, 1 + two);
         tile += (1 + two) * mine.ways;
@@ -408,10 +454,10 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
           *sums = (float *)(small + SUR_NARROW_SMALL_BYTES);
     unsigned long long *best = (unsigned long long *)(scale + MAX_COLUMNS);
     static_assert(SUR_NARROW_WARPS * (SUR_NARROW_SLOTS + 4) * 8 + MAX_COLUMNS * 4 <= SUR_NARROW_SMALL_BYTES, "small");
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, n = p.n;
     const share<EPILOGUE> mine(p);
     stream<EPILOGUE> in(p, mine, shared);
     in.fetch(p, mine, 1);
+    const int lane = threadIdx.x % 32, warp = warp_index(), n = p.n;
     bool waiting = true; /* for the kernel before */
     bool more = true;    /* slots are to be filled behind the input, which else would come behind all they take */
     auto start = [&] {
@@ -426,39 +472,40 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
     const uint32_t upper = lane & 8 ? SUR_NARROW_GROUP_BYTES : 0;
     for (int round0 = 0; round0 * mine.ITEMS < mine.mine; round0 += mine.tiles_a_round) {
         const int end = mine.end_of_round(round0), item0 = round0 * mine.ITEMS;
-        const int n_items = min(mine.mine - item0, mine.tiles_a_round * mine.ITEMS);
+        const int n_items = min(mine.mine - item0, mine.tiles_a_round * mine.ITEMS), n_tasks = kept(n_items * n * 8);
         /* A round's first tasks are worked out before its weights: each line of this is there once, for a kernel runs
          * through its instructions so seldom that most of its time goes into fetching them. */
         bool first = true;
         fragment x;
-        auto load = [&](int segment) {
-            x.load(p, segment);
+        x.aim(p, mine.segment0, end <= round0);
+        auto load = [&] {
+            x.load(p, mine.segment_step);
             if (more) in.fetch(p, mine, p.narrow.slots - 1);
             more = false;
         };
         for (int e = threadIdx.x;; first = false) {
             if (QKV && waiting) start(); /* what a task reads was perhaps written just before */
-            if (QKV && first) load(end > round0 ? mine.segment0 : mine.segments);
+            if (QKV && first) load();
             const task<EPILOGUE> t(p, mine, item0, n_items, e);
             if (waiting) start();
             if (first) {
+                if (!QKV) load();
                 if (round0) __syncthreads(); /* the sums before are read */
-                bool find_scale = p.squares && round0 == 0;
-                for (int segment = mine.segment0; find_scale || (segment < mine.segments && end > round0);
-                     segment += mine.segment_step) {
-                    if (!QKV || segment != mine.segment0) load(end > round0 ? segment : mine.segments);
-                    for (int c = SUR_NARROW_WARPS - 1 - warp; find_scale && c < n; c += SUR_NARROW_WARPS) {
-                        const float s = rms_scale(at<const float>(p.squares) + (size_t)c * ((p.k + 7) / 8), p.k, p.eps);
-                        if (lane == 0) scale[c] = s; /* by the last warps, for the first have the tasks */
-                    }
-                    find_scale = false;
+                /* by the last warps, for the first have the tasks */
+                for (int c = SUR_NARROW_WARPS - 1 - warp; p.squares && round0 == 0 && c < n; c += SUR_NARROW_WARPS) {
+                    const float s = rms_scale(at<const float>(p.squares) + (size_t)c * ((p.k + 7) / 8), p.k, p.eps);
+                    if (lane == 0) scale[c] = s;
+                }
+                for (int segment = mine.segment0; end > round0 && segment < mine.segments;) {
                     multiply_segment(p, mine, in, x, segment, round0, end, in_half, upper, sums);
+                    segment += mine.segment_step;
+                    if (segment < mine.segments) x.load(p, mine.segment_step);
                 }
                 __syncthreads();
             }
             finish_task(p, t, sums, scale);
             e += blockDim.x;
-            if (e - lane >= n_items * n * 8) break;
+            if (e - lane >= n_tasks) break;
         }
     }
     if (EPILOGUE == SUR_GPU_HEAD) {

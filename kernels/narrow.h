@@ -42,7 +42,7 @@ static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiproces
                                         .rounds_dealt = groups / grid,
                                         .left_over = groups % grid,
                                         .a_column = 1.0f / (float)p->n,
-                                        .a_segment = 1.0f / (float)segments,
+                                        .a_segment = (1 << 16) / segments + 1,
                                         .unused = 0};
     *launch = (struct sur_gpu_launch){
         {(unsigned)grid, 1, 1}, SUR_NARROW_WARPS * 32, (unsigned)(fixed + together * tile_bytes)};

@@ -69,6 +69,11 @@ template <typename T, bool TWO> struct fetch {
     }
 };
 
+/* A segment's sums, of the high halves of the activations and of the low ones. */
+template <typename T> struct chains {
+    float hi[T::MT][T::NT][4], lo[T::MT][T::NT][4];
+};
+
 /* 16 of k as a warp's mma take them. */
 template <typename T> struct fragments {
     uint32_t a[T::MT][4], hi[T::NT / 2][4], lo[T::NT / 2][4];
@@ -82,16 +87,16 @@ template <typename T> struct fragments {
 #pragma unroll
         for (int i = 0; i < T::NT / 2; i++) load_matrix4(hi[i], at_b + i * 16 * T::LINE);
     }
-    DEVICE_MEMBER void multiply(float (&c)[T::MT][T::NT][4]) const
+    DEVICE_MEMBER void multiply(chains<T> &c) const
     {
 #pragma unroll
         for (int m = 0; m < T::MT; m++)
 #pragma unroll
-            for (int n = 0; n < T::NT; n++) mma_bf16(c[m][n], a[m], lo[n / 2][n % 2 * 2], lo[n / 2][n % 2 * 2 + 1]);
+            for (int n = 0; n < T::NT; n++) mma_bf16(c.lo[m][n], a[m], lo[n / 2][n % 2 * 2], lo[n / 2][n % 2 * 2 + 1]);
 #pragma unroll
         for (int m = 0; m < T::MT; m++)
 #pragma unroll
-            for (int n = 0; n < T::NT; n++) mma_bf16(c[m][n], a[m], hi[n / 2][n % 2 * 2], hi[n / 2][n % 2 * 2 + 1]);
+            for (int n = 0; n < T::NT; n++) mma_bf16(c.hi[m][n], a[m], hi[n / 2][n % 2 * 2], hi[n / 2][n % 2 * 2 + 1]);
     }
 };
 
@@ -266,13 +271,13 @@ template <typename T, int EPILOGUE> DEVICE void put(const sur_gpu_product &p, ou
 
 /* ---- the product ---- */
 
-template <typename T> DEVICE void add_segment(float (&sum)[T::MT][T::NT][4], float (&chain)[T::MT][T::NT][4])
+template <typename T> DEVICE void add_segment(float (&sum)[T::MT][T::NT][4], chains<T> &c)
 {
 #pragma unroll
     for (int i = 0; i < T::MT * T::NT * 4; i++) {
-        float &c = chain[i / 4 / T::NT][i / 4 % T::NT][i % 4], &s = sum[i / 4 / T::NT][i / 4 % T::NT][i % 4];
-        s = __fadd_rn(s, c);
-        c = 0.0f;
+        const int m = i / 4 / T::NT, n = i / 4 % T::NT, e = i % 4;
+        sum[m][n][e] = __fadd_rn(sum[m][n][e], __fadd_rn(c.hi[m][n][e], c.lo[m][n][e]));
+        c.hi[m][n][e] = c.lo[m][n][e] = 0;
     }
 }
 
@@ -307,7 +312,7 @@ template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
     const uint32_t b_off = T::B + b_row * T::LINE + ((((lane / 8) & 1) ^ (lane & 7)) << 4);
 
     outputs<T> out = {};
-    float chain[T::MT][T::NT][4] = {};
+    chains<T> chain = {};
     fragments<T> now[2];
     uint32_t from = base, to = base + AHEAD * T::STAGE;
     copy_wait<AHEAD - 1>();
@@ -345,7 +350,7 @@ template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
     {                                                                                                                  \
         wide<tile<R, C, WR, WC, STAGES>, EPILOGUE>(p);                                                                 \
     }
-#define WIDE_TILE(R, C, WR, WC, STAGES, BLOCKS, inner, outer)                                                          \
+#define WIDE_TILE(R, C, WR, WC, STAGES, BLOCKS, one, two)                                                              \
     WIDE(plain, SUR_GPU_PLAIN, R, C, WR, WC, STAGES, BLOCKS)                                                           \
     WIDE(gelu, SUR_GPU_GELU, R, C, WR, WC, STAGES, BLOCKS)                                                             \
     WIDE(add, SUR_GPU_ADD, R, C, WR, WC, STAGES, BLOCKS)                                                               \

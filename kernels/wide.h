@@ -8,26 +8,26 @@
 
 #include "launch.h"
 
-/* X(rows, columns, warps along the rows, along the columns, stages, blocks an SM, inner, outer).
+/* X(rows, columns, warps along the rows, along the columns, stages, blocks an SM, one, two).
  * Rows are those of the product; SWIGLU halves them: half of w, half of w_up.
- * inner: clocks that an SM needs for 16 k of the tile, the larger of the tensor cores' (8 mma in 13 clocks) and the
- * shared memory's (128 bytes a clock: fragments and the tile's own arrival). outer: clocks of the second-level cache's
- * share of one SM (30 bytes a clock) for the same 16 k. Estimates of a 9.0; they only rank the tiles. */
+ * one, two: clocks for 16 of k while an SM has one thread block, or two. Measured on a 9.0; they only rank the tiles.
+ */
 #define SUR_GPU_WIDE_TILES(X)                                                                                          \
-    X(192, 64, 4, 2, 4, 1, 307, 341)                                                                                   \
-    X(128, 64, 2, 2, 3, 2, 205, 240)                                                                                   \
-    X(64, 64, 2, 2, 4, 2, 144, 205)                                                                                    \
-    X(32, 64, 1, 4, 4, 2, 104, 170)
+    X(192, 64, 4, 2, 4, 1, 430, 430)                                                                                   \
+    X(96, 64, 2, 2, 3, 2, 273, 422)                                                                                    \
+    X(80, 64, 1, 4, 4, 2, 252, 393)                                                                                    \
+    X(64, 64, 2, 2, 4, 2, 205, 355)                                                                                    \
+    X(32, 64, 1, 4, 4, 2, 125, 230)
 
 struct sur_gpu_wide_tile {
     const char *suffix; /* "_192x64" */
     int32_t rows, columns, threads;
     uint32_t shared_bytes; /* dynamic, beside 256 static; above 48 KB the function's limit has to be raised first */
-    int32_t inner, outer;
+    int32_t blocks, one, two;
 };
 
 enum {
-#define SUR_GPU_WIDE_NAME(r, c, wr, wc, stages, blocks, inner, outer) SUR_GPU_WIDE_##r##x##c,
+#define SUR_GPU_WIDE_NAME(r, c, wr, wc, stages, blocks, one, two) SUR_GPU_WIDE_##r##x##c,
     SUR_GPU_WIDE_TILES(SUR_GPU_WIDE_NAME)
 #undef SUR_GPU_WIDE_NAME
         SUR_GPU_N_WIDE
@@ -36,8 +36,8 @@ enum {
 static inline struct sur_gpu_wide_tile sur_gpu_wide_tile_at(int i)
 {
     static const struct sur_gpu_wide_tile tiles[SUR_GPU_N_WIDE] = {
-#define SUR_GPU_WIDE_ROW(r, c, wr, wc, stages, blocks, inner, outer)                                                   \
-    {"_" #r "x" #c, r, c, 32 * wr * wc, (stages) * (r + 2 * c) * 2 * SUR_GPU_PITCH, inner, outer},
+#define SUR_GPU_WIDE_ROW(r, c, wr, wc, stages, blocks, one, two)                                                       \
+    {"_" #r "x" #c, r, c, 32 * wr * wc, (stages) * (r + 2 * c) * 2 * SUR_GPU_PITCH, blocks, one, two},
         SUR_GPU_WIDE_TILES(SUR_GPU_WIDE_ROW)
 #undef SUR_GPU_WIDE_ROW
     };
@@ -53,10 +53,13 @@ static inline void sur_gpu_wide_grid(const struct sur_gpu_product *p, int tile, 
     grid[1] = (unsigned)((p->rows + rows - 1) / rows);
 }
 
-/* The tile with the least estimate among those that fit in shared_limit bytes a block (of which 98304 suffice for all
- * but the largest). */
+/* The tile with the least estimate among those that fit in shared_limit bytes a block (of which 98304 suffice for the
+ * smaller ones): rounds of as many thread blocks as fit at once, the last with what is left, and what each costs beside
+ * its k. */
 static inline int sur_gpu_wide_choose(const struct sur_gpu_product *p, int n_multiprocessors, uint32_t shared_limit)
 {
+    enum { START_AND_END = 8000 };
+    const int64_t steps = p->pitch / 16;
     int best = SUR_GPU_WIDE_32x64;
     int64_t least = INT64_MAX;
     for (int i = 0; i < SUR_GPU_N_WIDE; i++) {
@@ -64,9 +67,9 @@ static inline int sur_gpu_wide_choose(const struct sur_gpu_product *p, int n_mul
         if (t.shared_bytes > shared_limit) continue;
         unsigned grid[2];
         sur_gpu_wide_grid(p, i, grid);
-        int64_t n = (int64_t)grid[0] * grid[1], rounds = (n + n_multiprocessors - 1) / n_multiprocessors;
-        int64_t inner = rounds * t.inner, outer = n * t.outer / n_multiprocessors;
-        int64_t cost = inner > outer ? inner : outer;
+        const int64_t n = (int64_t)grid[0] * grid[1], at_once = (int64_t)n_multiprocessors * t.blocks;
+        const int64_t left = n % at_once, last = steps * (left > n_multiprocessors ? t.two : t.one) + START_AND_END;
+        const int64_t cost = n / at_once * (steps * t.two + START_AND_END) + (left ? last : 0);
         if (cost < least) least = cost, best = i;
     }
     return best;

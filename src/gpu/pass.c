@@ -51,7 +51,7 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     k->n_blocks = (int)(((size_t)s->window + (size_t)z->slack + n + SUR_GPU_KEYS - 1) / SUR_GPU_KEYS);
     k->max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
     k->ring_bytes = heads * (size_t)k->n_blocks * SUR_GPU_KEYS * (size_t)k->dp * element;
-    size_t groups = (narrow * (size_t)group_of(s) + 15) / 16;
+    size_t groups = (narrow * (size_t)group_of(s) + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
     gpu_place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
     gpu_place(&at, base, &k->norms, gpu_norms_bytes(s) + dim * 4);
     gpu_place(&at, base, &k->h, n * dim * 4);
@@ -68,7 +68,8 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     gpu_place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
     gpu_place(&at, base, &k->position, 8);
     gpu_place(&at, base, &k->counters, heads * groups * 4);
-    gpu_place(&at, base, &k->partial, heads * groups * (size_t)k->max_blocks * 16 * SUR_GPU_PARTIAL((size_t)k->dp) * 4);
+    size_t partial = (size_t)k->max_blocks * SUR_GPU_ATTEND_ROWS * SUR_GPU_PARTIAL((size_t)k->dp) * 4;
+    gpu_place(&at, base, &k->partial, heads * groups * partial);
     lay_gemm(k, s, base, &at, o, z);
     return at;
 }
@@ -153,7 +154,9 @@ bool gpu_pass_is_narrow(const struct gpu_pass *p, int n)
 void gpu_pass_launch(struct gpu_pass *p, enum gpu_kernel kernel, const struct sur_gpu_launch *l, const void *params)
 {
     if (p->status) return;
-    p->status = gpu_launch(p->stack->gpu, p->stack->stream, kernel, l, params, !p->fresh);
+    /* A wide pass loses more by it than it gains: thread blocks that wait crowd on some multiprocessors. */
+    const bool overlap = !p->fresh && gpu_pass_is_narrow(p, p->n);
+    p->status = gpu_launch(p->stack->gpu, p->stack->stream, kernel, l, params, overlap);
     p->fresh = false;
 }
 
@@ -255,17 +258,11 @@ static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
     return offset == GPU_NONE ? 0 : base + offset;
 }
 
-/* Of a narrow pass: 16 rows a thread block; their keys are shared out. */
 static void attend_narrow(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
-    const struct gpu_stack *k = p->stack;
-    unsigned groups = (unsigned)(p->n * group_of(k->tower->shape) + 15) / 16, heads = (unsigned)a->ring.n_kv_heads;
-    /* two thread blocks a multiprocessor: one computes while the other's keys arrive */
-    unsigned most = 2 * (unsigned)k->gpu->multiprocessors / (heads * groups), dp = (unsigned)k->dp;
-    unsigned blocks = most < 1 ? 1 : most < (unsigned)k->max_blocks ? most : (unsigned)k->max_blocks;
-    /* keys, values, queries and weights, the last two split */
-    struct sur_gpu_launch l = {{blocks, heads, groups}, 256, 4 * ((SUR_GPU_KEYS + 16) * dp + 16 * SUR_GPU_KEYS)};
-    gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, a);
+    const struct gpu *g = p->stack->gpu;
+    const struct sur_gpu_launch l = sur_gpu_attend_launch(a, g->multiprocessors, g->max_shared);
+    gpu_pass_launch(p, a->ring.dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, a);
 }
 
 /* Of a wide pass: 64 rows a thread block. */

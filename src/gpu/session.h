@@ -31,7 +31,7 @@ struct gpu_session {
     size_t n_bytes;
     CUdeviceptr mel, conv0;                       /* [2 + frames][n_mels], [1 + frames][e] */
     CUdeviceptr adapter;                          /* bf16 [hi, lo][tokens][pitch of dim] */
-    CUdeviceptr row_position, rows;               /* int64, [256][dim] */
+    CUdeviceptr row_position, rows;               /* int64, [512][dim] */
     CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
     CUgraphExec step_graph, encode_graph;         /* one position; one token */
     CUgraphExec whole_graph;                      /* max_tokens tokens, or NULL when that is 1 */

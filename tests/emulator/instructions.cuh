@@ -271,6 +271,14 @@ template <typename T> DEVICE T __shfl_sync(unsigned, T x, int lane)
 {
     return all_lanes("__shfl_sync", x)[lane];
 }
+DEVICE int warp_index()
+{
+    return (int)threadIdx.x / 32;
+}
+DEVICE bool elected()
+{
+    return threadIdx.x % 32 == 0;
+}
 template <typename T> DEVICE T __shfl_xor_sync(unsigned, T x, int mask)
 {
     return all_lanes("__shfl_xor_sync", x)[threadIdx.x % 32 ^ (unsigned)mask];
@@ -298,6 +306,18 @@ DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)
     const uint32_t *rows = all_lanes("load_matrix4", address);
     for (unsigned m = 0; m < 4; m++)
         memcpy(&r[m], emulated::shared_at(rows[m * 8 + lane / 4], 16) + lane % 4 * 4, sizeof r[m]);
+}
+
+DEVICE void load_matrix4_transposed(uint32_t (&r)[4], uint32_t address)
+{
+    const unsigned lane = threadIdx.x % 32;
+    const uint32_t *rows = all_lanes("load_matrix4_transposed", address);
+    for (unsigned m = 0; m < 4; m++) {
+        uint16_t two[2];
+        for (unsigned i = 0; i < 2; i++)
+            memcpy(&two[i], emulated::shared_at(rows[m * 8 + lane % 4 * 2 + i], 16) + lane / 4 * 2, sizeof two[i]);
+        memcpy(&r[m], two, sizeof r[m]);
+    }
 }
 
 /* What a lane holds of a and b, as numbers. */

@@ -171,7 +171,8 @@ struct attend_shape {
 
 static void attend_item(const struct attend_shape *s)
 {
-    int groups = (s->n * (s->n_heads / s->n_kv_heads) + 15) / 16;
+    const int group = s->n_heads / s->n_kv_heads,
+              groups = (s->n * group + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
     int64_t seen = s->first + 1 < s->window ? s->first + 1 : s->window;
     struct sur_gpu_attend p = {.n = s->n, .n_heads = s->n_heads, .window = s->window};
     p.max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
@@ -180,25 +181,23 @@ static void attend_item(const struct attend_shape *s)
     p.q = bench_floats("q", (size_t)(s->n * s->n_heads * s->head_dim));
     p.out = bench_zeros("out", (size_t)(s->n * s->n_heads * s->head_dim) * 4);
     p.position = memory_of("position", &s->first, sizeof s->first);
-    size_t rows = (size_t)s->n_kv_heads * (size_t)groups;
-    p.partial = bench_zeros("partial", rows * (size_t)p.max_blocks * 16 * (size_t)SUR_GPU_PARTIAL(s->head_dim) * 4);
-    p.counters = bench_zeros("counters", rows * 4);
+    const size_t all = (size_t)s->n_kv_heads * (size_t)groups, row = (size_t)SUR_GPU_PARTIAL(s->head_dim) * 4;
+    p.partial = bench_zeros("partial", all * (size_t)p.max_blocks * SUR_GPU_ATTEND_ROWS * row);
+    p.counters = bench_zeros("counters", all * 4);
 
     const bool wide = s->n > SUR_GPU_NARROW;
     const unsigned d = (unsigned)s->head_dim, heads = (unsigned)s->n_kv_heads, keys = SUR_GPU_KEYS;
     struct bench_item item = {.name = text("%s, context %lld, n %d", s->what, (long long)s->first, s->n)};
     item.kernel = text("k_attend_%s%u", wide ? "wide_" : "", d);
+    item.launch = sur_gpu_attend_launch(&p, device.multiprocessors, device.max_shared);
     memcpy(item.parameters, &p, sizeof p);
     /* Keys and values lie in the first blocks of their rings: what is not read still moves the next launch on. */
     item.rotate[0] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, k);
     item.rotate[1] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, v);
     item.rotate_bytes[0] = item.rotate_bytes[1] = ring_elements(&p.ring) * 2;
-    unsigned most = 2 * (unsigned)device.multiprocessors / (unsigned)rows, needed = (unsigned)p.max_blocks;
-    unsigned blocks = most < 1 ? 1 : most < needed ? most : needed;
-    item.launch = (struct sur_gpu_launch){{blocks, heads, (unsigned)groups}, 256, 4 * ((keys + 16) * d + 16 * keys)};
     if (wide)
         item.launch = (struct sur_gpu_launch){
-            {(unsigned)(groups + 3) / 4, heads, 1}, 128, 4 * (64 + keys * (d == 64 ? 2 : 1)) * d};
+            {(unsigned)(s->n * group + 63) / 64, heads, 1}, 128, 4 * (64 + keys * (d == 64 ? 2 : 1)) * d};
     if (s->n <= SUR_GPU_NARROW)
         item.n_bytes = (double)(seen + s->n - 1) * s->n_kv_heads * s->head_dim * 4;
     else

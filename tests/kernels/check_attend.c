@@ -50,10 +50,10 @@ struct attend {
     unsigned char *kept; /* out as it was found first, or NULL */
 };
 
-/* Of 16 rows each. */
+/* As a thread block of the narrow kernel takes rows. */
 static int row_groups(const struct attend_case *c, int n)
 {
-    return (n * (c->n_heads / c->n_kv_heads) + 15) / 16;
+    return (n * (c->n_heads / c->n_kv_heads) + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
 }
 
 static int blocks_needed(const struct attend_case *c)
@@ -171,7 +171,7 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     for (int i = 0; i < c->n; i++) positions[i] = c->first + i;
     t->positions = memory_of("positions", positions, (size_t)c->n * sizeof *positions);
     t->p.max_blocks = t->needed + 1; /* fewer queries at a time are other row groups */
-    size_t floats = groups * (size_t)t->p.max_blocks * 16 * (size_t)SUR_GPU_PARTIAL(t->p.ring.dp);
+    size_t floats = groups * (size_t)t->p.max_blocks * SUR_GPU_ATTEND_ROWS * (size_t)SUR_GPU_PARTIAL(t->p.ring.dp);
     t->p.partial = memory_new("partial", floats * sizeof(float));
     t->p.counters = memory_of("counters", host_new(groups, 4), groups * 4);
     want(t, q, k, v);
@@ -190,15 +190,22 @@ struct variant {
     int step; /* queries at a time */
     bool fragments;
     int grid; /* narrow: thread blocks along the keys; 0: as many as there are blocks of keys */
+    bool little_shared;
 };
 
-static struct sur_gpu_launch launch_of(const struct attend *t, int n, const struct variant *v)
+/* Completes p. */
+static struct sur_gpu_launch launch_of(const struct attend *t, struct sur_gpu_attend *p, const struct variant *v)
 {
-    unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS;
-    unsigned groups = (unsigned)row_groups(&t->c, n), grid = (unsigned)(v->grid ? v->grid : t->needed);
-    if (t->c.plain) return (struct sur_gpu_launch){{(unsigned)n, (unsigned)t->c.n_heads, 1}, keys, 0};
-    if (t->narrow) return (struct sur_gpu_launch){{grid, heads, groups}, 256, 4 * (keys * dp + 16 * dp + 16 * keys)};
-    return (struct sur_gpu_launch){{(groups + 3) / 4, heads, 1}, 128, 4 * (64 + keys * (dp == 64 ? 2 : 1)) * dp};
+    unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS, n = (unsigned)p->n;
+    if (t->c.plain) return (struct sur_gpu_launch){{n, (unsigned)t->c.n_heads, 1}, keys, 0};
+    if (t->narrow) {
+        int max_shared = v->little_shared ? 99 << 10 : device.max_shared;
+        struct sur_gpu_launch l = sur_gpu_attend_launch(p, device.multiprocessors, max_shared);
+        l.grid[0] = (unsigned)(v->grid ? v->grid : t->needed);
+        return l;
+    }
+    unsigned rows = n * (unsigned)(t->c.n_heads / t->c.n_kv_heads);
+    return (struct sur_gpu_launch){{(rows + 63) / 64, heads, 1}, 128, 4 * (64 + keys * (dp == 64 ? 2 : 1)) * dp};
 }
 
 static void run(struct attend *t, const struct variant *v)
@@ -216,7 +223,7 @@ static void run(struct attend *t, const struct variant *v)
         p.hi = split->at + (uint64_t)first * (uint64_t)p.pitch * (v->fragments ? 4 : 2);
         p.lo = v->fragments ? 0 : p.hi + split->n * 2;
         p.position = t->positions + (uint64_t)first * sizeof(int64_t);
-        struct sur_gpu_launch l = launch_of(t, p.n, v);
+        struct sur_gpu_launch l = launch_of(t, &p, v);
         kernel_launch(kernel_find(kernel_of(c, t->narrow)), &l, &p, false);
     }
     device_wait();
@@ -280,16 +287,18 @@ static const char *check_narrow_kernel(struct attend *t, double *worst)
 {
     const int n = t->c.n;
     const struct variant variants[] = {
-        {"", n, false, 0},
-        {"a second run", n, false, 0},
-        {"a third run", n, false, 0},
-        {"a result in fragments", n, true, 0},
-        {"one block a row group", n, false, 1},
-        {"two blocks", n, false, 2},
-        {"a grid with idle blocks", n, false, t->needed + 3},
-        {"five blocks", n, false, 5},
-        {"one query at a time", 1, false, 0},
-        {"three at a time", 3, true, 2},
+        {"", n, false, 0, false},
+        {"a second run", n, false, 0, false},
+        {"a third run", n, false, 0, false},
+        {"a result in fragments", n, true, 0, false},
+        {"one block a row group", n, false, 1, false},
+        {"two blocks", n, false, 2, false},
+        {"a grid with idle blocks", n, false, t->needed + 3, false},
+        {"five blocks", n, false, 5, false},
+        {"one query at a time", 1, false, 0, false},
+        {"three at a time", 3, true, 2, false},
+        {"less shared memory", n, false, 0, true},
+        {"that, and two blocks", n, false, 2, true},
     };
     t->narrow = true;
     const char *reason = check_variants(t, variants, sizeof variants / sizeof *variants, worst);
@@ -303,14 +312,14 @@ static const char *check_other_kernel(struct attend *t, double *worst)
 {
     const int n = t->c.n;
     const struct variant variants[] = {
-        {"what the narrow kernel gives", n, false, 0},
-        {"a second run", n, false, 0},
-        {"a third run", n, false, 0},
-        {"a result in fragments", n, true, 0},
-        {"37 queries at a time", 37, false, 0},
-        {"nine at a time", 9, false, 0},
-        {"three at a time", 3, true, 0},
-        {"one query at a time", 1, false, 0},
+        {"what the narrow kernel gives", n, false, 0, false},
+        {"a second run", n, false, 0, false},
+        {"a third run", n, false, 0, false},
+        {"a result in fragments", n, true, 0, false},
+        {"37 queries at a time", 37, false, 0, false},
+        {"nine at a time", 9, false, 0, false},
+        {"three at a time", 3, true, 0, false},
+        {"one query at a time", 1, false, 0, false},
     };
     return check_variants(t, variants, sizeof variants / sizeof *variants, worst);
 }
