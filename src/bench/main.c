@@ -225,7 +225,7 @@ static int all_phases(struct bench *b, const char *only)
          data, run_encode, undo_encode},
         {"prefill 38", 0, (double)decoder * (PROMPT - 1), NULL, PROMPT - 1, 0, data, run_step, undo_prefill},
         {"encode 64 tokens", 0, 64 * token_flops, NULL, 64, far, data, run_encode, undo_encode},
-        {"encode 128 tokens", 0, SUR_WHOLE_TOKENS * token_flops, NULL, SUR_WHOLE_TOKENS, far, data, run_encode,
+        {"encode 256 tokens", 0, SUR_WHOLE_TOKENS * token_flops, NULL, SUR_WHOLE_TOKENS, far, data, run_encode,
          undo_encode},
     };
     printf("%-18s %9s %9s %9s  %11s %12s %s\n", "phase", "ms", "5%", "95%", "work", "rate", "share of the probe");

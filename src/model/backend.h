@@ -16,7 +16,7 @@
 #include "model/checkpoint.h"
 #include "surtitle.h"
 
-enum { SUR_ROW_RING = 256, SUR_STEP_MAX = 8 };
+enum { SUR_ROW_RING = 512, SUR_STEP_MAX = 8 };
 
 struct sur_backend_options {
     enum sur_kv_type kv;

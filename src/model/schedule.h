@@ -10,7 +10,7 @@ enum {
     SUR_TOKEN_FRAMES = 8,      /* mel frames a token */
     SUR_TOKEN_ROWS = 4,        /* encoder frames a token */
     SUR_RIGHT_PAD_EXTRA = 10,  /* tokens of zeros after the delay's own */
-    SUR_WHOLE_TOKENS = 128,    /* tokens a pass in a whole session */
+    SUR_WHOLE_TOKENS = 256,    /* tokens a pass in a whole session */
 };
 
 /* Tokens of the prompt, BOS included: positions 0 .. n - 1. */
