@@ -132,9 +132,9 @@ static void test_edges(void **state)
     struct sur_step_out out;
     int32_t token = 1, bad = checkpoint->params.vocab_size;
     assert_int_equal(step(s, 1, &token, 1, &out), SUR_AGAIN); /* no rows yet */
-    for (int i = 0; i < 4; i++) encode(s, 0, 64);
+    for (int i = 0; i < SUR_ROW_RING / 64; i++) encode(s, 0, 64);
     struct sur_encode_job job = {s, 1, mel};
-    assert_int_equal(b->encode(&job, 1), SUR_AGAIN); /* 256 rows wait */
+    assert_int_equal(b->encode(&job, 1), SUR_AGAIN); /* SUR_ROW_RING rows wait */
     job.n_tokens = 65;
     assert_int_equal(b->encode(&job, 1), SUR_ERR_ARGUMENT);
     assert_int_equal(step(s, 1, &bad, 1, &out), SUR_ERR_ARGUMENT);
