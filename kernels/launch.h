@@ -12,9 +12,9 @@
  * summed by groups of 8 elements ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)), lane l of a warp adds groups l, l + 32, ...
  * ascending, the lanes fold by butterflies.
  *
- * The one order of summation. A product over k runs in segments of 256: within a segment one chain of
- * mma.m16n8k16 with k ascending, of each step first the low, then the high half of the activation; the segments' fp32
- * sums are added in ascending order. Attention takes keys in blocks of 128 that start at absolute positions divisible
+ * The one order of summation. A product over k runs in segments of 256: within a segment a chain of mma.m16n8k16 over
+ * the high halves of the activations and one over the low ones, k ascending; both chains' fp32 sums are added, and the
+ * segments' sums in ascending order. Attention takes keys in blocks of 128 that start at absolute positions divisible
  * by 128, and merges the blocks' softmaxes in ascending order. So no bit depends on the number of columns, the tile,
  * the grid or the kernel (narrow or wide). */
 #ifndef SUR_KERNELS_LAUNCH_H
@@ -31,7 +31,7 @@
 typedef uint64_t sur_gpu_ptr;
 
 enum {
-    SUR_GPU_SEGMENT = 256,   /* k that one chain of mma sums */
+    SUR_GPU_SEGMENT = 256,   /* k that a chain of mma sums */
     SUR_GPU_PITCH = 64,      /* k of weights and of split activations is padded to this */
     SUR_GPU_KEYS = 128,      /* keys a block */
     SUR_GPU_ATTEND_ROWS = 8, /* rows that a thread block of k_attend_64 and _128 takes */

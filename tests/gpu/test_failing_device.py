@@ -37,7 +37,7 @@ def main():
         assert status == DONE and len(want) > 15, (status, errors)
         assert run(clip, 0, "--pace") == (status, want, errors)
         with ThreadPoolExecutor(4) as pool:
-            whole = list(pool.map(lambda at: check(clip, at, want), range(1, 700, 19)))
+            whole = list(pool.map(lambda at: check(clip, at, want), range(1, 900, 23)))
             paced = list(pool.map(lambda at: check(clip, at, want, "--pace"), range(1, 900, 37)))
     print(f"{len(whole)} whole, {len(paced)} paced; {sum(whole)} and {sum(paced)} of them with captions out")
     assert sum(whole) > 1 and sum(paced) > 1

@@ -12,7 +12,7 @@
 #include "backends.h"
 #include "model/schedule.h"
 
-enum { PROMPT = 39, TOKENS = 448, ALONE, MIXED };
+enum { PROMPT = 39, TOKENS = SUR_ROW_RING + 192, ALONE, MIXED };
 static struct sur_checkpoint *checkpoint;
 static const struct sur_backend *backends[2];
 static void *states[2];
@@ -95,20 +95,20 @@ static void test_full_ring(void **state)
     size_t dim = (size_t)checkpoint->params.decoder.dim;
     float *x = malloc(2 * SUR_ROW_RING * dim * sizeof *x), *y = x + SUR_ROW_RING * dim;
     void *s = session(MIXED, 64, 0), *alone = session(ALONE, 64, 0);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < SUR_ROW_RING / 64; i++) {
         assert_int_equal(encode(MIXED, s, 64 * i, 64), SUR_OK);
         assert_int_equal(encode(ALONE, alone, 64 * i, 64), SUR_OK);
     }
-    assert_int_equal(encode(MIXED, s, 256, 1), SUR_AGAIN);
+    assert_int_equal(encode(MIXED, s, SUR_ROW_RING, 1), SUR_AGAIN);
     assert_int_equal(b->stage(s, "rows", 0, x, SUR_ROW_RING * dim), SUR_ROW_RING * dim);
     assert_int_equal(backends[0]->stage(alone, "rows", 0, y, SUR_ROW_RING * dim), SUR_ROW_RING * dim);
     assert_memory_equal(x, y, SUR_ROW_RING * dim * sizeof *x);
     assert_int_equal(step(MIXED, s, 0, PROMPT, two), SUR_OK);
-    assert_int_equal(encode(MIXED, s, 256, 1), SUR_OK); /* and what was refused before left no trace */
+    assert_int_equal(encode(MIXED, s, SUR_ROW_RING, 1), SUR_OK); /* and what was refused before left no trace */
     assert_int_equal(step(ALONE, alone, 0, PROMPT, one), SUR_OK);
-    assert_int_equal(encode(ALONE, alone, 256, 1), SUR_OK);
-    assert_int_equal(b->rows(s, 0, 256, 1, x), SUR_OK);
-    assert_int_equal(backends[0]->rows(alone, 0, 256, 1, y), SUR_OK);
+    assert_int_equal(encode(ALONE, alone, SUR_ROW_RING, 1), SUR_OK);
+    assert_int_equal(b->rows(s, 0, SUR_ROW_RING, 1, x), SUR_OK);
+    assert_int_equal(backends[0]->rows(alone, 0, SUR_ROW_RING, 1, y), SUR_OK);
     assert_memory_equal(x, y, dim * sizeof *x);
     b->session_destroy(s);
     backends[0]->session_destroy(alone);
