@@ -220,7 +220,7 @@ struct sur_gpu_request {
     int64_t first;     /* position of the first column: a decoder's, or an encoder's frame */
     int64_t first_row; /* encoder: its row, first / 4 */
     int32_t unused;
-    int32_t tokens[1]; /* decoder: [n] */
+    int32_t tokens[1]; /* decoder: [n]; of the first, below 0: sur_gpu_embed's before */
 };
 
 /* Start of a decoder pass: h[c] = rows[(first + c) % 512] + embedding[tokens[c]], the rotation, the position; of a
@@ -231,6 +231,7 @@ struct sur_gpu_embed {
     sur_gpu_ptr position, rotation; /* out: int64; [n][head_dim / 2][2] */
     sur_gpu_ptr inv;                /* [head_dim / 2] */
     sur_gpu_ptr norm, hi, squares;  /* narrow: weights [dim]; out: fragments of h times them, sums of squares; else 0 */
+    sur_gpu_ptr before;             /* int32, pinned: the token that the step before gave, or 0 */
     int32_t dim, pitch, n, half;
 };
 
@@ -289,7 +290,7 @@ SUR_GPU_SIZE(sur_gpu_split, 80);
 SUR_GPU_SIZE(sur_gpu_finish, 160);
 SUR_GPU_SIZE(sur_gpu_unroll, 56);
 SUR_GPU_SIZE(sur_gpu_attend, 128);
-SUR_GPU_SIZE(sur_gpu_embed, 96);
+SUR_GPU_SIZE(sur_gpu_embed, 104);
 SUR_GPU_SIZE(sur_gpu_begin, 48);
 SUR_GPU_SIZE(sur_gpu_carry, 32);
 SUR_GPU_SIZE(sur_gpu_randomize, 56);

@@ -24,6 +24,7 @@ extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant_
     if (threadIdx.x == 0) { /* one read of the host's memory takes half a microsecond, and they queue up */
         first_position = request->first;
         column_token = request->tokens[c];
+        if (c == 0 && column_token < 0 && p.before) column_token = *at<const volatile int32_t>(p.before);
         if (c == 0) *at<int64_t>(p.position) = first_position;
     }
     __syncthreads();

@@ -105,18 +105,16 @@ static int check_step(const struct sur_step_job *job)
 static int step_one(struct gpu_session *s, const struct sur_step_job *job)
 {
     int64_t first = sur_progress_position(&s->progress);
-    for (int i = 0; i < job->n; i++) s->step_request->tokens[i] = job->tokens ? job->tokens[i] : s->last_token;
-    int r = gpu_run_step(s, first, job->n, job->n_out);
+    const struct sur_gpu_top *result;
+    int r = gpu_run_step(s, first, job->n, job->tokens ? job->tokens : &s->last_token, job->n_out, &result);
     if (r) return r;
     for (int i = 0; i < job->n_out; i++) {
         struct sur_step_out *o = &job->out[i];
-        memcpy(o->top_id, s->result[i].id, sizeof o->top_id);
-        memcpy(o->top, s->result[i].value, sizeof o->top);
+        memcpy(o->top_id, result[i].id, sizeof o->top_id);
+        memcpy(o->top, result[i].value, sizeof o->top);
         o->id = o->top_id[0];
         o->margin = o->top[0] - o->top[1];
     }
-    s->n_logits = job->n_out;
-    if (job->n_out) s->last_token = job->out[job->n_out - 1].id;
     sur_progress_stepped(&s->progress, first + job->n);
     return SUR_OK;
 }
@@ -164,10 +162,10 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
         int r = rows(session, 0, first, (int)n, out);
         return r ? r : n * p->decoder.dim;
     }
-    if (!strcmp(which, "logits") && s->n_logits && max >= (size_t)p->vocab_size) {
+    if (!strcmp(which, "logits") && s->last_logits && max >= (size_t)p->vocab_size) {
         size_t n_bytes = (size_t)p->vocab_size * sizeof *out;
         int r = gpu_enter(&s->state->gpu);
-        if (!r) r = CHECK(cuMemcpyDtoH(out, s->logits + (size_t)(s->n_logits - 1) * n_bytes, n_bytes));
+        if (!r) r = CHECK(cuMemcpyDtoH(out, s->last_logits, n_bytes));
         return r ? r : p->vocab_size;
     }
     return sur_fail(SUR_ERR_ARGUMENT, "no stage \"%s\" here", which);

@@ -20,7 +20,7 @@ static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tok
     gpu_place(&at, base, &s->row_position, 8);
     gpu_place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
     gpu_place(&at, base, &s->logits, SUR_STEP_MAX * (size_t)p->vocab_size * 4);
-    gpu_place(&at, base, &s->top, sizeof(struct sur_gpu_top_state));
+    gpu_place(&at, base, &s->top, 2 * sizeof(struct sur_gpu_top_state));
     gpu_place(&at, base, &s->candidates, 1024 * SUR_STEP_MAX * SUR_GPU_TOP * 8);
     gpu_place(&at, base, &s->counter, 4);
     return at;
@@ -109,14 +109,17 @@ static int allocate_pinned(struct gpu_session *s)
 {
     const struct sur_params *p = &s->state->checkpoint->params;
     size_t frames = (size_t)s->options.max_tokens * SUR_TOKEN_FRAMES;
-    void *mel = NULL, *step = NULL, *result = NULL;
+    void *at = NULL;
     int r =
-        gpu_allocate_host(&mel, frames * (size_t)p->n_mels * sizeof *s->mel_in + sizeof(struct sur_gpu_request), true);
-    if (!r) r = gpu_allocate_host(&step, sizeof *s->step_request + 4 * (size_t)s->decoder.max_n, true);
-    if (!r) r = gpu_allocate_host(&result, SUR_STEP_MAX * sizeof *s->result, true);
-    s->mel_in = mel;
-    s->step_request = step;
-    s->result = result;
+        gpu_allocate_host(&at, frames * (size_t)p->n_mels * sizeof *s->mel_in + sizeof(struct sur_gpu_request), true);
+    s->mel_in = at;
+    for (int i = 0; !r && i < 2; i++) {
+        struct gpu_step *step = &s->steps[i];
+        r = gpu_allocate_host(&at, sizeof *step->request + 4 * (size_t)s->decoder.max_n, true);
+        step->request = at;
+        if (!r) r = gpu_allocate_host(&at, SUR_STEP_MAX * sizeof *step->result, true);
+        step->result = at;
+    }
     return r;
 }
 
@@ -194,8 +197,14 @@ static int launch_encode(struct gpu_session *s, int n_tokens)
     return pass.status;
 }
 
+/* A step's first result: of one position the steps take turns. */
+static CUdeviceptr logits_of(const struct gpu_session *s, const struct gpu_step *step)
+{
+    return s->logits + (size_t)(step - s->steps) * (size_t)s->state->checkpoint->params.vocab_size * 4;
+}
+
 /* Logits and the best four of the last n_out columns. */
-static void launch_head(struct gpu_pass *pass, struct gpu_session *s, int n_out)
+static void launch_head(struct gpu_pass *pass, struct gpu_session *s, const struct gpu_step *step, int n_out)
 {
     const struct gpu_weights *w = &s->state->weights;
     const struct gpu_stack *k = &s->decoder;
@@ -213,17 +222,20 @@ static void launch_head(struct gpu_pass *pass, struct gpu_session *s, int n_out)
                                          .eps = (float)d->norm_eps};
     }
     int vocab = s->state->checkpoint->params.vocab_size;
-    head.out = (struct sur_gpu_output){.y = s->logits, .stride = vocab, .top = s->top};
+    const CUdeviceptr top = s->top + (size_t)(step - s->steps) * sizeof(struct sur_gpu_top_state);
+    head.out = (struct sur_gpu_output){.y = logits_of(s, step), .stride = vocab, .top = top};
     gpu_pass_product(pass, &head);
 }
 
-static int launch_step(struct gpu_session *s, int n, int n_out)
+static int launch_step(struct gpu_session *s, const struct gpu_step *step, int n, int n_out)
 {
     const struct gpu_weights *w = &s->state->weights;
     struct gpu_stack *k = &s->decoder;
     const struct sur_tower *d = k->tower->shape;
     struct gpu_pass pass = {k, n, .fresh = true};
-    struct sur_gpu_embed embed = {.request = (uintptr_t)s->step_request,
+    const struct gpu_step *other = &s->steps[step == s->steps];
+    struct sur_gpu_embed embed = {.request = (uintptr_t)step->request,
+                                  .before = (uintptr_t)other->result->id,
                                   .rows = s->rows,
                                   .embedding = w->others + w->embedding.offset,
                                   .h = k->h,
@@ -243,18 +255,18 @@ static int launch_step(struct gpu_session *s, int n, int n_out)
     }
     gpu_pass_launch(&pass, GPU_EMBED, &l, &embed);
     gpu_pass_tower(&pass);
-    if (n_out) launch_head(&pass, s, n_out);
+    if (n_out) launch_head(&pass, s, step, n_out);
     return pass.status;
 }
 
-/* A pass as one graph: of n_tokens tokens, or (0) of one position with its result. */
-static int record_graph(CUgraphExec *graph, struct gpu_session *s, int n_tokens)
+/* A pass as one graph: of n_tokens tokens, or of one position with its result (a step). */
+static int record_graph(CUgraphExec *graph, struct gpu_session *s, int n_tokens, const struct gpu_step *step)
 {
     CUgraph recorded = NULL;
-    CUstream stream = n_tokens ? s->encoder.stream : s->decoder.stream;
+    CUstream stream = step ? s->decoder.stream : s->encoder.stream;
     int r = CHECK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
     if (r) return r;
-    r = n_tokens ? launch_encode(s, n_tokens) : launch_step(s, 1, 1);
+    r = step ? launch_step(s, step, 1, 1) : launch_encode(s, n_tokens);
     CUresult end = cuStreamEndCapture(stream, &recorded);
     if (!r) r = gpu_check(end, "cuStreamEndCapture");
     if (!r) r = CHECK(cuGraphInstantiate(graph, recorded, 0));
@@ -289,17 +301,67 @@ int gpu_run_encode(struct gpu_session *s, int n_tokens, int64_t first_row)
     return r;
 }
 
-int gpu_run_step(struct gpu_session *s, int64_t first, int n, int n_out)
+/* Several positions, or layers that are not resident. */
+static int run_wide_step(struct gpu_session *s, int64_t first, int n, const int32_t *tokens, int n_out)
 {
+    struct gpu_step *step = &s->steps[0];
     bool shared = s->decoder.copy;
-    s->step_request->first = first;
-    int r = gpu_enter(&s->state->gpu);
+    int r = s->guessing ? CHECK(cuStreamSynchronize(s->decoder.stream)) : SUR_OK;
+    s->guessing = false;
     if (r) return r;
+    step->request->first = first;
+    memcpy(step->request->tokens, tokens, (size_t)n * sizeof *tokens);
     if (shared) pthread_mutex_lock(&s->state->decoder_slots);
-    r = n == 1 && n_out == 1 && s->step_graph ? CHECK(cuGraphLaunch(s->step_graph, s->decoder.stream))
-                                              : launch_step(s, n, n_out);
+    r = n == 1 && n_out == 1 && step->graph ? CHECK(cuGraphLaunch(step->graph, s->decoder.stream))
+                                            : launch_step(s, step, n, n_out);
     r = finish_pass(s, &s->decoder, r);
     if (shared) pthread_mutex_unlock(&s->state->decoder_slots);
+    return r;
+}
+
+/* token below 0: what the other step gives. */
+static int begin_step(struct gpu_session *s, const struct gpu_step *step, int64_t first, int32_t token)
+{
+    step->request->first = first;
+    step->request->tokens[0] = token;
+    int r = CHECK(cuGraphLaunch(step->graph, s->decoder.stream));
+    return r ? r : CHECK(cuEventRecord(step->done, s->decoder.stream));
+}
+
+/* One position. The GPU need not wait for the host between two: the next is begun before this one is waited for. Who
+ * gives other tokens than come out loses a step's time, and after a few is not guessed at any more. */
+static int run_one_step(struct gpu_session *s, const struct gpu_step **used, int64_t first, int32_t token)
+{
+    enum { WRONG_MOST = 4 };
+    const bool right = s->guessing && s->guessed == first && token == s->last_token, wrong = s->guessing && !right;
+    const int i = wrong ? !s->guess : s->guess;
+    const struct gpu_step *step = &s->steps[i];
+    int r = right ? SUR_OK : begin_step(s, step, first, token);
+    s->wrong_guesses += wrong;
+    /* not behind a wrong one, which may still be running */
+    s->guessing = !r && !wrong && s->wrong_guesses < WRONG_MOST && sur_progress_has_row(&s->progress, first + 1);
+    s->guess = !i;
+    s->guessed = first + 1;
+    if (s->guessing) r = begin_step(s, &s->steps[!i], first + 1, -1);
+    CUresult e = cuEventSynchronize(step->done);
+    *used = step;
+    return r ? r : gpu_check(e, "a pass on the GPU");
+}
+
+int gpu_run_step(struct gpu_session *s, int64_t first, int n, const int32_t *tokens, int n_out,
+                 const struct sur_gpu_top **result)
+{
+    const struct gpu_step *step = &s->steps[0];
+    int r = gpu_enter(&s->state->gpu);
+    if (r) return r;
+    if (n == 1 && n_out == 1 && !s->decoder.copy && s->steps[1].graph)
+        r = run_one_step(s, &step, first, tokens[0]);
+    else
+        r = run_wide_step(s, first, n, tokens, n_out);
+    if (result) *result = step->result;
+    const size_t column = (size_t)s->state->checkpoint->params.vocab_size * 4;
+    s->last_logits = n_out && !r ? logits_of(s, step) + (size_t)(n_out - 1) * column : 0;
+    if (n_out && !r) s->last_token = step->result[n_out - 1].id[0];
     return r;
 }
 
@@ -310,7 +372,8 @@ static int warm(struct gpu_session *s)
     if (o->gemm == SUR_GEMM_OWN && o->window_attention == SUR_ATTENTION_OWN) return SUR_OK;
     int r = gpu_run_encode(s, 1, 0);
     if (!r && s->options.max_tokens > 1) r = gpu_run_encode(s, s->options.max_tokens, 0);
-    return r ? r : gpu_run_step(s, 0, 1, 1);
+    const int32_t token = 0;
+    return r ? r : gpu_run_step(s, 0, 1, &token, 1, NULL);
 }
 
 /* ---- create, destroy ---- */
@@ -320,13 +383,16 @@ void gpu_session_destroy(void *session)
     struct gpu_session *s = session;
     if (!s) return;
     gpu_enter_to_free(&s->state->gpu);
-    if (s->step_graph) cuGraphExecDestroy(s->step_graph);
     if (s->encode_graph) cuGraphExecDestroy(s->encode_graph);
     if (s->whole_graph) cuGraphExecDestroy(s->whole_graph);
     gpu_stack_finish(&s->encoder);
     gpu_stack_finish(&s->decoder);
     gpu_free(&s->state->gpu, &s->memory, s->n_bytes);
-    void *pinned[] = {s->mel_in, s->step_request, s->result};
+    for (int i = 0; i < 2; i++) {
+        if (s->steps[i].graph) cuGraphExecDestroy(s->steps[i].graph);
+        if (s->steps[i].done) cuEventDestroy(s->steps[i].done);
+    }
+    void *pinned[] = {s->mel_in, s->steps[0].request, s->steps[0].result, s->steps[1].request, s->steps[1].result};
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++) gpu_free_host(&pinned[i]);
     free(s);
 }
@@ -340,7 +406,10 @@ int gpu_session_reset(void *session)
     if (!r) r = CHECK(cuMemsetD8Async(s->mel, 0, 2 * (size_t)p->n_mels * 4, s->encoder.stream));
     if (!r) r = CHECK(cuMemsetD8Async(s->conv0, 0, (size_t)p->encoder.dim * 4, s->encoder.stream));
     if (!r) r = CHECK(cuStreamSynchronize(s->encoder.stream));
-    s->n_logits = 0;
+    if (!r && s->guessing) r = CHECK(cuStreamSynchronize(s->decoder.stream));
+    s->guessing = false;
+    s->wrong_guesses = 0;
+    s->last_logits = 0;
     sur_progress_reset(&s->progress, &s->options);
     if (!r) r = gpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
     if (!r) r = gpu_stack_randomize(&s->decoder, s->options.start);
@@ -361,8 +430,9 @@ static int create_parts(struct gpu_session *s)
     lay(s, p, o->max_tokens, s->memory);
     if (!r) r = allocate_pinned(s);
     if (r) return r;
-    struct sur_gpu_top_state top = {s->candidates, s->counter, (uintptr_t)s->result};
-    r = CHECK(cuMemcpyHtoD(s->top, &top, sizeof top));
+    const struct sur_gpu_top_state tops[2] = {{s->candidates, s->counter, (uintptr_t)s->steps[0].result},
+                                              {s->candidates, s->counter, (uintptr_t)s->steps[1].result}};
+    r = CHECK(cuMemcpyHtoD(s->top, tops, sizeof tops));
     if (!r) r = fold_delay(s);
     if (!r)
         r = CHECK(cuMemcpyDtoD(gpu_pass_norm(&s->decoder, p->decoder.n_layers, false),
@@ -371,9 +441,13 @@ static int create_parts(struct gpu_session *s)
     if (!r) r = CHECK(cuStreamSynchronize(CU_STREAM_LEGACY));
     if (!r) r = warm(s);
     if (!r) r = gpu_session_reset(s);
-    if (!r) r = record_graph(&s->encode_graph, s, 1);
-    if (!r && s->options.max_tokens > 1) r = record_graph(&s->whole_graph, s, s->options.max_tokens);
-    if (!r) r = record_graph(&s->step_graph, s, 0);
+    if (!r) r = record_graph(&s->encode_graph, s, 1, NULL);
+    if (!r && s->options.max_tokens > 1) r = record_graph(&s->whole_graph, s, s->options.max_tokens, NULL);
+    for (int i = 0; !r && i < 2; i++) {
+        struct gpu_step *step = &s->steps[i];
+        r = CHECK(cuEventCreate(&step->done, CU_EVENT_DISABLE_TIMING));
+        if (!r) r = record_graph(&step->graph, s, 0, step);
+    }
     return r;
 }
 

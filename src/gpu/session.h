@@ -23,6 +23,15 @@ struct gpu_state {
     pthread_mutex_t encoder_slots, decoder_slots;
 };
 
+/* A step's own: two take turns, so that one may be under way while the other's result is read. A step of several
+ * positions has the first's. */
+struct gpu_step {
+    CUgraphExec graph;               /* one position */
+    CUevent done;                    /* of the graph */
+    struct sur_gpu_request *request; /* pinned, with n_prompt tokens */
+    struct sur_gpu_top *result;      /* pinned [8] */
+};
+
 struct gpu_session {
     /* immutable after create */
     struct gpu_state *state;
@@ -32,8 +41,8 @@ struct gpu_session {
     CUdeviceptr mel, conv0;                       /* [2 + frames][n_mels], [1 + frames][e] */
     CUdeviceptr adapter;                          /* bf16 [hi, lo][tokens][pitch of dim] */
     CUdeviceptr row_position, rows;               /* int64, [512][dim] */
-    CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; see struct sur_gpu_top_state */
-    CUgraphExec step_graph, encode_graph;         /* one position; one token */
+    CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; struct sur_gpu_top_state [2] */
+    CUgraphExec encode_graph;                     /* one token */
     CUgraphExec whole_graph;                      /* max_tokens tokens, or NULL when that is 1 */
     struct sur_progress progress;
 
@@ -43,10 +52,12 @@ struct gpu_session {
 
     /* decode thread */
     struct gpu_stack decoder;
-    struct sur_gpu_request *step_request; /* pinned, with n_prompt tokens */
-    struct sur_gpu_top *result;           /* pinned [8] */
+    struct gpu_step steps[2];
     int32_t last_token;
-    int n_logits;
+    CUdeviceptr last_logits; /* or 0 */
+    bool guessing;           /* steps[guess] is under way: position guessed, of the token that the other gave */
+    int guess, wrong_guesses;
+    int64_t guessed;
 };
 
 /* Bytes of device memory that a session takes. */
@@ -56,8 +67,11 @@ int gpu_session_create(void **session, void *state, const struct sur_backend_ses
 void gpu_session_destroy(void *session);
 int gpu_session_reset(void *session);
 
-/* Launch one pass and wait for it: n_tokens at first_row; n positions from first, n_out results. */
+/* One pass, of n_tokens at first_row. */
 int gpu_run_encode(struct gpu_session *session, int n_tokens, int64_t first_row);
-int gpu_run_step(struct gpu_session *session, int64_t first, int n, int n_out);
+/* One pass over n positions from first; *result: its n_out results. A step of one position leaves the next one under
+ * way when its row is there: what it will be, unless it is given another token than this one gave. */
+int gpu_run_step(struct gpu_session *session, int64_t first, int n, const int32_t *tokens, int n_out,
+                 const struct sur_gpu_top **result);
 
 #endif

@@ -4,6 +4,7 @@
 #define SUR_MODEL_PROGRESS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "model/backend.h"
@@ -24,6 +25,12 @@ static inline void sur_progress_reset(struct sur_progress *p, const struct sur_b
 static inline int64_t sur_progress_rows(struct sur_progress *p)
 {
     return atomic_load_explicit(&p->n_rows, memory_order_relaxed);
+}
+
+/* Whether the decode thread may step this position. */
+static inline bool sur_progress_has_row(struct sur_progress *p, int64_t position)
+{
+    return position < atomic_load_explicit(&p->n_rows, memory_order_acquire);
 }
 
 /* The decode thread's own. */

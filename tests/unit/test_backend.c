@@ -95,6 +95,38 @@ static void test_rewind(void **state)
     b->session_destroy(s);
 }
 
+/* A session whose rows are there ahead may begin a step before it is asked for: with other tokens than come out, and
+ * behind a rewind, it still gives what one does that has a row at a time. */
+static void test_ahead(void **state)
+{
+    (void)state;
+    const size_t vocab = (size_t)checkpoint->params.vocab_size;
+    float *logits = malloc(2 * vocab * sizeof *logits);
+    void *ahead = session(64, 0), *behind = session(1, 0);
+    for (int i = 0; i < PROMPT + STEPS; i += 64) encode(ahead, i, PROMPT + STEPS - i < 64 ? PROMPT + STEPS - i : 64);
+    for (int i = 0, n = 0; i < PROMPT + STEPS; i++) {
+        const int32_t other = 1 + i % 5, *token = i % 20 ? NULL : &other;
+        if (n == i) encode(behind, n++, 1);
+        assert_int_equal(step(ahead, 1, token, 1, many), SUR_OK);
+        assert_int_equal(step(behind, 1, token, 1, one), SUR_OK);
+        assert_memory_equal(many, one, sizeof *one);
+        assert_int_equal(b->stage(ahead, "logits", 0, logits, vocab), vocab);
+        assert_int_equal(b->stage(behind, "logits", 0, logits + vocab, vocab), vocab);
+        assert_memory_equal(logits, logits + vocab, vocab * sizeof *logits);
+        if (i != 30) continue;
+        assert_int_equal(b->rewind(ahead, 28), SUR_OK);
+        assert_int_equal(b->rewind(behind, 28), SUR_OK);
+        for (int j = 28; j <= 30; j++) {
+            assert_int_equal(step(ahead, 1, tokens + j, 1, many), SUR_OK);
+            assert_int_equal(step(behind, 1, tokens + j, 1, one), SUR_OK);
+            assert_memory_equal(many, one, sizeof *one);
+        }
+    }
+    b->session_destroy(ahead);
+    b->session_destroy(behind);
+    free(logits);
+}
+
 static void test_jobs_and_rows(void **state)
 {
     (void)state;
@@ -216,8 +248,8 @@ int main(int argc, char **argv)
         mel[i] = (float)(int32_t)x * 0x1p-31f;
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns), cmocka_unit_test(test_rewind),
-                                       cmocka_unit_test(test_jobs_and_rows), cmocka_unit_test(test_edges),
-                                       cmocka_unit_test(test_far)};
+                                       cmocka_unit_test(test_ahead),   cmocka_unit_test(test_jobs_and_rows),
+                                       cmocka_unit_test(test_edges),   cmocka_unit_test(test_far)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     b->close(state_);
     if (cpu) sur_backend_cpu.close(cpu);
