@@ -304,7 +304,8 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
 {
     DYNAMIC_SHARED(shared, 128);
     constexpr uint32_t TILE = KEYS * DP * 2;
-    char *q = shared + p.buffers * TILE, *w = q + ROWS * DP * 4;
+    char *q = shared + 2 * TILE, *w = q + ROWS * DP * 4;
+    const uint32_t keys = shared_address(shared), values = keys + TILE;
     __shared__ float factor[ROWS], tops[WARPS][ROWS], sums[WARPS][ROWS];
     __shared__ bool last;
     const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = group_of(p);
@@ -314,38 +315,17 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     /* The position was written at least two kernels ago. Blocks are counted from the first that a row sees. */
     const int64_t first = *at<const int64_t>(p.position), from = seen_by(p, first, query0).from / KEYS;
     const int n_blocks = (int)((first + query1) / KEYS - from) + 1, takers = min(n_blocks, (int)gridDim.x);
-    int block = blockIdx.x;
-
-    /* Keys of a block, its values, those of the next block arrive in turn in 2 or 3 buffers: what is asked for next */
-    int ask_block = block, ask_slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
-    bool ask_values = false;
-    uint32_t ask_buffer = 0, buffer = 0; /* buffer: what is read next */
+    int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
     const size_t head_at = (size_t)head * p.ring.n_blocks * KEYS * DP;
-    const uint32_t buffers = shared_address(shared);
-    auto after = [&](uint32_t i) { return (int)i + 1 == p.buffers ? 0 : i + 1; };
-    auto asked_at = [&] {
-        return at<const __half>(ask_values ? p.ring.v : p.ring.k) + head_at + ask_slot * (KEYS * DP);
+    auto block_of = [&](sur_gpu_ptr ring) { return at<const __half>(ring) + head_at + slot * (KEYS * DP); };
+    auto fetch = [&](uint32_t to, sur_gpu_ptr ring) {
+        fetch_block<TILE, WARPS * 32>(to, block_of(ring));
+        copy_commit();
     };
-    auto ask = [&] {
-        if (ask_block < n_blocks) fetch_block<TILE, WARPS * 32>(buffers + ask_buffer * TILE, asked_at());
-        copy_commit(); /* also of none, that as many are under way */
-        ask_buffer = after(ask_buffer);
-        ask_values = !ask_values;
-        if (ask_values) return;
-        ask_block += gridDim.x;
-        ask_slot += gridDim.x;
-        if (ask_slot >= p.ring.n_blocks) ask_slot -= p.ring.n_blocks;
-    };
-    /* Until all but the last p.buffers - FEWER that were asked for have come, for all. */
-    auto arrive = [&](auto fewer) {
-        if (p.buffers == 3)
-            copy_wait<3 - decltype(fewer)::value>();
-        else
-            copy_wait<2 - decltype(fewer)::value>();
-        sync_256();
-    };
-    ask();
-    ask();
+    if (block < n_blocks) {
+        fetch(keys, p.ring.k);
+        fetch(values, p.ring.v);
+    }
     wait_for_previous();
     let_next_start();
     if (block >= n_blocks) return;
@@ -355,15 +335,12 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     const int64_t block0 = (from + block) * KEYS;
     const int newest = (int)(first > block0 ? first - block0 : 0), end = (int)min(first + p.n - block0, (int64_t)KEYS);
     if (newest < end) {
-        const size_t at_block = head_at + (uint32_t)(from + block) % (uint32_t)p.ring.n_blocks * (KEYS * DP);
         copy_wait<0>();
         sync_256();
-        fetch_slots<DP, WARPS * 32>(buffers, at<const __half>(p.ring.k) + at_block, buffers + TILE,
-                                    at<const __half>(p.ring.v) + at_block, newest, end);
+        fetch_slots<DP, WARPS * 32>(keys, block_of(p.ring.k), values, block_of(p.ring.v), newest, end);
         copy_commit();
         copy_wait<0>();
     }
-    if (p.buffers == 3) ask();
 
     const int row = lane % 4 * 2, e = warp * 16 + lane / 4; /* the thread's first of each two */
     int see[2]; /* the last key that each of the thread's two rows sees, from the block's first key */
@@ -373,22 +350,32 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     for (bool again = false;; again = true) {
         float score[4] = {}, sum[4] = {}, most[2], weight[2];
         if (again) {
-            arrive(number<2>());
-            ask(); /* where the values were */
+            copy_wait<0>();
+            sync_256();
+            fetch(values, p.ring.v);
         } else {
-            arrive(number<1>());
+            copy_wait<1>();
+            sync_256();
         }
-        scores<DP>(score, shared_address(q), buffers + buffer * TILE);
-        buffer = after(buffer);
+        scores<DP>(score, shared_address(q), keys);
+        const int this_block = block;
         softmax(
             score, factor, see, p.window, w, tops, sums, most,
             [&] {
                 sync_256();
-                ask(); /* where the keys were */
+                block += gridDim.x;
+                slot += gridDim.x;
+                if (slot >= p.ring.n_blocks) slot -= p.ring.n_blocks;
+                if (block < n_blocks)
+                    fetch(keys, p.ring.k);
+                else
+                    copy_commit(); /* that as many are under way */
             },
-            [&] { arrive(number<1>()); });
-        if (warp < DP / 16) weigh(sum, shared_address(w), buffers + buffer * TILE);
-        buffer = after(buffer);
+            [&] {
+                copy_wait<1>();
+                sync_256();
+            });
+        if (warp < DP / 16) weigh(sum, shared_address(w), values);
         for (int j = 0; j < 2; j++) {
             see[j] -= (int)gridDim.x * KEYS;
             weight[j] = total_weight(sums, row + j);
@@ -397,7 +384,7 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
             put_only<DP>(p, group, head, row0, rows, sum, weight);
             return;
         }
-        float *to = partial + ((size_t)block * ROWS + row) * SUR_GPU_PARTIAL(DP);
+        float *to = partial + ((size_t)this_block * ROWS + row) * SUR_GPU_PARTIAL(DP);
 #pragma unroll
         for (int j = 0; j < 2; j++, to += SUR_GPU_PARTIAL(DP)) {
             if (row + j >= rows) break;
@@ -405,7 +392,6 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
                 for (int i = 0; i < 2; i++) __stcg(to + e + 8 * i, sum[2 * i + j] * (1 / WEIGHT_SCALE));
             if (e == 0) __stcg((float2 *)(to + DP), make_float2(most[j], weight[j]));
         }
-        block += gridDim.x;
         if (block >= n_blocks) break;
     }
     sync_256();

@@ -196,22 +196,19 @@ struct sur_gpu_attend {
     int32_t n, n_heads, window, max_blocks;
     float scale;
     int32_t pitch;
-    int32_t buffers; /* of a block's keys or values, 2 or 3; k_attend_64 and _128 */
-    int32_t unused;
 };
 
-/* Of k_attend_64 and _128: sets buffers. Two thread blocks a multiprocessor, as far as there are keys: one computes
- * while the other's keys arrive. Shared memory: buffers, queries and weights, the last two split. */
-static inline struct sur_gpu_launch sur_gpu_attend_launch(struct sur_gpu_attend *a, int multiprocessors, int max_shared)
+/* Of k_attend_64 and _128. Two thread blocks a multiprocessor, as far as there are keys: one computes while the other's
+ * keys arrive. Shared memory: keys, values, queries and weights, the last two split. */
+static inline struct sur_gpu_launch sur_gpu_attend_launch(const struct sur_gpu_attend *a, int multiprocessors)
 {
     const unsigned rows = (unsigned)(a->n * (a->n_heads / a->ring.n_kv_heads)), dp = (unsigned)a->ring.dp;
-    const unsigned groups = (rows + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS, tile = 2 * SUR_GPU_KEYS * dp;
+    const unsigned groups = (rows + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
     const unsigned most = 2 * (unsigned)multiprocessors / ((unsigned)a->ring.n_kv_heads * groups);
     const unsigned takers = most < 1 ? 1 : most < (unsigned)a->max_blocks ? most : (unsigned)a->max_blocks;
-    const unsigned others = 4 * SUR_GPU_ATTEND_ROWS * (dp + SUR_GPU_KEYS), fixed = 2048; /* beside, of a thread block */
-    a->buffers = 2 * (3 * tile + others + fixed) <= (unsigned)max_shared ? 3 : 2;
-    struct sur_gpu_launch l = {
-        {takers, (unsigned)a->ring.n_kv_heads, groups}, 256, (unsigned)a->buffers * tile + others};
+    struct sur_gpu_launch l = {{takers, (unsigned)a->ring.n_kv_heads, groups},
+                               256,
+                               4 * ((SUR_GPU_KEYS + SUR_GPU_ATTEND_ROWS) * dp + SUR_GPU_ATTEND_ROWS * SUR_GPU_KEYS)};
     return l;
 }
 
@@ -289,7 +286,7 @@ SUR_GPU_SIZE(sur_gpu_product, 240);
 SUR_GPU_SIZE(sur_gpu_split, 80);
 SUR_GPU_SIZE(sur_gpu_finish, 160);
 SUR_GPU_SIZE(sur_gpu_unroll, 56);
-SUR_GPU_SIZE(sur_gpu_attend, 128);
+SUR_GPU_SIZE(sur_gpu_attend, 120);
 SUR_GPU_SIZE(sur_gpu_embed, 104);
 SUR_GPU_SIZE(sur_gpu_begin, 48);
 SUR_GPU_SIZE(sur_gpu_carry, 32);

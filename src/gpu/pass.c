@@ -260,8 +260,7 @@ static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
 
 static void attend_narrow(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
-    const struct gpu *g = p->stack->gpu;
-    const struct sur_gpu_launch l = sur_gpu_attend_launch(a, g->multiprocessors, g->max_shared);
+    const struct sur_gpu_launch l = sur_gpu_attend_launch(a, p->stack->gpu->multiprocessors);
     gpu_pass_launch(p, a->ring.dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, a);
 }
 

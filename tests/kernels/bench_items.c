@@ -189,7 +189,7 @@ static void attend_item(const struct attend_shape *s)
     const unsigned d = (unsigned)s->head_dim, heads = (unsigned)s->n_kv_heads, keys = SUR_GPU_KEYS;
     struct bench_item item = {.name = text("%s, context %lld, n %d", s->what, (long long)s->first, s->n)};
     item.kernel = text("k_attend_%s%u", wide ? "wide_" : "", d);
-    item.launch = sur_gpu_attend_launch(&p, device.multiprocessors, device.max_shared);
+    item.launch = sur_gpu_attend_launch(&p, device.multiprocessors);
     memcpy(item.parameters, &p, sizeof p);
     /* Keys and values lie in the first blocks of their rings: what is not read still moves the next launch on. */
     item.rotate[0] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, k);

@@ -190,17 +190,14 @@ struct variant {
     int step; /* queries at a time */
     bool fragments;
     int grid; /* narrow: thread blocks along the keys; 0: as many as there are blocks of keys */
-    bool little_shared;
 };
 
-/* Completes p. */
-static struct sur_gpu_launch launch_of(const struct attend *t, struct sur_gpu_attend *p, const struct variant *v)
+static struct sur_gpu_launch launch_of(const struct attend *t, const struct sur_gpu_attend *p, const struct variant *v)
 {
     unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS, n = (unsigned)p->n;
     if (t->c.plain) return (struct sur_gpu_launch){{n, (unsigned)t->c.n_heads, 1}, keys, 0};
     if (t->narrow) {
-        int max_shared = v->little_shared ? 99 << 10 : device.max_shared;
-        struct sur_gpu_launch l = sur_gpu_attend_launch(p, device.multiprocessors, max_shared);
+        struct sur_gpu_launch l = sur_gpu_attend_launch(p, device.multiprocessors);
         l.grid[0] = (unsigned)(v->grid ? v->grid : t->needed);
         return l;
     }
@@ -287,18 +284,16 @@ static const char *check_narrow_kernel(struct attend *t, double *worst)
 {
     const int n = t->c.n;
     const struct variant variants[] = {
-        {"", n, false, 0, false},
-        {"a second run", n, false, 0, false},
-        {"a third run", n, false, 0, false},
-        {"a result in fragments", n, true, 0, false},
-        {"one block a row group", n, false, 1, false},
-        {"two blocks", n, false, 2, false},
-        {"a grid with idle blocks", n, false, t->needed + 3, false},
-        {"five blocks", n, false, 5, false},
-        {"one query at a time", 1, false, 0, false},
-        {"three at a time", 3, true, 2, false},
-        {"less shared memory", n, false, 0, true},
-        {"that, and two blocks", n, false, 2, true},
+        {"", n, false, 0},
+        {"a second run", n, false, 0},
+        {"a third run", n, false, 0},
+        {"a result in fragments", n, true, 0},
+        {"one block a row group", n, false, 1},
+        {"two blocks", n, false, 2},
+        {"a grid with idle blocks", n, false, t->needed + 3},
+        {"five blocks", n, false, 5},
+        {"one query at a time", 1, false, 0},
+        {"three at a time", 3, true, 2},
     };
     t->narrow = true;
     const char *reason = check_variants(t, variants, sizeof variants / sizeof *variants, worst);
@@ -312,14 +307,14 @@ static const char *check_other_kernel(struct attend *t, double *worst)
 {
     const int n = t->c.n;
     const struct variant variants[] = {
-        {"what the narrow kernel gives", n, false, 0, false},
-        {"a second run", n, false, 0, false},
-        {"a third run", n, false, 0, false},
-        {"a result in fragments", n, true, 0, false},
-        {"37 queries at a time", 37, false, 0, false},
-        {"nine at a time", 9, false, 0, false},
-        {"three at a time", 3, true, 0, false},
-        {"one query at a time", 1, false, 0, false},
+        {"what the narrow kernel gives", n, false, 0},
+        {"a second run", n, false, 0},
+        {"a third run", n, false, 0},
+        {"a result in fragments", n, true, 0},
+        {"37 queries at a time", 37, false, 0},
+        {"nine at a time", 9, false, 0},
+        {"three at a time", 3, true, 0},
+        {"one query at a time", 1, false, 0},
     };
     return check_variants(t, variants, sizeof variants / sizeof *variants, worst);
 }
