@@ -324,7 +324,7 @@ template <int EPILOGUE> struct task {
             return;
         }
         int column = c;
-        if (EPILOGUE == SUR_GPU_ROWS) column = (int)((*at<const int64_t>(o.position) + c) % SUR_GPU_ROW_RING);
+        if (EPILOGUE == SUR_GPU_ROWS) column = (int)((__ldcg(at<const int64_t>(o.position)) + c) % SUR_GPU_ROW_RING);
         if (o.y) y = at<float>(o.y) + (size_t)column * o.stride + row;
         if (EPILOGUE == SUR_GPU_ADD) old = __ldcg(y);
         if (!o.hi) return;

@@ -121,7 +121,7 @@ SUR_API int sur_delay_check(int delay_ms);
 enum sur_sample_format { SUR_S16LE, SUR_F32LE };
 enum sur_session_mode {
     SUR_LIVE,  /* encodes one token (80 ms) a pass: lowest delay */
-    SUR_WHOLE, /* encodes 128 tokens a pass: for files; the same result, sooner */
+    SUR_WHOLE, /* encodes 256 tokens a pass: for files; the same result, sooner */
 };
 enum sur_resampler_kind {
     SUR_RESAMPLE_SOXR,  /* soxr HQ: files, pipes */

@@ -20,7 +20,7 @@ struct gpu_stack {
     enum sur_kv_type kv;
     int max_n;         /* columns a pass */
     int n_blocks, dp;  /* of the rings (struct sur_gpu_ring) */
-    int max_blocks;    /* blocks of keys that 16 rows may see */
+    int max_blocks;    /* no fewer blocks of keys than 8 rows may see */
     size_t ring_bytes; /* of one layer's keys, and of its values */
     CUdeviceptr memory;
     size_t n_bytes;

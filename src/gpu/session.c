@@ -345,7 +345,10 @@ static int run_one_step(struct gpu_session *s, const struct gpu_step **used, int
     if (s->guessing) r = begin_step(s, &s->steps[!i], first + 1, -1);
     CUresult e = cuEventSynchronize(step->done);
     *used = step;
-    return r ? r : gpu_check(e, "a pass on the GPU");
+    if (!r) return gpu_check(e, "a pass on the GPU");
+    cuStreamSynchronize(s->decoder.stream); /* what was begun and not marked */
+    s->guessing = false;
+    return r;
 }
 
 int gpu_run_step(struct gpu_session *s, int64_t first, int n, const int32_t *tokens, int n_out,
@@ -406,7 +409,7 @@ int gpu_session_reset(void *session)
     if (!r) r = CHECK(cuMemsetD8Async(s->mel, 0, 2 * (size_t)p->n_mels * 4, s->encoder.stream));
     if (!r) r = CHECK(cuMemsetD8Async(s->conv0, 0, (size_t)p->encoder.dim * 4, s->encoder.stream));
     if (!r) r = CHECK(cuStreamSynchronize(s->encoder.stream));
-    if (!r && s->guessing) r = CHECK(cuStreamSynchronize(s->decoder.stream));
+    if (s->guessing) cuStreamSynchronize(s->decoder.stream);
     s->guessing = false;
     s->wrong_guesses = 0;
     s->last_logits = 0;

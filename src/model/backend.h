@@ -38,7 +38,7 @@ struct sur_backend_stats {
 struct sur_backend_session_options {
     int delay;        /* tokens */
     int n_prompt;     /* positions of the prompt: the most that one step call may take */
-    int max_tokens;   /* tokens that one encode call may take: 1 live, 128 whole */
+    int max_tokens;   /* tokens that one encode call may take: 1 live, 256 whole */
     int64_t start;    /* rows and positions count from here, over K/V of random values: for benches and far positions */
 };
 

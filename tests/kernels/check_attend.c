@@ -59,8 +59,9 @@ static int row_groups(const struct attend_case *c, int n)
 static int blocks_needed(const struct attend_case *c)
 {
     int most = 0, group = c->n_heads / c->n_kv_heads;
-    for (int row = 0; row < c->n * group; row += 16) {
-        int last = row + 15 < c->n * group ? row + 15 : c->n * group - 1;
+    const int rows = SUR_GPU_ATTEND_ROWS;
+    for (int row = 0; row < c->n * group; row += rows) {
+        int last = row + rows <= c->n * group ? row + rows - 1 : c->n * group - 1;
         int64_t oldest = c->first + row / group - c->window + 1, from = oldest > 0 ? oldest : 0;
         int n = (int)((c->first + last / group) / SUR_GPU_KEYS - from / SUR_GPU_KEYS) + 1;
         most = n > most ? n : most;
