@@ -3,9 +3,8 @@
  * A thread block takes 8 rows (query, head of the group) and every so many-th block of keys, on the tensor cores: keys
  * and values are mma's 16 rows, queries and weights its 8 columns, split in two halves of fp16 (22 bits; powers of two
  * keep them in its range); keys and values are exact. The thread block of a row group that finishes last merges all
- * blocks of keys in ascending order, so that no bit depends on which came last; one that has a row group for itself
- * merges as it goes, in the same order. Keys and values come before the kernel that writes the newest ones has ended;
- * those are then fetched again. */
+ * blocks of keys in ascending order, so that no bit depends on which came last. Keys and values come before the kernel
+ * that writes the newest ones has ended; those are then fetched again. */
 #pragma once
 
 #include "common.cuh"
@@ -242,34 +241,28 @@ template <int DP>
 static __device__ void merge(const sur_gpu_attend &p, int group, int head, const float *partial, int n_blocks, int row0,
                              int rows)
 {
-    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW, AHEAD = 32; /* loads under way */
+    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = warp % (DP / 64) * 64 + lane * 2;
     for (int r = warp / (DP / 64); r < rows; r += WARPS * 64 / DP) {
-        const float *row = partial + r * ROW;
         float2 sum = make_float2(0, 0);
         float weight = 0, run = -INFINITY;
         for (int base = 0; base < n_blocks; base += 32) {
             const int n = min(n_blocks - base, 32);
-            const float *from = row + (size_t)base * BLOCK;
-            float2 mine = make_float2(-INFINITY, 0);
+            const float *from = partial + r * ROW + (size_t)base * BLOCK;
+            float2 mine = make_float2(-INFINITY, 0), v[32]; /* all loads under way at once */
             if (lane < n) mine = __ldcg((const float2 *)(from + (size_t)lane * BLOCK + DP));
+#pragma unroll
+            for (int i = 0; i < 32; i++)
+                if (i < n) v[i] = __ldcg((const float2 *)(from + (size_t)i * BLOCK + e));
             float a, b;
-            bool known = false;
-            for (int i0 = 0; i0 < n; i0 += AHEAD) {
-                float2 v[AHEAD];
+            merge_factors(mine.x, run, a, b);
 #pragma unroll
-                for (int i = 0; i < AHEAD; i++)
-                    if (i0 + i < n) v[i] = __ldcg((const float2 *)(from + (size_t)(i0 + i) * BLOCK + e));
-                if (!known) merge_factors(mine.x, run, a, b);
-                known = true;
-#pragma unroll
-                for (int i = 0; i < AHEAD; i++) {
-                    if (i0 + i >= n) break;
-                    const float before = __shfl_sync(~0u, a, i0 + i), now = __shfl_sync(~0u, b, i0 + i);
-                    sum.x = __fmaf_rn(v[i].x, now, __fmul_rn(sum.x, before));
-                    sum.y = __fmaf_rn(v[i].y, now, __fmul_rn(sum.y, before));
-                    weight = __fmaf_rn(__shfl_sync(~0u, mine.y, i0 + i), now, __fmul_rn(weight, before));
-                }
+            for (int i = 0; i < 32; i++) {
+                if (i >= n) break;
+                const float before = __shfl_sync(~0u, a, i), now = __shfl_sync(~0u, b, i);
+                sum.x = __fmaf_rn(v[i].x, now, __fmul_rn(sum.x, before));
+                sum.y = __fmaf_rn(v[i].y, now, __fmul_rn(sum.y, before));
+                weight = __fmaf_rn(__shfl_sync(~0u, mine.y, i), now, __fmul_rn(weight, before));
             }
         }
         const float one = __frcp_rn(weight);

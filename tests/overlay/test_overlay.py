@@ -89,8 +89,11 @@ class Terminal:
 
     def start(self, *args, program=(), before="", after=""):
         """Types a command line; its end shows as status=N. Returns once captions or the command can be seen."""
-        self.line("clear; stty -a > before; rm -f after")
-        self.until(lambda s: s.strip() == "@@")
+        for name in ("before", "after"):
+            if os.path.exists(path(name)):
+                os.remove(path(name))
+        self.line("clear; stty -a > before")
+        self.until(lambda s: s.strip() == "@@" and attributes("before"))  # the screen may have been clear before
         words = [PROGRAM, "--model", MODEL, *args, *(["--", *program] if program else [])]
         self.line(f"{before}{shlex.join(words)}{after}; echo status=$?; stty -a > after")
 
