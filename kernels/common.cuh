@@ -11,11 +11,6 @@ template <typename T> DEVICE T *at(sur_gpu_ptr p)
     return reinterpret_cast<T *>(p);
 }
 
-/* A number that a lambda's argument carries at compile time. */
-template <int N> struct number {
-    static constexpr int value = N;
-};
-
 /* ---- numbers ---- */
 
 /* floor(i / n) for an_nth = 1 / n, i below 2^20: a division of whole numbers takes five times as many instructions. */

@@ -126,7 +126,7 @@ struct sur_gpu_narrow {
     int32_t warps, slots;            /* that multiply; that each of them fetches ahead */
     int32_t rounds_dealt, left_over; /* groups of rows that every block has; first blocks that have one more */
     float a_column;                  /* 1 / n */
-    int32_t a_segment;               /* 2^16 / segments, rounded up */
+    int32_t a_segment;               /* a little more than 2^16 / segments */
     int32_t unused;
 };
 

@@ -156,6 +156,11 @@ struct fragment {
     }
 };
 
+/* What a lambda's argument carries at compile time. */
+template <bool YES> struct answer {
+    static constexpr bool value = YES;
+};
+
 /* Sums of TILES tiles, their chains side by side, over one segment of `steps` times 16 of k. half: where this lane
  * finds its row of each tile. FEW: of up to four columns; mma's other four then have the same sums. */
 template <int TILES, bool FEW>
@@ -434,9 +439,9 @@ DEVICE void multiply_segment(const sur_gpu_product &p, const share<EPILOGUE> &mi
             }
         };
         if (fragment::is_few(p))
-            by(number<true>());
+            by(answer<true>());
         else
-            by(number<false>());
+            by(answer<false>());
         put_sums(to, sum[0], n);
         in.give_back(p, mine, 1 + two);
         tile += (1 + two) * mine.ways;
