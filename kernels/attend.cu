@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(KEYS) k_attend_plain(const __grid_c
         __syncthreads();
     }
     for (int i = 0; i < 4 && t + i * KEYS < d; i++) {
-        float v = __fmul_rn(sum[i], __frcp_rn(weight));
+        float v = __fmul_rn(sum[i], reciprocal(weight));
         if (p.out) at<float>(p.out)[row + t + i * KEYS] = v;
         if (p.hi) put_split(p.hi, p.lo, p.pitch, blockIdx.x, blockIdx.y * d + t + i * KEYS, v);
     }

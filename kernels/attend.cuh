@@ -2,9 +2,9 @@
  *
  * A thread block takes 8 rows (query, head of the group) and every so many-th block of keys, on the tensor cores: keys
  * and values are mma's 16 rows, queries and weights its 8 columns, split in two halves of fp16 (22 bits; powers of two
- * keep them in its range); keys and values are exact. The thread block of a row group that finishes last merges all
- * blocks of keys in ascending order, so that no bit depends on which came last. Keys and values come before the kernel
- * that writes the newest ones has ended; those are then fetched again. */
+ * keep them in its range); keys and values are exact. High and low halves have chains of sums of their own. The thread
+ * blocks of a row group that finish last merge the blocks of keys in ascending order, so that no bit depends on which
+ * came last. Keys and values come before the kernel that writes the newest ones has ended; those come after it. */
 #pragma once
 
 #include "common.cuh"
@@ -12,6 +12,10 @@
 #define KEYS         SUR_GPU_KEYS
 #define ROWS         SUR_GPU_ATTEND_ROWS
 #define WARPS        8
+#define FEW_BLOCKS   16   /* of keys: merged by one thread block */
+#define MERGERS      4    /* thread blocks that merge more, */
+#define MANY         64   /* so many at once */
+#define PATIENCE     4096 /* looks at a counter, of half a microsecond each */
 #define LOG2E        0x1.715476p0f
 #define WEIGHT_SCALE 16384.0f /* weights 0 to 1 become 0 to 2^14: their low halves stay normal numbers */
 
@@ -41,28 +45,40 @@ template <int PIECES> DEVICE uint32_t swizzled(int row, int piece)
     return (uint32_t)(row * PIECES + (piece ^ (row & 7))) * 16;
 }
 
-/* N_BYTES as they lie, by so many threads: a block of keys or of values. */
-template <int N_BYTES, int THREADS> DEVICE void fetch_block(uint32_t to, const void *from)
+/* Slots of a block of keys and values. Of keys they are rows of a tile; of values 16-byte pieces of 8 slots. */
+struct slots {
+    int from, to; /* none: from >= to */
+
+    DEVICE_MEMBER bool are_none() const { return from >= to; }
+    DEVICE_MEMBER bool have(int slot) const { return slot >= from && slot < to; }
+    DEVICE_MEMBER bool share(int eight) const { return eight >= from / 8 && eight <= (to - 1) / 8 && !are_none(); }
+};
+
+/* A block of keys or of values as it lies but for what belongs to those slots, by so many threads. */
+template <int DP, int THREADS, bool VALUES> DEVICE void fetch_block(uint32_t to, const __half *from, const slots &but)
 {
-    static_assert(N_BYTES % (THREADS * 16) == 0, "each thread as many pieces");
-    const uint32_t mine = threadIdx.x * 16;
+    constexpr int PIECES = VALUES ? KEYS / 8 : DP / 8; /* of a row of the tile */
+    static_assert(KEYS * DP / 8 % THREADS == 0 && THREADS / PIECES % 8 == 0,
+                  "each thread as many pieces, one of a row");
+    const int row = threadIdx.x / PIECES;
+    const bool shared_eight = VALUES && but.share(threadIdx.x % PIECES ^ row & 7);
 #pragma unroll
-    for (int i = 0; i < N_BYTES; i += THREADS * 16) copy_async(to + mine + i, (const char *)from + mine + i);
+    for (int i = 0; i < KEYS * DP / 8; i += THREADS)
+        if (VALUES ? !shared_eight : !but.have(row + i / PIECES))
+            copy_async(to + (threadIdx.x + i) * 16, from + (threadIdx.x + i) * 8);
 }
 
-/* What slots from .. to - 1 of a block of keys and one of values share of them, anew. */
+/* What was left out: of no more than 8 slots. */
 template <int DP, int THREADS>
-DEVICE void fetch_slots(uint32_t to_keys, const void *keys, uint32_t to_values, const void *values, int from, int to)
+DEVICE void fetch_slots(uint32_t to_keys, const __half *keys, uint32_t to_values, const __half *values,
+                        const slots &these)
 {
-    const int pieces = DP / 8, first = from / 8, groups = (to - 1) / 8 - first + 1;
-    for (int i = threadIdx.x; i < (to - from) * pieces; i += THREADS) {
-        const uint32_t at_byte = from * DP * 2 + i * 16;
-        copy_async(to_keys + at_byte, (const char *)keys + at_byte);
-    }
-    for (int i = threadIdx.x; i < groups * DP; i += THREADS) {
-        const uint32_t at_byte = swizzled<KEYS / 8>(i % DP, first + i / DP);
-        copy_async(to_values + at_byte, (const char *)values + at_byte);
-    }
+    static_assert(SUR_GPU_NARROW * DP / 8 <= THREADS && 2 * DP <= THREADS, "each thread one piece of either");
+    const int key_piece = these.from * DP / 8 + threadIdx.x, element = threadIdx.x % DP;
+    const int eight = these.from / 8 + threadIdx.x / DP;
+    if (key_piece < these.to * DP / 8) copy_async(to_keys + key_piece * 16, keys + key_piece * 8);
+    const uint32_t at_byte = swizzled<KEYS / 8>(element, eight);
+    if (these.share(eight)) copy_async(to_values + at_byte, (const char *)values + at_byte);
 }
 
 DEVICE void put_fp16_split(char *hi, char *lo, uint32_t at_byte, float a, float b)
@@ -111,19 +127,28 @@ DEVICE void read_queries(const sur_gpu_attend &p, int head, int row0, int n_rows
     }
 }
 
+/* Sums of high halves and of low ones become sums of both. */
+DEVICE void add_halves(float (&sum)[4], const float (&low)[4])
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) sum[i] = __fadd_rn(sum[i], low[i]);
+}
+
 /* score[2 i + j]: of key 16 warp + g + 8 i and row 2 t + j (lane 4 g + t). q: high halves, and low ones behind them. */
 template <int DP> DEVICE void scores(float (&score)[4], uint32_t q, uint32_t keys)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m = lane / 8, r = lane % 8;
     const uint32_t half = q + (m >> 1) * (ROWS * DP * 2);
+    float low[4] = {};
 #pragma unroll
     for (int s = 0; s < DP / 16; s++) {
         uint32_t a[4], b[4];
         load_matrix4(a, keys + swizzled<DP / 8>(warp * 16 + (m & 1) * 8 + r, 2 * s + (m >> 1)));
         load_matrix4(b, half + swizzled<DP / 8>(r, 2 * s + (m & 1)));
-        mma_fp16(score, a, b[2], b[3]);
+        mma_fp16(low, a, b[2], b[3]);
         mma_fp16(score, a, b[0], b[1]);
     }
+    add_halves(score, low);
 }
 
 /* Softmax of the block: score becomes the split weights w: [hi, lo][KEYS][ROWS] fp16. Warps meet twice, first(): all
@@ -185,32 +210,16 @@ DEVICE void weigh(float (&sum)[4], uint32_t w, uint32_t values)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m = lane / 8, r = lane % 8;
     w += (m >> 1) * (KEYS * ROWS * 2) + ((m & 1) * 8 + r) * ROWS * 2;
+    float low[4] = {};
 #pragma unroll
     for (int s = 0; s < KEYS / 16; s++) {
         uint32_t a[4], b[4];
         load_matrix4(a, values + swizzled<KEYS / 8>(warp * 16 + (m & 1) * 8 + r, 2 * s + (m >> 1)));
         load_matrix4_transposed(b, w + s * 16 * ROWS * 2);
-        mma_fp16(sum, a, b[2], b[3]);
+        mma_fp16(low, a, b[2], b[3]);
         mma_fp16(sum, a, b[0], b[1]);
     }
-}
-
-/* What the blocks so far are worth once block i is added: old sums times a, the block's times b. Warp-wide, lane i has
- * block i of up to 32; `run` is the maximum so far and becomes the new one. */
-DEVICE void merge_factors(float most, float &run, float &a, float &b)
-{
-    const int lane = threadIdx.x % 32;
-    float now = most;
-    for (int step = 1; step < 32; step <<= 1) {
-        float other = __shfl_up_sync(~0u, now, step);
-        if (lane >= step) now = fmaxf(now, other);
-    }
-    now = fmaxf(now, run);
-    float before = __shfl_up_sync(~0u, now, 1);
-    if (lane == 0) before = run;
-    a = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(before, now));
-    b = most == -INFINITY ? 0 : exp2_fast(__fsub_rn(most, now));
-    run = __shfl_sync(~0u, now, 31);
+    add_halves(sum, low);
 }
 
 /* Where a row's result goes. */
@@ -235,39 +244,146 @@ struct result {
     }
 };
 
-/* Merges the blocks of a row group: partial [blocks][ROWS][DP + 4]. A warp takes 64 elements of a row at a time, two a
- * lane, and of up to 32 blocks one a lane's maximum and weight. */
-template <int DP>
-static __device__ void merge(const sur_gpu_attend &p, int group, int head, const float *partial, int n_blocks, int row0,
-                             int rows)
+/* What of a row group's merge falls to a thread block all of whose blocks of keys are there, a bit a share. The last
+ * `mergers` of the takers that finish take a share each, and wait until all have finished. Who has waited long leaves
+ * its share to the very last, which has the highest: those that wait might be what keeps others from beginning. By one
+ * thread. The counter has who has finished, and above those the shares that were left; 0 again: all have finished. */
+DEVICE uint32_t shares_of(int *counter, int takers, int mergers)
 {
-    constexpr int ROW = SUR_GPU_PARTIAL(DP), BLOCK = ROWS * ROW;
+    const int before = count_at(counter), finished = before & 0xffff, mine = finished - (takers - mergers);
+    if (mine < 0) return 0;
+    const uint32_t share = 1u << mine;
+    if (finished == takers - 1) return share | (uint32_t)before >> 16;
+    auto all_finished = [&](int now) { return now == 0 || (now & 0xffff) == takers; };
+    int now = 0;
+#pragma unroll 1
+    for (int looks = 0; looks < PATIENCE; looks++) {
+        now = look_at(counter);
+        if (all_finished(now)) return share;
+    }
+    for (;;) {
+        const int then = swap_at(counter, now, now | (int)(share << 16));
+        if (then == now) return 0;
+        if (all_finished(then)) return share;
+        now = then;
+    }
+}
+
+/* What a row's blocks of keys gave, in the order of blocks: sums of values not yet divided, and maximum and weight. */
+struct partial_row {
+    float *sums;  /* a block's: ROWS * DP further than the one before */
+    float2 *tops; /* ROWS further */
+
+    template <int DP> DEVICE_MEMBER static partial_row of(const sur_gpu_attend &p, int head, int r)
+    {
+        const size_t of_group = (size_t)p.max_blocks * ROWS, at_group = (size_t)head * gridDim.z + blockIdx.z;
+        float *base = at<float>(p.partial) + at_group * of_group * SUR_GPU_PARTIAL(DP);
+        return {base + r * DP, (float2 *)(base + of_group * DP) + r};
+    }
+};
+
+/* Of blocks N lane .. N lane + N - 1 of up to 32 N: what those before are worth once it is added, x, what it is, y, and
+ * its weight, z: old sums times x, its own times y. Warp-wide; `run` is the maximum so far and becomes the new one. */
+template <int N> DEVICE void merge_factors(float4 (&factors)[N], const float2 (&tops)[N], float &run)
+{
+    const int lane = threadIdx.x % 32;
+    float most = tops[0].x;
+#pragma unroll
+    for (int i = 1; i < N; i++) most = fmaxf(most, tops[i].x);
+    for (int step = 1; step < 32; step <<= 1) {
+        const float other = __shfl_up_sync(~0u, most, step);
+        if (lane >= step) most = fmaxf(most, other);
+    }
+    most = fmaxf(most, run);
+    float before = __shfl_up_sync(~0u, most, 1);
+    if (lane == 0) before = run;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float now = fmaxf(before, tops[i].x);
+        factors[i].x = now == -INFINITY ? 1 : exp2_fast(__fsub_rn(before, now));
+        factors[i].y = tops[i].x == -INFINITY ? 0 : exp2_fast(__fsub_rn(tops[i].x, now));
+        factors[i].z = tops[i].y;
+        before = now;
+    }
+    run = __shfl_sync(~0u, most, 31);
+}
+
+/* Merges few blocks of a row group: a warp takes 64 elements of a row at a time, two a lane, and of 8 blocks one a
+ * lane's maximum and weight. */
+template <int DP> DEVICE void merge_few(const sur_gpu_attend &p, int group, int head, int n_blocks, int row0, int rows)
+{
+    constexpr int AT_ONCE = 8;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, e = warp % (DP / 64) * 64 + lane * 2;
     for (int r = warp / (DP / 64); r < rows; r += WARPS * 64 / DP) {
+        partial_row from = partial_row::of<DP>(p, head, r);
         float2 sum = make_float2(0, 0);
         float weight = 0, run = -INFINITY;
-        for (int base = 0; base < n_blocks; base += 32) {
-            const int n = min(n_blocks - base, 32);
-            const float *from = partial + r * ROW + (size_t)base * BLOCK;
-            float2 mine = make_float2(-INFINITY, 0), v[32]; /* all loads under way at once */
-            if (lane < n) mine = __ldcg((const float2 *)(from + (size_t)lane * BLOCK + DP));
+        for (int n = n_blocks; n > 0; n -= AT_ONCE) {
+            float2 top[1] = {make_float2(-INFINITY, 0)}, v[AT_ONCE];
+            float4 mine[1];
+            if (lane < n && lane < AT_ONCE) top[0] = __ldcg(from.tops + lane * ROWS);
 #pragma unroll
-            for (int i = 0; i < 32; i++)
-                if (i < n) v[i] = __ldcg((const float2 *)(from + (size_t)i * BLOCK + e));
-            float a, b;
-            merge_factors(mine.x, run, a, b);
+            for (int i = 0; i < AT_ONCE; i++)
+                if (i < n) v[i] = __ldcg((const float2 *)(from.sums + i * ROWS * DP + e));
+            merge_factors(mine, top, run);
 #pragma unroll
-            for (int i = 0; i < 32; i++) {
-                if (i >= n) break;
-                const float before = __shfl_sync(~0u, a, i), now = __shfl_sync(~0u, b, i);
+            for (int i = 0; i < AT_ONCE; i++) {
+                const float before = __shfl_sync(~0u, mine[0].x, i), now = __shfl_sync(~0u, mine[0].y, i);
+                const float w = __shfl_sync(~0u, mine[0].z, i);
+                if (i >= n) continue;
                 sum.x = __fmaf_rn(v[i].x, now, __fmul_rn(sum.x, before));
                 sum.y = __fmaf_rn(v[i].y, now, __fmul_rn(sum.y, before));
-                weight = __fmaf_rn(__shfl_sync(~0u, mine.y, i), now, __fmul_rn(weight, before));
+                weight = __fmaf_rn(w, now, __fmul_rn(weight, before));
             }
+            from.sums += AT_ONCE * ROWS * DP;
+            from.tops += AT_ONCE * ROWS;
         }
-        const float one = __frcp_rn(weight);
+        const float one = reciprocal(weight);
         if (e < p.ring.head_dim) result(p, group, head, row0 + r).put(e, __fmul_rn(sum.x, one), __fmul_rn(sum.y, one));
     }
+}
+
+/* Merges many blocks of a row, so many at once of which come to shared memory. */
+template <int DP>
+DEVICE void merge_many(const sur_gpu_attend &p, int group, int head, int n_blocks, int row0, int r, float *room,
+                       float4 (&factors)[MANY])
+{
+    constexpr int PIECES = DP / 4, TOGETHER = WARPS * 32 / PIECES;
+    static_assert(MANY == 64 && MANY * DP <= (KEYS + ROWS) * DP + ROWS * KEYS, "two a lane; what the launch gives");
+    const partial_row from = partial_row::of<DP>(p, head, r);
+    const int lane = threadIdx.x % 32, e = threadIdx.x;
+    float sum = 0, weight = 0, run = -INFINITY;
+    for (int base = 0; base < n_blocks; base += MANY) {
+        const int n = min(n_blocks - base, MANY), first = threadIdx.x / PIECES;
+        const float *sums = from.sums + (size_t)(base + first) * (ROWS * DP) + threadIdx.x % PIECES * 4;
+        sync_256(); /* what lay there has been read */
+#pragma unroll
+        for (int b = 0; b < MANY; b += TOGETHER)
+            if (first + b < n) copy_async(shared_address(room) + threadIdx.x * 16 + b * DP * 4, sums + b * ROWS * DP);
+        copy_commit();
+        if (threadIdx.x < 32) {
+            float2 tops[2];
+            float4 mine[2];
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                tops[i] =
+                    lane * 2 + i < n ? __ldcg(from.tops + (base + lane * 2 + i) * ROWS) : make_float2(-INFINITY, 0);
+            merge_factors(mine, tops, run);
+#pragma unroll
+            for (int i = 0; i < 2; i++) factors[lane * 2 + i] = mine[i];
+        }
+        copy_wait<0>();
+        sync_256();
+        if (e >= DP) continue;
+#pragma unroll 8
+        for (int i = 0; i < n; i++) {
+            const float4 f = factors[i];
+            sum = __fmaf_rn(room[i * DP + e], f.y, __fmul_rn(sum, f.x));
+            weight = __fmaf_rn(f.z, f.y, __fmul_rn(weight, f.x));
+        }
+    }
+    const float x = __fmul_rn(sum, reciprocal(weight)), next = __shfl_xor_sync(~0u, x, 1);
+    if (e % 2 == 0 && e < p.ring.head_dim) result(p, group, head, row0 + r).put(e, x, next);
 }
 
 /* What merge makes of an only block, whose sums and weights are in registers. */
@@ -277,7 +393,7 @@ DEVICE void put_only(const sur_gpu_attend &p, int group, int head, int row0, int
 {
     const int lane = threadIdx.x % 32, odd = lane / 4 & 1; /* has one row's two neighbouring elements, twice */
     const int row = lane % 4 * 2 + odd, e = threadIdx.x / 32 * 16 + lane / 4 - odd;
-    const float one = __frcp_rn(odd ? weight[1] : weight[0]);
+    const float one = reciprocal(odd ? weight[1] : weight[0]);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const float mine = odd ? sum[2 * i + 1] : sum[2 * i], other = odd ? sum[2 * i] : sum[2 * i + 1];
@@ -300,7 +416,8 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     char *q = shared + 2 * TILE, *w = q + ROWS * DP * 4;
     const uint32_t keys = shared_address(shared), values = keys + TILE;
     __shared__ float factor[ROWS], tops[WARPS][ROWS], sums[WARPS][ROWS];
-    __shared__ bool last;
+    __shared__ uint32_t shares;
+    __shared__ float4 factors[MANY];
     const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = group_of(p);
     const int n_rows = p.n * group, row0 = blockIdx.z * ROWS, rows = min(n_rows - row0, (int)ROWS);
     const int query0 = floor_times(row0, a_group(group)), query1 = floor_times(row0 + rows - 1, a_group(group));
@@ -311,26 +428,29 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);
     const size_t head_at = (size_t)head * p.ring.n_blocks * KEYS * DP;
     auto block_of = [&](sur_gpu_ptr ring) { return at<const __half>(ring) + head_at + slot * (KEYS * DP); };
-    auto fetch = [&](uint32_t to, sur_gpu_ptr ring) {
-        fetch_block<TILE, WARPS * 32>(to, block_of(ring));
+    auto fetch_keys = [&](const slots &but) {
+        fetch_block<DP, WARPS * 32, false>(keys, block_of(p.ring.k), but);
         copy_commit();
     };
+    auto fetch_values = [&](const slots &but) {
+        fetch_block<DP, WARPS * 32, true>(values, block_of(p.ring.v), but);
+        copy_commit();
+    };
+    /* The kernel before is writing the pass's own positions. (Blocks that come later are asked for later.) */
+    const int64_t block0 = (from + block) * KEYS;
+    const slots none = {0, 0},
+                newest = {(int)(first > block0 ? first - block0 : 0), (int)min(first + p.n - block0, (int64_t)KEYS)};
     if (block < n_blocks) {
-        fetch(keys, p.ring.k);
-        fetch(values, p.ring.v);
+        fetch_keys(newest);
+        fetch_values(newest);
     }
     wait_for_previous();
     let_next_start();
     if (block >= n_blocks) return;
+    if (!newest.are_none()) fetch_slots<DP, WARPS * 32>(keys, block_of(p.ring.k), values, block_of(p.ring.v), newest);
     static_assert(ROWS == WARPS, "a row of queries a warp");
     read_queries<DP, 1>(p, head, row0, n_rows, warp, 0, q, q + ROWS * DP * 2, factor);
-    /* slots of the pass's own positions, which the kernel before wrote; of blocks that come later nothing was read */
-    const int64_t block0 = (from + block) * KEYS;
-    const int newest = (int)(first > block0 ? first - block0 : 0), end = (int)min(first + p.n - block0, (int64_t)KEYS);
-    if (newest < end) {
-        copy_wait<0>();
-        sync_256();
-        fetch_slots<DP, WARPS * 32>(keys, block_of(p.ring.k), values, block_of(p.ring.v), newest, end);
+    if (!newest.are_none()) {
         copy_commit();
         copy_wait<0>();
     }
@@ -338,14 +458,13 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     const int row = lane % 4 * 2, e = warp * 16 + lane / 4; /* the thread's first of each two */
     int see[2]; /* the last key that each of the thread's two rows sees, from the block's first key */
     for (int j = 0; j < 2; j++) see[j] = (int)(first - block0) + floor_times(row0 + row + j, a_group(group));
-    const size_t group_at = (size_t)head * gridDim.z + blockIdx.z;
-    float *partial = at<float>(p.partial) + group_at * p.max_blocks * ROWS * SUR_GPU_PARTIAL(DP);
+    const partial_row partial = partial_row::of<DP>(p, head, row);
     for (bool again = false;; again = true) {
         float score[4] = {}, sum[4] = {}, most[2], weight[2];
         if (again) {
             copy_wait<0>();
             sync_256();
-            fetch(values, p.ring.v);
+            fetch_values(none);
         } else {
             copy_wait<1>();
             sync_256();
@@ -360,7 +479,7 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
                 slot += gridDim.x;
                 if (slot >= p.ring.n_blocks) slot -= p.ring.n_blocks;
                 if (block < n_blocks)
-                    fetch(keys, p.ring.k);
+                    fetch_keys(none);
                 else
                     copy_commit(); /* that as many are under way */
             },
@@ -377,23 +496,29 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
             put_only<DP>(p, group, head, row0, rows, sum, weight);
             return;
         }
-        float *to = partial + ((size_t)this_block * ROWS + row) * SUR_GPU_PARTIAL(DP);
+        float *sums_to = partial.sums + (size_t)this_block * (ROWS * DP) + e;
+        float2 *top_to = partial.tops + (size_t)this_block * ROWS;
 #pragma unroll
-        for (int j = 0; j < 2; j++, to += SUR_GPU_PARTIAL(DP)) {
+        for (int j = 0; j < 2; j++) {
             if (row + j >= rows) break;
             if (warp < DP / 16)
-                for (int i = 0; i < 2; i++) __stcg(to + e + 8 * i, sum[2 * i + j] * (1 / WEIGHT_SCALE));
-            if (e == 0) __stcg((float2 *)(to + DP), make_float2(most[j], weight[j]));
+                for (int i = 0; i < 2; i++) __stcg(sums_to + j * DP + 8 * i, sum[2 * i + j] * (1 / WEIGHT_SCALE));
+            if (e == 0) __stcg(top_to + j, make_float2(most[j], weight[j]));
         }
         if (block >= n_blocks) break;
     }
     sync_256();
-    if (threadIdx.x == 0) {
-        int *counter = at<int>(p.counters) + group_at;
-        last = count_at(counter) == takers - 1;
-        if (last) *counter = 0;
-    }
+    const int mergers = n_blocks <= FEW_BLOCKS ? 1 : min(takers, (int)MERGERS);
+    int *counter = at<int>(p.counters) + head * gridDim.z + blockIdx.z;
+    if (threadIdx.x == 0) shares = shares_of(counter, takers, mergers);
     sync_256();
-    if (!last) return;
-    merge<DP>(p, group, head, partial, n_blocks, row0, rows);
+    if (threadIdx.x == WARPS * 32 - 1 && shares >> (mergers - 1))
+        put_released(counter, 0); /* by a thread with less to do */
+    if (n_blocks <= FEW_BLOCKS) {
+        if (shares) merge_few<DP>(p, group, head, n_blocks, row0, rows);
+        return;
+    }
+    for (int share = 0; shares >> share; share++)
+        for (int r = share; r < rows && shares >> share & 1; r += mergers)
+            merge_many<DP>(p, group, head, n_blocks, row0, r, (float *)shared, factors);
 }

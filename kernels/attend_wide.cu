@@ -14,21 +14,24 @@ template <int DP> DEVICE void all_scores(float (&score)[KEYS / 8][4], uint32_t q
     const int lane = threadIdx.x % 32, m = lane / 8, r = lane % 8;
     const int q_row = threadIdx.x / 32 * WARP_ROWS + (m & 1) * 8 + r, key = (m >> 1) * 8 + r;
 #pragma unroll
-    for (int s = 0; s < DP / 16; s++) {
-        uint32_t hi[4], lo[4], at_q = swizzled<DP / 8>(q_row, 2 * s + (m >> 1));
-        load_matrix4(hi, q_hi + at_q);
-        load_matrix4(lo, q_lo + at_q);
+    for (int from = 0; from < KEYS; from += 64) { /* chains of eight tiles side by side, high and low */
+        float low[8][4] = {};
 #pragma unroll
-        for (int from = 0; from < KEYS; from += 64) { /* chains of eight tiles side by side */
-            uint32_t b[4][4];
+        for (int s = 0; s < DP / 16; s++) {
+            uint32_t hi[4], lo[4], b[4][4];
+            const uint32_t at_q = swizzled<DP / 8>(q_row, 2 * s + (m >> 1));
+            load_matrix4(hi, q_hi + at_q);
+            load_matrix4(lo, q_lo + at_q);
 #pragma unroll
             for (int i = 0; i < 4; i++)
                 load_matrix4(b[i], keys + swizzled<DP / 8>(from + i * 16 + key, 2 * s + (m & 1)));
 #pragma unroll
-            for (int i = 0; i < 8; i++) mma_fp16(score[from / 8 + i], lo, b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
+            for (int i = 0; i < 8; i++) mma_fp16(low[i], lo, b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
 #pragma unroll
             for (int i = 0; i < 8; i++) mma_fp16(score[from / 8 + i], hi, b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
         }
+#pragma unroll
+        for (int i = 0; i < 8; i++) add_halves(score[from / 8 + i], low[i]);
     }
 }
 
@@ -104,7 +107,7 @@ template <int DP> struct wide_gathered {
         }
 #pragma unroll
         for (int e = 0; e < DP; e += 32) {
-            float block[4][4] = {};
+            float block[4][4] = {}, low[4][4] = {};
 #pragma unroll
             for (int s = 0; s < KEYS / 16; s++) {
                 uint32_t v[2][4];
@@ -112,10 +115,12 @@ template <int DP> struct wide_gathered {
                 for (int i = 0; i < 2; i++)
                     load_matrix4(v[i], values + swizzled<KEYS / 8>(e + i * 16 + row, 2 * s + (m & 1)));
 #pragma unroll
-                for (int i = 0; i < 4; i++) mma_fp16(block[i], w_lo[s], v[i / 2][i % 2 * 2], v[i / 2][i % 2 * 2 + 1]);
+                for (int i = 0; i < 4; i++) mma_fp16(low[i], w_lo[s], v[i / 2][i % 2 * 2], v[i / 2][i % 2 * 2 + 1]);
 #pragma unroll
                 for (int i = 0; i < 4; i++) mma_fp16(block[i], w_hi[s], v[i / 2][i % 2 * 2], v[i / 2][i % 2 * 2 + 1]);
             }
+#pragma unroll
+            for (int i = 0; i < 4; i++) add_halves(block[i], low[i]);
 #pragma unroll
             for (int i = 0; i < 16; i++) {
                 float &s = sum[e / 8 + i / 4][i % 4];
@@ -132,7 +137,7 @@ template <int DP> struct wide_gathered {
             const int row = row0 + lane / 4 + 8 * h;
             if (row >= n_rows) continue;
             const int query = floor_times(row, a_group(group)), first = (head * group + row - query * group) * d;
-            const float one = __frcp_rn(weight[h]);
+            const float one = reciprocal(weight[h]);
 #pragma unroll
             for (int i = 0; i < DP / 8; i++) {
                 const int e = i * 8 + lane % 4 * 2; /* and the next: head_dim is even */
@@ -173,8 +178,8 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
         size_t at_block = ((size_t)head * p.ring.n_blocks + (uint32_t)b % (uint32_t)p.ring.n_blocks) * KEYS * DP;
         uint32_t to_keys = buffers + buffer * 2 * TILE;
         if (b > to) return;
-        fetch_block<TILE, ROW_WARPS * 32>(to_keys, at<const __half>(p.ring.k) + at_block);
-        fetch_block<TILE, ROW_WARPS * 32>(to_keys + TILE, at<const __half>(p.ring.v) + at_block);
+        fetch_block<DP, ROW_WARPS * 32, false>(to_keys, at<const __half>(p.ring.k) + at_block, {0, 0});
+        fetch_block<DP, ROW_WARPS * 32, true>(to_keys + TILE, at<const __half>(p.ring.v) + at_block, {0, 0});
         copy_commit();
     };
     if ((block + 1) * KEYS > first) wait_for_previous();

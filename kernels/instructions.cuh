@@ -154,6 +154,29 @@ DEVICE int count_at(int *counter)
     return before;
 }
 
+/* What it is now; what those wrote that counted is there then. */
+DEVICE int look_at(const int *counter)
+{
+    int now;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(counter) : "memory");
+    return now;
+}
+/* Makes it x; who sees that by look_at or swap_at sees what was there before. */
+DEVICE void put_released(int *counter, int x)
+{
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(counter), "r"(x) : "memory");
+}
+/* Makes it x if it is `expected`. What it was. */
+DEVICE int swap_at(int *counter, int expected, int x)
+{
+    int before;
+    asm volatile("atom.cas.acq_rel.gpu.global.b32 %0, [%1], %2, %3;"
+                 : "=r"(before)
+                 : "l"(counter), "r"(expected), "r"(x)
+                 : "memory");
+    return before;
+}
+
 /* Four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of matrix i / 8. */
 DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)
 {
@@ -188,6 +211,13 @@ DEVICE void mma_fp16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* 1 / x to 2^-23, of a normal x. */
+DEVICE float reciprocal(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 /* 2^x to about 2^-22; a result below the normal numbers is 0. */
 DEVICE float exp2_fast(float x)
 {

@@ -15,8 +15,9 @@
  * The one order of summation. A product over k runs in segments of 256: within a segment a chain of mma.m16n8k16 over
  * the high halves of the activations and one over the low ones, k ascending; both chains' fp32 sums are added, and the
  * segments' sums in ascending order. Attention takes keys in blocks of 128 that start at absolute positions divisible
- * by 128, and merges the blocks' softmaxes in ascending order. So no bit depends on the number of columns, the tile,
- * the grid or the kernel (narrow or wide). */
+ * by 128, sums a block like a segment (the halves of fp16; elements of a head, then keys, ascending), and merges the
+ * blocks' softmaxes in ascending order. So no bit depends on the number of columns, the tile, the grid or the kernel
+ * (narrow or wide). */
 #ifndef SUR_KERNELS_LAUNCH_H
 #define SUR_KERNELS_LAUNCH_H
 
@@ -184,13 +185,13 @@ struct sur_gpu_unroll {
  * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads).
  * k_softmax takes the same and does only the middle: partial [n_heads][n][n_blocks * 128], q k in the order of the
  * ring's slots, becomes the weights of the values; 256 threads, grid (n / 8, n_heads). */
-#define SUR_GPU_PARTIAL(dp) ((dp) + 4) /* floats of a row's partial result: sums, maximum, weight, two unused */
+#define SUR_GPU_PARTIAL(dp) ((dp) + 2) /* floats of a row's partial result: sums, maximum, weight */
 struct sur_gpu_attend {
     sur_gpu_ptr q;        /* [n][n_heads * head_dim] */
     sur_gpu_ptr out;      /* as q, or 0 */
     sur_gpu_ptr hi, lo;   /* the result split, as sur_gpu_output has it; or 0 */
     sur_gpu_ptr position; /* int64: first */
-    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks][8][SUR_GPU_PARTIAL(dp)]; k_attend_64 and _128 */
+    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks * 8 * SUR_GPU_PARTIAL(dp)]; k_attend_64 and _128 */
     sur_gpu_ptr counters; /* int32 [n_kv_heads][row groups], zero between launches; k_attend_64 and _128 */
     struct sur_gpu_ring ring;
     int32_t n, n_heads, window, max_blocks;

@@ -93,7 +93,7 @@ DEVICE float __fdividef(float a, float b)
 {
     return a / b;
 }
-DEVICE float __frcp_rn(float x)
+DEVICE float reciprocal(float x)
 {
     return 1 / x;
 }
@@ -234,6 +234,21 @@ DEVICE void arrival_wait(uint32_t barrier, uint32_t parity)
 DEVICE int count_at(int *counter)
 {
     return atomicAdd(counter, 1);
+}
+
+DEVICE int look_at(const int *counter)
+{
+    return *counter;
+}
+DEVICE void put_released(int *counter, int x)
+{
+    *counter = x;
+}
+DEVICE int swap_at(int *counter, int expected, int x)
+{
+    const int before = *counter;
+    if (before == expected) *counter = x;
+    return before;
 }
 
 /* ---- threads ---- */
