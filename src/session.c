@@ -3,7 +3,6 @@
  * Three groups of calls, one thread each (surtitle.h): feed, encode, decode. Between feed and encode stands a ring of
  * samples; between encode and decode the backend's ring of rows. What is computed together depends on sample counts
  * and on the session's mode alone. */
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,13 +268,16 @@ static bool fill(struct sur_session *s, size_t want)
     return true;
 }
 
-/* One pass. In a whole session the last one is short, so the end must be known before less than a full pass is cut. */
-static int encode_pass(struct sur_session *s, int *n_done)
+/* One pass, once its mel is there, of which so many frames are made at most. In a whole session the last one is short,
+ * so the end must be known before less than a full pass is cut. */
+static int encode_pass(struct sur_session *s, size_t most_frames, int *n_done)
 {
     int64_t encoded = atomic_load_explicit(&s->n_encoded, memory_order_relaxed), total = atomic_load(&s->n_total);
     if (total >= 0 && encoded == total) return SUR_END;
     int n = s->pass_tokens;
-    if (!fill(s, (size_t)n * SUR_TOKEN_FRAMES)) return SUR_AGAIN;
+    const size_t all = (size_t)n * SUR_TOKEN_FRAMES, missing = all - s->n_mel_frames;
+    if (!fill(s, all - missing + (missing < most_frames ? missing : most_frames)) || s->n_mel_frames < all)
+        return SUR_AGAIN;
     total = atomic_load(&s->n_total);
     if (total >= 0 && total - encoded < n) n = (int)(total - encoded);
     int64_t t = sur_clock_ns();
@@ -292,7 +294,8 @@ static int encode_pass(struct sur_session *s, int *n_done)
 int sur_session_encode(struct sur_session *s, int max_tokens)
 {
     int done = 0, r = SUR_OK;
-    while (r == SUR_OK && done < max_tokens) r = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, &done);
+    while (r == SUR_OK && done < max_tokens)
+        r = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, SIZE_MAX, &done);
     return done && (r == SUR_AGAIN || r == SUR_END) ? SUR_OK : r;
 }
 
@@ -456,11 +459,15 @@ int sur_session_decode(struct sur_session *s, int max_steps)
     return done && (r == SUR_AGAIN || r == SUR_END) ? SUR_OK : r;
 }
 
+/* Between steps only so much mel is made that the next pass's is there in time: a GPU has begun the next step by then,
+ * and is not to wait for more. */
 int sur_session_run(struct sur_session *s)
 {
-    int e = sur_session_encode(s, 1);
+    const bool step_waits = s->prompted && s->n_prompt - 1 + s->n_steps < atomic_load(&s->n_encoded);
+    const size_t most_frames = step_waits ? 2 * SUR_TOKEN_FRAMES : SIZE_MAX;
+    int done = 0, e = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, most_frames, &done);
     if (e != SUR_OK && e != SUR_AGAIN && e != SUR_END) return e;
-    int d = sur_session_decode(s, INT_MAX);
+    int d = sur_session_decode(s, 1);
     return d == SUR_AGAIN && e == SUR_OK ? SUR_OK : d;
 }
 

@@ -163,8 +163,8 @@ SUR_API int sur_session_encode(struct sur_session *session, int max_tokens);
 /* Runs up to max_steps decoder steps. SUR_OK: at least one was run (or the prompt). SUR_AGAIN: nothing encoded waits,
  * or events must be polled first. SUR_END: the last step is out. */
 SUR_API int sur_session_decode(struct sur_session *session, int max_steps);
-/* One pass of encode, then decode as far as it can. SUR_OK: something was done; poll, then call again. SUR_AGAIN:
- * feed more. SUR_END: finished. */
+/* One pass of encode, if there is enough for one, then one step. SUR_OK: something was done; poll, then call again.
+ * SUR_AGAIN: feed more. SUR_END: finished. Fastest where as much is fed before each call as the session takes. */
 SUR_API int sur_session_run(struct sur_session *session);
 SUR_API void sur_session_stop(struct sur_session *session);
 

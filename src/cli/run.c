@@ -295,66 +295,39 @@ int run_open_model(struct run *run, const char *dir)
 
 /* ---- captions ---- */
 
-/* Computes and tells all that can be told now. *state: SUR_AGAIN or SUR_END. */
-static int work(struct run *run, int *state)
+/* The next samples of a file; at its end, at a failure and at a signal none, and the session is told so. */
+static int next_block(struct run *run)
 {
-    int status;
-    do {
-        *state = sur_session_run(run->session);
-        status = run_tell_events(run);
-    } while (status == EXIT_DONE && *state == SUR_OK && run_any_sink(run));
-    if (status == EXIT_DONE && *state != SUR_OK && *state != SUR_AGAIN && *state != SUR_END) {
-        message("%s", sur_error_text());
-        return EXIT_FAILED;
-    }
-    return status;
+    int input = os_signal_stop() ? EXIT_DONE : read_frames(run);
+    if (os_signal_stop() || input != EXIT_DONE) run->n_frames = 0;
+    run->ended = run->n_frames == 0;
+    if (run->ended) sur_session_finish(run->session);
+    run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * (size_t)run->source.channels), -1);
+    return input;
 }
 
-/* Feeds what was read; the session may take it in parts. */
-static int feed(struct run *run)
-{
-    size_t fed = 0, channels = (size_t)run->source.channels;
-    while (fed < run->n_frames && run_any_sink(run)) {
-        int state;
-        size_t took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
-        fed += took;
-        int status = work(run, &state);
-        if (status != EXIT_DONE) return status;
-        if (took == 0 && state != SUR_OK && fed < run->n_frames && run_any_sink(run)) {
-            message("the session takes no more samples");
-            return EXIT_FAILED;
-        }
-    }
-    run->n_frames = 0;
-    return EXIT_DONE;
-}
-
-/* The tail is flushed also where the input failed: what was heard is not lost. */
-static int flush_tail(struct run *run)
-{
-    int state = SUR_AGAIN, status = EXIT_DONE;
-    sur_session_finish(run->session);
-    while (status == EXIT_DONE && state != SUR_END && run_any_sink(run)) {
-        status = work(run, &state);
-        if (status == EXIT_DONE && state == SUR_AGAIN) {
-            message("the session does not come to its end");
-            return EXIT_FAILED;
-        }
-    }
-    return status;
-}
-
-/* A file as fast as the machine can, in one thread. */
+/* A file as fast as the machine can, in one thread: the session is fed as far ahead as it takes, so that it has
+ * something to do while the GPU is at a step. What was heard before the input failed is not lost. */
 static int caption_whole(struct run *run)
 {
-    int status = EXIT_DONE, input = EXIT_DONE;
-    while (status == EXIT_DONE && input == EXIT_DONE && run->n_frames > 0 && run_any_sink(run)) {
-        run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * (size_t)run->source.channels), -1);
-        status = feed(run);
+    int status = EXIT_DONE, input = EXIT_DONE, state = SUR_OK, idle = 0;
+    size_t fed = 0, channels = (size_t)run->source.channels;
+    run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * channels), -1);
+    while (status == EXIT_DONE && state != SUR_END && run_any_sink(run)) {
+        if (fed == run->n_frames && !run->ended) {
+            input = next_block(run);
+            fed = 0;
+        }
+        size_t took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
+        fed += took;
+        state = sur_session_run(run->session);
+        status = run_tell_events(run);
         if (status == EXIT_DONE) status = run_tell_time(run);
-        if (status == EXIT_DONE && !run->ended && !os_signal_stop()) input = read_frames(run);
+        idle = state == SUR_AGAIN && took == 0 ? idle + 1 : 0;
+        if (state == SUR_OK || state == SUR_END || (state == SUR_AGAIN && idle < 2)) continue;
+        message("%s", state == SUR_AGAIN ? "the session does not come to its end" : sur_error_text());
+        return EXIT_FAILED;
     }
-    if (status == EXIT_DONE) status = flush_tail(run);
     return status == EXIT_DONE ? input : status;
 }
 
