@@ -1,7 +1,7 @@
 /* Attention over a ring, against the reference, and to the bit between runs, numbers of queries, grids and kernels.
  *
- * Bound. A score is scale * q k: q is exact to 2^-22 (two halves of fp16), a chain of dp / 16 steps of two mma each
- * truncates 2^-22 of `spread`, scale * sum |q k|; the plain kernel's fp32 chain of head_dim terms, 2^-24 each, is
+ * Bound. A score is scale * q k: q is exact to 2^-22 (two halves of fp16), two chains of dp / 16 mma each and their sum
+ * truncate 2^-22 of `spread`, scale * sum |q k|; the plain kernel's fp32 chain of head_dim terms, 2^-24 each, is
  * shorter. Scale, log2 e and the maximum's subtraction add four roundings. So a score is off by at most
  *     d = spread (dp / 8 + 5) 2^-22,
  * a weight by a factor e^(2 d) (its own score and the maximum's), which numerator and denominator share. exp2 adds

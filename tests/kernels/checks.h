@@ -11,6 +11,7 @@ void check_narrow(int epilogue); /* enum sur_gpu_epilogue, or -1: special cases 
 void check_wide(int epilogue);
 void check_split(int unused);
 void check_attend(int unused);
+void check_overlap(int unused);
 void check_gemm(int unused);
 void check_small(int unused);
 

@@ -40,6 +40,7 @@ static const struct group groups[] = {
     {"wide qkv", check_wide, SUR_GPU_QKV},
     {"wide rows", check_wide, SUR_GPU_ROWS},
     {"attention", check_attend, 0},
+    {"overlap", check_overlap, 0},
     {"small kernels", check_small, 0},
     {"products of libraries", check_gemm, 0},
 };
