@@ -180,8 +180,8 @@ struct sur_gpu_unroll {
 };
 
 /* out = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query major.
- * k_attend_64 and _128 (the dp): 256 threads, grid (any number, n_kv_heads, row groups of 8): block x takes the x-th
- * block of keys and those gridDim.x further on. k_attend_wide_64 and _128: 128 threads, grid (row groups of
+ * k_attend_64 and _128 (the dp): n up to 8; 256 threads, grid (any number, n_kv_heads, row groups of 8): block x takes
+ * the x-th block of keys and those gridDim.x further on. k_attend_wide_64 and _128: 128 threads, grid (row groups of
  * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads).
  * k_softmax takes the same and does only the middle: partial [n_heads][n][n_blocks * 128], q k in the order of the
  * ring's slots, becomes the weights of the values; 256 threads, grid (n / 8, n_heads). */

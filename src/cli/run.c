@@ -295,40 +295,56 @@ int run_open_model(struct run *run, const char *dir)
 
 /* ---- captions ---- */
 
-/* The next samples of a file; at its end, at a failure and at a signal none, and the session is told so. */
+static void tell_level(struct run *run)
+{
+    run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * (size_t)run->source.channels), -1);
+}
+
+/* The next samples of a file, while there are any and no signal came; then the session is told that none follow. */
 static int next_block(struct run *run)
 {
-    int input = os_signal_stop() ? EXIT_DONE : read_frames(run);
-    if (os_signal_stop() || input != EXIT_DONE) run->n_frames = 0;
+    int input = EXIT_DONE;
+    if (os_signal_stop() || run->ended)
+        run->n_frames = 0;
+    else
+        input = read_frames(run);
+    if (input != EXIT_DONE) run->n_frames = 0;
     run->ended = run->n_frames == 0;
     if (run->ended) sur_session_finish(run->session);
-    run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * (size_t)run->source.channels), -1);
+    tell_level(run);
     return input;
 }
 
-/* A file as fast as the machine can, in one thread: the session is fed as far ahead as it takes, so that it has
- * something to do while the GPU is at a step. What was heard before the input failed is not lost. */
+/* A file as fast as the machine can, in one thread. With a GPU the session is fed as far ahead as it takes, so that
+ * there is something to do beside a step; without, that would only leave more to finish after a signal. What was heard
+ * before the input failed is not lost. */
 static int caption_whole(struct run *run)
 {
-    int status = EXIT_DONE, input = EXIT_DONE, state = SUR_OK, idle = 0;
+    const bool ahead = strcmp(sur_model_backend(run->model), "cpu") != 0;
+    int input = EXIT_DONE, state = SUR_AGAIN, idle = 0;
     size_t fed = 0, channels = (size_t)run->source.channels;
-    run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * channels), -1);
-    while (status == EXIT_DONE && state != SUR_END && run_any_sink(run)) {
-        if (fed == run->n_frames && !run->ended) {
+    bool finished = false;
+    tell_level(run);
+    while (state != SUR_END && run_any_sink(run)) {
+        size_t took = 0;
+        if (fed == run->n_frames && !finished && (ahead || state == SUR_AGAIN)) {
             input = next_block(run);
+            finished = run->ended;
             fed = 0;
         }
-        size_t took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
+        if (ahead || state == SUR_AGAIN)
+            took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
         fed += took;
         state = sur_session_run(run->session);
-        status = run_tell_events(run);
+        int status = run_tell_events(run);
         if (status == EXIT_DONE) status = run_tell_time(run);
+        if (status != EXIT_DONE) return status;
         idle = state == SUR_AGAIN && took == 0 ? idle + 1 : 0;
         if (state == SUR_OK || state == SUR_END || (state == SUR_AGAIN && idle < 2)) continue;
         message("%s", state == SUR_AGAIN ? "the session does not come to its end" : sur_error_text());
         return EXIT_FAILED;
     }
-    return status == EXIT_DONE ? input : status;
+    return input;
 }
 
 int run_captions(struct run *run)
