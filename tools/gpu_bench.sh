@@ -1,8 +1,9 @@
 #!/bin/sh
 # tools/gpu_bench.sh BUNDLE: on a machine with a GPU, the figures of docs/benchmarks.md at full size: kernels, decoder
-# steps, encoder chunks, positions from 131,000 on, a 180 s clip whole, start to ready, memory, a paced live run. At
-# most 9 minutes; logs under ${OUT:-gpu-logs}; a short table last. MODEL names a checkpoint; without it a random one
-# (8.9 GB) is written to ${TMPDIR:-/tmp}/surtitle-full and kept. PACED: seconds of the live run (120).
+# steps, encoder chunks, positions from 131,000 on, a 180 s clip whole, start to ready, memory, a paced live run; and
+# that bits do not depend on how sound arrives, and tokens are those of transformers. At most 9 minutes; logs under
+# ${OUT:-gpu-logs}; a short table last. MODEL names a checkpoint; without it a random one (8.9 GB) is written to
+# ${TMPDIR:-/tmp}/surtitle-full and kept. PACED: seconds of the live run (120).
 set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -33,6 +34,8 @@ step kernels 90 "$BUNDLE/kernel_check" --bench $fatbins
 step phases 120 "$BUNDLE/surtitle-bench" --model "$MODEL" --backend cuda --reps 201 --json "$logs/phases.json"
 
 step far 40 "$BUNDLE/run" "$BUNDLE/tests/gpu/far_run" "$MODEL"
+step bits 60 "$PYTHON" "$root/tests/gpu/check_exact.py" "$BUNDLE/surtitle" --full "$MODEL" --seconds 6
+step transformers 90 "$PYTHON" "$root/tests/gpu/check_transformers.py" "$BUNDLE/surtitle" "$MODEL"
 
 run="$BUNDLE/surtitle --model $MODEL --backend cuda --format tokens --stats"
 nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 100 >"$logs/memory.txt" 2>/dev/null &
