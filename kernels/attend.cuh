@@ -12,9 +12,9 @@
 #define KEYS         SUR_GPU_KEYS
 #define ROWS         SUR_GPU_ATTEND_ROWS
 #define WARPS        8
-#define FEW_BLOCKS   16   /* of keys: merged by one thread block */
-#define MERGERS      4    /* thread blocks that merge more, */
-#define MANY         64   /* so many at once */
+#define FEW_BLOCKS   16   /* of keys at most: one thread block merges them */
+#define MERGERS      4    /* thread blocks that merge more than those */
+#define MANY         64   /* blocks of keys that each of them takes at a time */
 #define PATIENCE     4096 /* looks at a counter, of half a microsecond each */
 #define LOG2E        0x1.715476p0f
 #define WEIGHT_SCALE 16384.0f /* weights 0 to 1 become 0 to 2^14: their low halves stay normal numbers */
@@ -61,7 +61,7 @@ template <int DP, int THREADS, bool VALUES> DEVICE void fetch_block(uint32_t to,
     static_assert(KEYS * DP / 8 % THREADS == 0 && THREADS / PIECES % 8 == 0,
                   "each thread as many pieces, one of a row");
     const int row = threadIdx.x / PIECES;
-    const bool shared_eight = VALUES && but.share(threadIdx.x % PIECES ^ row & 7);
+    const bool shared_eight = VALUES && but.share(threadIdx.x % PIECES ^ (row & 7));
 #pragma unroll
     for (int i = 0; i < KEYS * DP / 8; i += THREADS)
         if (VALUES ? !shared_eight : !but.have(row + i / PIECES))

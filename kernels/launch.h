@@ -191,7 +191,8 @@ struct sur_gpu_attend {
     sur_gpu_ptr out;      /* as q, or 0 */
     sur_gpu_ptr hi, lo;   /* the result split, as sur_gpu_output has it; or 0 */
     sur_gpu_ptr position; /* int64: first */
-    sur_gpu_ptr partial;  /* [n_kv_heads][row groups][max_blocks * 8 * SUR_GPU_PARTIAL(dp)]; k_attend_64 and _128 */
+    sur_gpu_ptr partial;  /* [n_kv_heads][row groups], sums [max_blocks][8][dp], then maximum and weight
+                             [max_blocks][8][2]; k_attend_64 and _128 */
     sur_gpu_ptr counters; /* int32 [n_kv_heads][row groups], zero between launches; k_attend_64 and _128 */
     struct sur_gpu_ring ring;
     int32_t n, n_heads, window, max_blocks;

@@ -276,8 +276,8 @@ static int encode_pass(struct sur_session *s, size_t most_frames, int *n_done)
     if (total >= 0 && encoded == total) return SUR_END;
     int n = s->pass_tokens;
     const size_t all = (size_t)n * SUR_TOKEN_FRAMES, missing = all - s->n_mel_frames;
-    if (!fill(s, all - missing + (missing < most_frames ? missing : most_frames)) || s->n_mel_frames < all)
-        return SUR_AGAIN;
+    const bool enough = missing <= most_frames;
+    if (!fill(s, enough ? all : s->n_mel_frames + most_frames) || !enough) return SUR_AGAIN;
     total = atomic_load(&s->n_total);
     if (total >= 0 && total - encoded < n) n = (int)(total - encoded);
     int64_t t = sur_clock_ns();

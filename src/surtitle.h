@@ -213,7 +213,7 @@ struct sur_session_stats {
 SUR_API void sur_session_get_stats(const struct sur_session *session, struct sur_session_stats *stats);
 
 /* For tests and for finding faults: copies an inner stage of what has been computed last. "rows": adapter rows
- * [n, dim] not yet overwritten (at most 256), from row `first`; "logits": [vocab] of the last step.
+ * [n, dim] not yet overwritten (at most 512), from row `first`; "logits": [vocab] of the last step.
  * Returns how many floats were written, or a negative status. */
 SUR_API int64_t sur_session_stage(struct sur_session *session, const char *which, int64_t first, float *out,
                                   size_t max);

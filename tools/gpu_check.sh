@@ -34,7 +34,7 @@ if [ -n "$sanitizer" ]; then
     }
     for tool in memcheck racecheck; do
         golden=odd-cut-1200-fp16
-        [ $tool = memcheck ] || golden=odd-blip-480-fp16 # few steps: racecheck keeps gigabytes of records for each
+        [ $tool = memcheck ] || golden=odd-blip-480-fp16 # few steps: 46 took more memory than the host had
         "$PYTHON" "$root/tests/golden/cases.py" $golden "$small" >/dev/null
         sanitize "$tool-program" $tool "$BUNDLE/src/cli/surtitle" --backend cuda --model "$small/model" \
             --format tokens "$small/clip.wav"

@@ -327,14 +327,15 @@ static int caption_whole(struct run *run)
     tell_level(run);
     while (state != SUR_END && run_any_sink(run)) {
         size_t took = 0;
-        if (fed == run->n_frames && !finished && (ahead || state == SUR_AGAIN)) {
-            input = next_block(run);
-            finished = run->ended;
-            fed = 0;
-        }
-        if (ahead || state == SUR_AGAIN)
+        if (ahead || state == SUR_AGAIN) {
+            if (fed == run->n_frames && !finished) {
+                input = next_block(run);
+                finished = run->ended;
+                fed = 0;
+            }
             took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
-        fed += took;
+            fed += took;
+        }
         state = sur_session_run(run->session);
         int status = run_tell_events(run);
         if (status == EXIT_DONE) status = run_tell_time(run);
