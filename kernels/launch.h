@@ -115,8 +115,8 @@ struct sur_gpu_output {
     sur_gpu_ptr top;          /* HEAD: struct sur_gpu_top_state, in device memory */
     struct sur_gpu_ring ring; /* QKV */
     int32_t stride, pitch;
-    int32_t q_rows; /* QKV: n_heads * head_dim */
-    int32_t unused;
+    int32_t q_rows;    /* QKV: n_heads * head_dim */
+    int32_t new_place; /* QKV: the kernel before wrote position or rotation */
 };
 
 /* What every block of a narrow product would otherwise work out for itself (narrow.h). */

@@ -452,7 +452,6 @@ DEVICE void multiply_segment(const sur_gpu_product &p, const share<EPILOGUE> &mi
 /* This function is long: it is one pipeline, whose steps share nearly all that it holds. */
 template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
 {
-    constexpr bool QKV = EPILOGUE == SUR_GPU_QKV;
     DYNAMIC_SHARED(shared, 1024);
     char *small = shared + p.narrow.warps * p.narrow.slots * SUR_NARROW_SLOT_BYTES;
     float *scale = (float *)(small + SUR_NARROW_WARPS * SUR_NARROW_SLOTS * 8),
@@ -489,12 +488,11 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
             more = false;
         };
         for (int e = threadIdx.x;; first = false) {
-            if (QKV && waiting) start(); /* what a task reads was perhaps written just before */
-            if (QKV && first) load();
+            if (EPILOGUE == SUR_GPU_QKV && waiting && p.out.new_place) start();
             const task<EPILOGUE> t(p, mine, item0, n_items, e);
             if (waiting) start();
             if (first) {
-                if (!QKV) load();
+                load();
                 if (round0) __syncthreads(); /* the sums before are read */
                 /* by the last warps, for the first have the tasks */
                 for (int c = SUR_NARROW_WARPS - 1 - warp; p.squares && round0 == 0 && c < n; c += SUR_NARROW_WARPS) {

@@ -33,7 +33,7 @@ static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiproces
     int ways = warps / segments;
     together = together < tiles ? together : tiles;
     ways = ways < 1 ? 1 : ways < together ? ways : together;
-    together = together / ways * ways;
+    if (together < tiles) together = together / ways * ways;
     p->narrow = (struct sur_gpu_narrow){.segments = segments,
                                         .ways = ways,
                                         .tiles_a_round = together,

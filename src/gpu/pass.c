@@ -393,7 +393,8 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
                                       .rotation = k->rotation,
                                       .ring = ring_of(k, i),
                                       .stride = wide_rows,
-                                      .q_rows = wide_rows};
+                                      .q_rows = wide_rows,
+                                      .new_place = i == 0};
     gpu_pass_product(p, &qkv);
     attend(p, i, attended, narrow);
     struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .hi = attended, .n = p->n};
