@@ -99,7 +99,7 @@ struct split_places {
         hi = at<__nv_bfloat16>(hi_);
         fragments = !lo_;
         lo = fragments ? hi + SUR_GPU_LOW : at<__nv_bfloat16>(lo_);
-        a_column = fragments ? 2 * pitch : pitch;
+        a_column = fragments ? (int)SUR_GPU_FRAGMENT : pitch;
     }
     /* Of element i of column c, from hi and from lo; i + 1 follows an even i. */
     DEVICE_MEMBER size_t index(int c, int i) const
@@ -111,13 +111,9 @@ struct split_places {
 /* Split into row `row` of column c: pitch elements a column, or fragments. */
 DEVICE void put_split(sur_gpu_ptr hi, sur_gpu_ptr lo, int pitch, int c, int row, float v)
 {
-    const size_t column = (size_t)c * pitch;
-    if (lo) {
-        split(v, at<__nv_bfloat16>(hi)[column + row], at<__nv_bfloat16>(lo)[column + row]);
-    } else {
-        __nv_bfloat16 *to = at<__nv_bfloat16>(hi) + 2 * column + sur_gpu_fragment_at(row);
-        split(v, to[0], to[SUR_GPU_LOW]);
-    }
+    const split_places to(hi, lo, pitch);
+    const size_t i = to.index(c, row);
+    split(v, to.hi[i], to.lo[i]);
 }
 
 /* Element e of head_dim of key or value head `head` at position p. */

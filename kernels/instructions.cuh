@@ -17,7 +17,8 @@
 /* Programmatic dependent launch (9.0 and above; elsewhere a kernel starts when the one before has ended). Every kernel
  * of a pass waits before it touches what an earlier one wrote, then lets the next one start: so two kernels overlap,
  * never three, and what was written two kernels ago may be read before the wait: the narrow ADD reads y then, ROWS its
- * position, QKV its place and rotation, attention its keys but for the newest. Wide passes are launched without it (src/gpu/pass.c). */
+ * position, QKV its place and rotation, attention its keys but for the newest. Wide passes are launched without it
+ * (src/gpu/pass.c). */
 DEVICE void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900

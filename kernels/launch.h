@@ -48,12 +48,13 @@ SUR_GPU_BOTH int64_t sur_gpu_weight_at(int row, int k, int pitch)
     return block * 512 + row % 8 * 64 + ((k % 64 / 8) ^ (row % 8)) * 8 + k % 8;
 }
 
-/* Fragments of a column, bf16 [pitch / 16][4][high k, high k + 8, low k, low k + 8 (of two neighbours each)]: where the
- * high half of element k lies; the low one lies SUR_GPU_LOW further. A column takes 2 * pitch. */
-enum { SUR_GPU_LOW = 4 };
+/* Fragments, bf16 [pitch / 16][8 columns][4][high k, high k + 8, low k, low k + 8 (of two neighbours each)]: where the
+ * high half of element k of the first column lies; the low one lies SUR_GPU_LOW further, the next column's
+ * SUR_GPU_FRAGMENT. So what a warp reads at once lies side by side. */
+enum { SUR_GPU_LOW = 4, SUR_GPU_FRAGMENT = 32 };
 SUR_GPU_BOTH int sur_gpu_fragment_at(int k)
 {
-    return k / 16 * 32 + k % 8 / 2 * 8 + k % 16 / 8 * 2 + k % 2;
+    return k / 16 * (SUR_GPU_NARROW * SUR_GPU_FRAGMENT) + k % 8 / 2 * 8 + k % 16 / 8 * 2 + k % 2;
 }
 
 /* How a kernel is launched; kernels of one dimension leave grid[1] and grid[2] at 1. */
@@ -106,7 +107,7 @@ SUR_GPU_BOTH int sur_gpu_value_at(int slot, int e)
 struct sur_gpu_output {
     sur_gpu_ptr y;            /* fp32 [n][stride], or 0 when hi and lo take the result */
     sur_gpu_ptr hi, lo;       /* the result split for the product that follows: bf16 [n][pitch] each; lo 0: fragments at
-                                 hi, [n][2 * pitch]; or both 0. From rows to pitch nothing is written */
+                                 hi, n <= 8; or both 0. From rows to pitch nothing is written */
     sur_gpu_ptr norm;         /* with fragments: weights [rows] that the split result is multiplied by, or 0 */
     sur_gpu_ptr squares;      /* with norm: [n][(rows + 7) / 8], sums of 8 results' squares; or 0 */
     sur_gpu_ptr bias;         /* [rows] or 0 */

@@ -121,6 +121,7 @@ template <int EPILOGUE> struct stream {
  * mma's are their high halves and the others their low ones, and lane 4 g + t holds (x, y) of column g; else that lane
  * holds both halves of column g. Where the next lie is worked out ahead of the moment when they may be read. */
 struct fragment {
+    static constexpr int STEP = MAX_COLUMNS * SUR_GPU_FRAGMENT * 2 / sizeof(uint4); /* from 16 of k to the next */
     uint4 k16[16];
     const uint4 *next;
     int steps; /* of 16 of k from there to the end; 0 and below of a column that does not exist */
@@ -130,7 +131,7 @@ struct fragment {
     {
         const int lane = threadIdx.x % 32, column = is_few(p) ? lane / 4 % 4 : lane / 4;
         steps = kept(column < p.n && !is_idle ? p.pitch / 16 - segment * 16 : 0);
-        next = kept(at<const uint4>(p.hi) + (size_t)column * (p.pitch / 4) + segment * 64 + lane % 4);
+        next = kept(at<const uint4>(p.hi) + segment * 16 * STEP + column * 4 + lane % 4);
         if (is_few(p) && lane >= 16) next = (const uint4 *)((const uint2 *)next + 1);
     }
     /* Those, and moves on by so many segments. Columns that do not exist are zero: noise would cost the tensor cores
@@ -141,18 +142,18 @@ struct fragment {
 #pragma unroll
             for (int s = 0; s < 16; s++) {
                 uint2 one = make_uint2(0, 0);
-                if (s / 4 * 4 < steps) one = __ldcg((const uint2 *)(next + s * 4));
+                if (s / 4 * 4 < steps) one = __ldcg((const uint2 *)(next + s * STEP));
                 k16[s].x = one.x, k16[s].y = one.y;
             }
         } else {
 #pragma unroll
             for (int s = 0; s < 16; s++) {
                 k16[s] = make_uint4(0, 0, 0, 0);
-                if (s / 4 * 4 < steps) k16[s] = __ldcg(next + s * 4);
+                if (s / 4 * 4 < steps) k16[s] = __ldcg(next + s * STEP);
             }
         }
         steps -= segment_step * 16;
-        next += segment_step * 64;
+        next += segment_step * 16 * STEP;
     }
 };
 

@@ -37,7 +37,7 @@ DEVICE void put_split4(const sur_gpu_split &p, int c, int i, float4 v)
         at<uint2>(p.hi)[four] = *(const uint2 *)hi;
         at<uint2>(p.lo)[four] = *(const uint2 *)lo;
     } else {
-        const size_t pair = ((size_t)c * 2 * p.pitch + sur_gpu_fragment_at(i)) / 2; /* the next: 8 elements on */
+        const size_t pair = (c * SUR_GPU_FRAGMENT + sur_gpu_fragment_at(i)) / 2; /* the next: 8 elements on */
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             at<__nv_bfloat162>(p.hi)[pair + 4 * j] = hi[j];

@@ -42,9 +42,8 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     size_t element = o->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads, narrow = n < 8 ? n : SUR_GPU_NARROW;
     size_t hidden_pitch = gpu_round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
     size_t wide_pitch = gpu_round_up(wide, SUR_GPU_PITCH), dim_pitch = gpu_round_up(dim, SUR_GPU_PITCH);
-    size_t other = gpu_round_up((size_t)z->k, SUR_GPU_PITCH) * (size_t)z->columns, few_others = other;
-    const int few = SUR_GPU_NARROW * SUR_TOKEN_FRAMES; /* as many as 8 of the adapter's (session.c) */
-    if (z->columns > few) few_others = other / (size_t)z->columns * (size_t)few;
+    size_t others = gpu_round_up((size_t)z->k, SUR_GPU_PITCH), other = others * (size_t)z->columns;
+    const size_t eight = SUR_GPU_NARROW * 2 * 2; /* of fragments, whatever n is */
     k->kv = o->kv;
     k->max_n = z->max_n;
     k->dp = (int)gpu_round_up((size_t)s->head_dim, 64);
@@ -60,11 +59,11 @@ static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr ba
     gpu_place(&at, base, &k->scale, (n > (size_t)z->columns ? n : (size_t)z->columns) * 4);
     gpu_place(&at, base, &k->attended, n * wide_pitch * 2 * 2);
     gpu_place(&at, base, &k->act, n * hidden_pitch * 2 * 2);
-    gpu_place(&at, base, &k->fragments, narrow * dim_pitch * 2 * 2);
+    gpu_place(&at, base, &k->fragments, dim_pitch * eight);
     gpu_place(&at, base, &k->squares, narrow * dim_pitch / 8 * 4);
-    gpu_place(&at, base, &k->attended_fragments, narrow * wide_pitch * 2 * 2);
-    gpu_place(&at, base, &k->act_fragments, narrow * hidden_pitch * 2 * 2);
-    gpu_place(&at, base, &k->other_fragments, few_others * 2 * 2);
+    gpu_place(&at, base, &k->attended_fragments, wide_pitch * eight);
+    gpu_place(&at, base, &k->act_fragments, hidden_pitch * eight);
+    gpu_place(&at, base, &k->other_fragments, others * SUR_TOKEN_FRAMES * eight); /* units of the adapter (session.c) */
     gpu_place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
     gpu_place(&at, base, &k->position, 8);
     gpu_place(&at, base, &k->counters, heads * groups * 4);

@@ -29,7 +29,7 @@ struct gpu_stack {
     CUdeviceptr h, q;          /* [max_n][dim], [max_n][heads * head_dim] */
     CUdeviceptr halves, scale; /* bf16 [hi, lo][n][pitch] of a pass's n columns: a product's input, the largest; [n] */
     CUdeviceptr attended, act; /* the same of products that find it split */
-    CUdeviceptr fragments, squares; /* narrow: h split and normed, [8][2 * pitch]; [8][dim / 8] */
+    CUdeviceptr fragments, squares; /* narrow: h split and normed, of 8 columns; [8][dim / 8] */
     CUdeviceptr attended_fragments, act_fragments, other_fragments; /* narrow: others' inputs, split */
     CUdeviceptr rotation, position;                                 /* [max_n][head_dim / 2][2], int64 */
     CUdeviceptr partial, counters;

@@ -15,8 +15,8 @@ static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tok
     size_t at = 0, frames = (size_t)max_tokens * SUR_TOKEN_FRAMES, dim = (size_t)p->decoder.dim;
     gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4 + sizeof(struct sur_gpu_request));
     gpu_place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
-    size_t half = (size_t)max_tokens * gpu_round_up(dim, SUR_GPU_PITCH) * 2;
-    gpu_place(&at, base, &s->adapter, 2 * half);
+    size_t columns = (size_t)(max_tokens < SUR_GPU_NARROW ? SUR_GPU_NARROW : max_tokens); /* fragments are of 8 */
+    gpu_place(&at, base, &s->adapter, columns * gpu_round_up(dim, SUR_GPU_PITCH) * 2 * 2);
     gpu_place(&at, base, &s->row_position, 8);
     gpu_place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
     gpu_place(&at, base, &s->logits, SUR_STEP_MAX * (size_t)p->vocab_size * 4);
@@ -209,10 +209,10 @@ static void launch_head(struct gpu_pass *pass, struct gpu_session *s, const stru
     const struct gpu_weights *w = &s->state->weights;
     const struct gpu_stack *k = &s->decoder;
     const struct sur_tower *d = k->tower->shape;
-    size_t column = (size_t)(pass->n - n_out), pitch = (size_t)w->embedding.pitch;
+    size_t column = (size_t)(pass->n - n_out);
     struct gpu_product head = {SUR_GPU_HEAD, w->others, &w->embedding, .eps = (float)d->norm_eps, .n = n_out};
     if (pass->h_is_split) {
-        head.hi = k->fragments + column * 2 * pitch * 2;
+        head.hi = k->fragments + column * SUR_GPU_FRAGMENT * 2;
         head.squares = k->squares + column * (((size_t)d->dim + 7) / 8) * 4;
     } else {
         head.in = (struct sur_gpu_input){.x = k->h + column * (size_t)d->dim * 4,

@@ -109,8 +109,8 @@ static void narrow_items(void)
     for (size_t i = 0; i < sizeof narrow_shapes / sizeof *narrow_shapes; i++) {
         const struct shape *s = &narrow_shapes[i];
         struct sur_gpu_product p = new_product(s);
-        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1;                 /* the plan asks whether there is one */
-        p.hi = bench_floats("fragments", (size_t)s->n * (size_t)s->k); /* bf16, some of them no usual numbers */
+        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1;                   /* the plan asks whether there is one */
+        p.hi = bench_floats("fragments", SUR_GPU_NARROW * (size_t)s->k); /* bf16, some of them no usual numbers */
         p.squares = s->runs == 1 ? bench_floats("squares", (size_t)s->n * (size_t)(s->k / 8)) : 0;
         struct sur_gpu_launch l;
         if (sur_gpu_narrow_plan(&p, device.multiprocessors, device.max_shared, &l)) {

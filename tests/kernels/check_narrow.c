@@ -49,7 +49,7 @@ static const char *compare_next(struct product *t, const struct variant *v)
     struct image split, squares;
     float *norm = host_new((size_t)rows, sizeof *norm), *want = host_new((size_t)groups, sizeof *want);
     data_fill(norm, (size_t)rows, DATA_RANDOM);
-    image_init(&split, "next fragments", IMAGE_FRAGMENTS, (size_t)t->c.n * (size_t)pitch);
+    image_init(&split, "next fragments", IMAGE_FRAGMENTS, SUR_GPU_NARROW * (size_t)pitch);
     image_init(&squares, "next squares", IMAGE_F32, (size_t)t->c.n * (size_t)groups);
     image_reset(&split);
     image_reset(&squares);

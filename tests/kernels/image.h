@@ -11,7 +11,7 @@ enum image_type {
     IMAGE_F32,
     IMAGE_F16,
     IMAGE_SPLIT,     /* bf16 [2][n]: high halves, then low ones */
-    IMAGE_FRAGMENTS, /* the same as fragments: element i of column c is number c * pitch + i, n a multiple of 16 */
+    IMAGE_FRAGMENTS, /* the same as fragments: element i of column c is number c * pitch + i, n 8 * pitch */
 };
 
 struct image {

@@ -117,18 +117,19 @@ static void init_split(struct product *t)
 /* The halves as each kernel takes them. */
 static void init_halves(struct product *t)
 {
-    size_t pitch = (size_t)t->p.pitch, n = (size_t)t->c.n * pitch;
-    uint16_t *hi = host_new(n, sizeof *hi), *lo = host_new(n, sizeof *lo), *both = host_new(2 * n, sizeof *both);
+    size_t pitch = (size_t)t->p.pitch, n = (size_t)t->c.n * pitch, n_both = 2 * SUR_GPU_NARROW * pitch;
+    uint16_t *hi = host_new(n, sizeof *hi), *lo = host_new(n, sizeof *lo), *both = host_new(n_both, sizeof *both);
     for (size_t i = 0; i < n; i++) {
         hi[i] = to_bf16(t->split[i]);
         lo[i] = to_bf16(t->split[i] - from_bf16(hi[i]));
-        size_t at = i / pitch * 2 * pitch + (size_t)sur_gpu_fragment_at((int)(i % pitch));
+        if (i / pitch >= SUR_GPU_NARROW) continue;
+        size_t at = i / pitch * SUR_GPU_FRAGMENT + (size_t)sur_gpu_fragment_at((int)(i % pitch));
         both[at] = hi[i];
         both[at + SUR_GPU_LOW] = lo[i];
     }
     t->p.hi = memory_of("hi", hi, n * sizeof *hi);
     t->p.lo = memory_of("lo", lo, n * sizeof *lo);
-    t->fragments = memory_of("fragments", both, 2 * n * sizeof *both);
+    t->fragments = memory_of("fragments", both, n_both * sizeof *both);
 }
 
 /* As the kernels have them: in blocks. */
@@ -296,7 +297,7 @@ static void init_output(struct product *t, const float *rotation)
     o->pitch = (c->rows + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
     o->stride = (c->epilogue == SUR_GPU_QKV ? c->n_heads * c->head_dim : c->rows) + 4;
     if (c->split_out) {
-        size_t n = columns * (size_t)o->pitch;
+        size_t n = (c->fragments ? SUR_GPU_NARROW : columns) * (size_t)o->pitch;
         o->hi = new_image(t, "hi, lo", c->fragments ? IMAGE_FRAGMENTS : IMAGE_SPLIT, n)->at;
         if (!c->fragments) o->lo = o->hi + n * 2;
     } else {
@@ -366,7 +367,7 @@ struct sur_gpu_product product_columns(const struct product *t, int first, int n
     uint64_t f = (uint64_t)first, pitch = (uint64_t)p.pitch, out_pitch = (uint64_t)p.out.pitch;
     p.n = n;
     if (narrow) {
-        p.hi = t->fragments + f * pitch * 4;
+        p.hi = t->fragments + f * SUR_GPU_FRAGMENT * 2;
         p.lo = p.scale = 0;
         if (t->squares) p.squares = t->squares + f * (((uint64_t)p.k + 7) / 8) * sizeof(float);
     } else {
@@ -375,7 +376,7 @@ struct sur_gpu_product product_columns(const struct product *t, int first, int n
     }
     p.out.position += f * sizeof(int64_t);
     if (t->c.epilogue != SUR_GPU_ROWS && p.out.y) p.out.y += f * (uint64_t)p.out.stride * sizeof(float);
-    if (p.out.hi) p.out.hi += f * out_pitch * (p.out.lo ? 2 : 4);
+    if (p.out.hi) p.out.hi += f * (p.out.lo ? out_pitch : SUR_GPU_FRAGMENT) * 2;
     if (p.out.lo) p.out.lo += f * out_pitch * 2;
     if (p.out.rotation) p.out.rotation += f * (uint64_t)t->c.head_dim * sizeof(float);
     if (p.out.top) p.out.top += f * sizeof(struct sur_gpu_top_state);
