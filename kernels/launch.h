@@ -127,6 +127,8 @@ struct sur_gpu_narrow {
     int32_t tiles_a_round;           /* that a block finishes together */
     int32_t warps, slots;            /* that multiply; that each of them fetches ahead */
     int32_t rounds_dealt, left_over; /* groups of rows that every block has; first blocks that have one more */
+    uint32_t deal_bytes;             /* from a block's group to its next */
+    uint32_t last_bytes;             /* of a group in the last segment */
     float a_column;                  /* 1 / n */
     int32_t a_segment;               /* a little more than 2^16 / segments */
     int32_t unused;
@@ -284,8 +286,8 @@ struct sur_gpu_probe {
 SUR_GPU_SIZE(sur_gpu_input, 32);
 SUR_GPU_SIZE(sur_gpu_ring, 40);
 SUR_GPU_SIZE(sur_gpu_output, 128);
-SUR_GPU_SIZE(sur_gpu_narrow, 40);
-SUR_GPU_SIZE(sur_gpu_product, 240);
+SUR_GPU_SIZE(sur_gpu_narrow, 48);
+SUR_GPU_SIZE(sur_gpu_product, 248);
 SUR_GPU_SIZE(sur_gpu_split, 80);
 SUR_GPU_SIZE(sur_gpu_finish, 160);
 SUR_GPU_SIZE(sur_gpu_unroll, 56);

@@ -47,21 +47,17 @@ DEVICE int row_of(int item, int r)
 /* A warp's slots, and what of its share it fetches next: rounds, in them segments, in them tiles. */
 template <int EPILOGUE> struct stream {
     uint32_t slots, barriers, n_slots, fill, spend, parity; /* fill, spend: a slot's number */
-    const char *next;                                       /* the tile's lower half; NULL: no more */
-    int64_t upper, tile_step;                               /* from there to the upper half; to the next tile */
-    int round0, segment, tile, end;
+    const char *next;                                       /* the tile's lower half */
+    int round0, segment, tile, end;                         /* no more: tile >= end */
 
     DEVICE_MEMBER stream(const sur_gpu_product &p, const share<EPILOGUE> &mine, char *shared)
     {
         const int warp = warp_index();
-        const int64_t card_bytes = (int64_t)p.pitch * 16 * gridDim.x;
         n_slots = p.narrow.slots;
         slots = shared_address(shared) + warp * n_slots * SUR_NARROW_SLOT_BYTES;
         barriers =
             shared_address(shared) + p.narrow.warps * n_slots * SUR_NARROW_SLOT_BYTES + warp * SUR_NARROW_SLOTS * 8;
         fill = spend = parity = 0;
-        upper = mine.TWO ? (int64_t)(p.w_up - p.w) : card_bytes;
-        tile_step = mine.ITEMS * card_bytes;
         round0 = 0;
         segment = mine.segment0;
         aim(p, mine);
@@ -76,21 +72,27 @@ template <int EPILOGUE> struct stream {
     {
         end = mine.end_of_round(round0);
         tile = round0 + mine.way;
-        next = at<const char>(p.w) + blockIdx.x * (uint64_t)(p.pitch * 16) + tile * tile_step +
+        next = at<const char>(p.w) + (uint64_t)blockIdx.x * (uint32_t)(p.pitch * 16) + further(p, tile) +
                segment * SUR_NARROW_GROUP_BYTES;
-        if (tile >= end) next = NULL;
+    }
+    /* From a tile to one of the block's that is so many further on. */
+    DEVICE_MEMBER static uint64_t further(const sur_gpu_product &p, int tiles)
+    {
+        return (uint64_t)(uint32_t)(tiles * share<EPILOGUE>::ITEMS) * p.narrow.deal_bytes;
     }
     /* The weights of so many slots, as far as there are any. All lanes have read what those held, and met. */
     DEVICE_MEMBER void fetch(const sur_gpu_product &p, const share<EPILOGUE> &mine, int n)
     {
 #pragma unroll 1
-        for (; n && next; n--) {
-            const int left = p.pitch / 64 - segment * 4;
-            fetch_async(slots + fill * SUR_NARROW_SLOT_BYTES, next, mine.is_whole(tile) ? next + upper : NULL,
-                        SUR_NARROW_GROUP_BYTES, (left < 4 ? left : 4) * 1024, barriers + fill * 8);
+        for (; n && tile < end; n--) {
+            const char *upper = next + (mine.TWO ? p.w_up - p.w : p.narrow.deal_bytes);
+            uint32_t n_bytes = SUR_NARROW_GROUP_BYTES;
+            if (segment + 1 == mine.segments) n_bytes = p.narrow.last_bytes;
+            fetch_async(slots + fill * SUR_NARROW_SLOT_BYTES, next, mine.is_whole(tile) ? upper : NULL,
+                        SUR_NARROW_GROUP_BYTES, n_bytes, barriers + fill * 8);
             fill = fill + 1 == n_slots ? 0 : fill + 1;
             tile += mine.ways;
-            next += mine.ways * tile_step;
+            next += further(p, mine.ways);
             if (tile < end) continue;
             segment += mine.segment_step;
             if (segment >= mine.segments) segment = mine.segment0, round0 += mine.tiles_a_round;

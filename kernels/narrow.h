@@ -5,7 +5,9 @@
 #include "launch.h"
 
 /* A tile is 16 rows: two groups of 8, which need not be neighbours (SWIGLU: a group of each of its two matrices).
- * Blocks are dealt groups, so that none has more than 8 rows more than another. A slot holds 256 of k of a tile. */
+ * Blocks are dealt groups, so that none has more than 8 rows more than another; where tiles do not reach for all
+ * multiprocessors there are only as many blocks: with a group each others would wait for those with two, and what is
+ * read of the input for every block would be read more often. A slot holds 256 of k of a tile. */
 enum {
     SUR_NARROW_SLOT_BYTES = 8192,
     SUR_NARROW_GROUP_BYTES = SUR_NARROW_SLOT_BYTES / 2,
@@ -21,7 +23,8 @@ static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiproces
 {
     static const int slots_of[][2] = {{SUR_NARROW_WARPS, SUR_NARROW_SLOTS}, {SUR_NARROW_WARPS, 1}, {8, 1}}; /* warps */
     const int segments = (p->pitch + SUR_GPU_SEGMENT - 1) / SUR_GPU_SEGMENT, groups = (p->rows + 7) / 8;
-    const int grid = groups < multiprocessors ? groups : multiprocessors, tile_bytes = segments * 16 * p->n * 4;
+    const int all = p->w_up ? groups : (groups + 1) / 2, grid = all < multiprocessors ? all : multiprocessors;
+    const int tile_bytes = segments * 16 * p->n * 4;
     const int most = (groups + grid - 1) / grid, tiles = p->w_up ? most : (most + 1) / 2;
     int fixed = 0, together = 0, warps = 0, slots = 0;
     for (int i = 0; i < 3 && together < 1; i++) {
@@ -41,6 +44,8 @@ static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiproces
                                         .slots = slots,
                                         .rounds_dealt = groups / grid,
                                         .left_over = groups % grid,
+                                        .deal_bytes = (uint32_t)p->pitch * 16 * (uint32_t)grid,
+                                        .last_bytes = (uint32_t)(p->pitch - (segments - 1) * SUR_GPU_SEGMENT) * 16,
                                         .a_column = 1.0f / (float)p->n,
                                         .a_segment = (1 << 16) / segments + 1,
                                         .unused = 0};
