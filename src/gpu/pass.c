@@ -393,7 +393,7 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
                                       .ring = ring_of(k, i),
                                       .stride = wide_rows,
                                       .q_rows = wide_rows,
-                                      .new_place = i == 0};
+                                      .new_place = i == 0}; /* behind k_embed */
     gpu_pass_product(p, &qkv);
     attend(p, i, attended, narrow);
     struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .hi = attended, .n = p->n};

@@ -309,6 +309,7 @@ static void init_output(struct product *t, const float *rotation)
     }
     if (c->epilogue == SUR_GPU_QKV) {
         o->q_rows = c->n_heads * c->head_dim;
+        o->new_place = c->n % 2; /* either way the same */
         o->rotation = memory_of("rotation", rotation, (size_t)c->n * (size_t)c->head_dim * sizeof(float));
         init_ring(t);
     }
