@@ -6,9 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/blocks.h"
 #include "model/params.h"
-
-enum sur_weight_type { SUR_WEIGHT_BF16 }; /* int8 and int4 will follow: scales and group are for them */
 
 /* A matrix where it lies: [rows, cols], row r at data + r * row_bytes. A vector is one row. */
 struct sur_view {
