@@ -1,16 +1,22 @@
 #include "cli/os_signal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "cli/os_stderr.h"
 #include "cli/os_wake.h"
+#include "util/clock.h"
 
-static atomic_int stop; /* also asked for by threads */
-static volatile sig_atomic_t asked, suspend; /* asked: the last SIGINT or SIGTERM */
+enum { DOUBLED_NS = 500000000 }; /* wrappers and process groups send one Ctrl-C twice within milliseconds */
+
+static atomic_bool signalled, ended;       /* the end was asked for: by a signal; by the program (os_signal_ask) */
+static _Atomic int64_t first_interrupt_ns; /* 0: no SIGINT came yet */
+static volatile sig_atomic_t suspend;
 static int stop_fd = -1; /* before the handlers are there, immutable */
 static void (*_Atomic before_exit[2])(void);
 
@@ -28,19 +34,31 @@ static void leave(int status)
     _exit(status);
 }
 
-/* Between a look at the flag and a read that blocks there is a moment in which a signal would be heard too late: from
- * then on the clock interrupts, ten times a second, whatever blocks. */
-static void on_stop(int signal)
+/* A signal that comes between a look at the flag and a call that blocks would not interrupt that call: from now on
+ * SIGALRM interrupts the main thread ten times a second. Async-signal-safe, and callable from any thread. */
+static void wake_everything(void)
 {
     static const struct itimerval often = {{0, 100000}, {0, 100000}};
-    stop = 1;
-    setitimer(ITIMER_REAL, &often, NULL); /* a system call and nothing else, so safe here */
+    setitimer(ITIMER_REAL, &often, NULL);
     if (stop_fd >= 0) os_wake_post(stop_fd);
-    /* Somebody asks again: nothing is waited for, a reader that has stopped reading neither. A terminal that closes
-     * often hangs up twice. */
-    if (signal == SIGHUP) return;
-    if (asked == signal) leave(128 + signal);
-    asked = signal;
+}
+
+static void on_stop(int signal)
+{
+    int error = errno;
+    signalled = true;
+    wake_everything();
+    errno = error;
+}
+
+/* SIGTERM and SIGHUP only ever ask, because supervisors and timeout(1) send them twice; a person who presses Ctrl-C
+ * again does not want to wait. */
+static void on_interrupt(int signal)
+{
+    int64_t now = sur_clock_ns(), none = 0;
+    on_stop(signal);
+    if (!atomic_compare_exchange_strong(&first_interrupt_ns, &none, now) && now - none >= DOUBLED_NS)
+        leave(128 + signal);
 }
 
 static void on_suspend(int signal)
@@ -83,7 +101,7 @@ void os_signal_install(void)
     sigset_t ours;
     make_set(&ours);
     stop_fd = os_wake_open();
-    handle(SIGINT, on_stop);
+    handle(SIGINT, on_interrupt);
     handle(SIGTERM, on_stop);
     handle(SIGHUP, on_stop);
     handle(SIGALRM, on_clock);
@@ -94,12 +112,13 @@ void os_signal_install(void)
 
 bool os_signal_stop(void)
 {
-    return stop;
+    return signalled || ended;
 }
 
 void os_signal_ask(void)
 {
-    on_stop(SIGTERM);
+    ended = true;
+    wake_everything();
 }
 
 void os_signal_before_exit(void (*restore)(void))

@@ -5,15 +5,18 @@
 #include <signal.h>
 #include <stdbool.h>
 
-/* Call once, first of all. SIGINT, SIGTERM and SIGHUP ask for the end, also where they were inherited as ignored; a
- * second SIGINT leaves at once with 130. SIGPIPE is ignored. SIGBUS, a mapped file that was cut, is one line and 1.
- * No call is restarted: what blocks returns EINTR. */
+/* Call once, before anything else. SIGINT, SIGTERM and SIGHUP ask for the end of the run, however often they come and
+ * also where they were inherited as ignored. Only a second SIGINT, at least 0.5 s after the first, leaves at once with
+ * 130. SIGPIPE is ignored. SIGBUS, a mapped file that was cut, is one line and status 1. No system call is restarted: a
+ * call that blocks returns EINTR. */
 void os_signal_install(void);
-bool os_signal_stop(void); /* the end was asked for */
-void os_signal_ask(void);  /* asks for the end, from any thread */
-/* What leaving at once must do first (a terminal to give back): async-signal-safe. Two of them at most. */
+bool os_signal_stop(void); /* the end was asked for, by a signal or by os_signal_ask */
+/* The program itself asks for the end (CMD has ended): from any thread, and never counted as a signal. */
+void os_signal_ask(void);
+/* What must be done before the program leaves at once (a terminal to give back): async-signal-safe. Two at most. */
 void os_signal_before_exit(void (*restore)(void));
-int os_signal_fd(void); /* posted to (os_wake.h) when it is, and when a stop is wished; -1: there is none */
+/* An event descriptor (os_wake.h), posted once the end or a suspend was asked for; -1: it could not be made. */
+int os_signal_fd(void);
 /* From now on Ctrl-Z is told by os_signal_suspend (once each time), and os_signal_sleep stops the program until it is
  * continued: what must be let go is let go in between. */
 void os_signal_watch_suspend(void);

@@ -434,7 +434,7 @@ def test_output_that_blocks():
 
 
 def test_output_that_blocks_for_ever():
-    """One SIGTERM is enough, whether whoever made the pipe lets its writer wait or not; a second one is at once."""
+    """One SIGTERM is enough, whether the pipe is a blocking one or not; a second one changes nothing."""
     for blocking, second in [(True, False), (False, False), (True, True)]:
         reader, writer = os.pipe()
         fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
@@ -450,12 +450,11 @@ def test_output_that_blocks_for_ever():
         p.send_signal(signal.SIGTERM)
         began = time.monotonic()
         if second:
-            time.sleep(0.5)
+            time.sleep(0.6)
             p.send_signal(signal.SIGTERM)
         status, took = p.wait(LONG), time.monotonic() - began
-        assert status == (143 if second else 1) and (took < 3 if second else 2 < took < 10), (status, took)
-        line = p.stderr.read().decode()
-        assert line == ("" if second else "surtitle: standard output takes nothing: what is not written yet is lost\n"), line
+        assert status == 1 and 2 < took < 10, (status, took)
+        assert p.stderr.read() == b"surtitle: standard output takes nothing: what is not written yet is lost\n"
         assert open(path("caption")).read() == ""
         os.close(reader)
         writing.join(LONG)
@@ -490,7 +489,7 @@ def test_second_interrupt():
         size = now
         time.sleep(1)
     p.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    time.sleep(0.6)
     assert p.poll() is None
     p.send_signal(signal.SIGINT)
     assert p.wait(LONG) == 130

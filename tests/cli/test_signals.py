@@ -1,0 +1,96 @@
+"""Signals: what ends a run, how often it may be asked, and what holds a run up must not keep it."""
+import os, select, signal, time, unittest
+
+from program import LONG, Terminal, fill, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_for_call
+
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def read_lines(p, n):
+    """What comes out of the program until there are n lines of it."""
+    got = b""
+    while got.count(b"\n") < n:
+        piece = os.read(p.stdout.fileno(), 65536)
+        assert piece, got
+        got += piece
+    return got
+
+
+class Twice(unittest.TestCase):
+    """Supervisors and timeout(1) send a signal twice, wrappers pass a Ctrl-C on that came already."""
+    def test_nothing_is_lost(self):
+        sound = noise(2)
+        want = run("--format", "tokens", "-", data=sound).stdout_bytes
+        for number in ENDING:
+            for pause in [0, 0.005, 0.05]:
+                p = start("--format", "tokens", "-")
+                p.stdin.write(sound)
+                got = read_lines(p, 15)
+                for _ in range(3):
+                    p.send_signal(number)
+                    time.sleep(pause)
+                out, err = p.communicate(timeout=LONG)
+                self.assertEqual((p.returncode, err), (0, b""), number)
+                self.assertEqual(got + out, want, number)
+
+    def blocked(self):
+        """A run that waits for the reader of its standard output."""
+        reader, writer = full_pipe()
+        p = start("--format", "tokens", "-", stdout=writer)
+        os.close(writer)
+        p.stdin.write(noise(2))
+        wait_for_call(p, "pipe")
+        return p, reader
+
+    def test_only_a_second_interrupt_leaves_at_once(self):
+        for number in ENDING:
+            p, reader = self.blocked()
+            p.send_signal(number)
+            time.sleep(0.1)
+            p.send_signal(number)
+            time.sleep(0.2)
+            self.assertIsNone(p.poll(), number)
+            time.sleep(0.5)
+            p.send_signal(number)
+            _, err = p.communicate(timeout=LONG)
+            lost = b"surtitle: standard output takes nothing: what is not written yet is lost\n"
+            self.assertEqual((p.returncode, err), (130, b"") if number == signal.SIGINT else (1, lost), number)
+            os.close(reader)
+
+
+class Command(unittest.TestCase):
+    def test_its_end_is_no_signal(self):
+        """One SIGTERM, and then CMD ends, while the transcript's reader stands still: CMD's status, the transcript whole."""
+        fifo, go = path("fifo"), path("go")
+        os.mkfifo(fifo)
+        os.mkfifo(go)
+        terminal = Terminal()
+        reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        p = terminal.start("--format", "tokens", "--pace", "--output", fifo, make_wav("clip.wav", 60),
+                           "--", "sh", "-c", f"read x <{go}; exit 5")
+        door = os.open(go, os.O_WRONLY)  # returns when CMD has opened it
+        wait_for(lambda: self.readable(reader), "no captions")
+        fill(reader)
+        wait_for_call(p, "pipe")
+        p.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        os.write(door, b"\n")
+        time.sleep(1)
+        left = p.poll()
+        got = b""
+        while p.poll() is None:
+            if self.readable(reader):
+                got += os.read(reader, 65536)
+        took = time.monotonic() - began
+        err = p.stderr.read()
+        self.assertIsNone(left)
+        self.assertEqual(p.returncode, 5, err)
+        if took < 2.5:  # else the patience with the reader may have been over
+            self.assertTrue(got.endswith(b"\n") and b"lost" not in err, (got[-100:], err))
+
+    @staticmethod
+    def readable(fd):
+        return bool(select.select([fd], [], [], 0.05)[0])
+
+
+main()
