@@ -7,10 +7,13 @@
 #include "cpu/ops.h"
 #include "util/half.h"
 
-typedef float vf __attribute__((vector_size(VW * 4), aligned(4), may_alias));
-typedef int32_t vi __attribute__((vector_size(VW * 4), aligned(4), may_alias));
-typedef uint32_t vu __attribute__((vector_size(VW * 4), aligned(4), may_alias));
-typedef uint16_t vh __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+/* Values have the alignment that the processor gives vectors. gcc 14 for aarch64 fails on arguments with less. */
+typedef float vf __attribute__((vector_size(VW * 4)));
+typedef int32_t vi __attribute__((vector_size(VW * 4)));
+typedef uint32_t vu __attribute__((vector_size(VW * 4)));
+/* The same vectors in memory, at any element. */
+typedef float vf_memory __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef uint16_t vh_memory __attribute__((vector_size(VW * 2), aligned(2), may_alias));
 
 enum { PARTS = 16 / VW };
 struct v16 { vf p[PARTS]; };
@@ -20,7 +23,11 @@ struct v16 { vf p[PARTS]; };
 
 INLINE vf broadcast(float f) { return (vf){0} + f; }
 
-INLINE vf load_bf16(const uint16_t *p) { return (vf)(__builtin_convertvector(*(const vh *)p, vu) << 16); }
+INLINE vf load_f32(const float *p) { return *(const vf_memory *)p; }
+
+INLINE void store_f32(float *p, vf v) { *(vf_memory *)p = v; }
+
+INLINE vf load_bf16(const uint16_t *p) { return (vf)(__builtin_convertvector(*(const vh_memory *)p, vu) << 16); }
 
 /* The last n < 16 of a row: what is missing counts as 0. */
 INLINE struct v16 tail_bf16(const uint16_t *p, int n)
@@ -37,7 +44,7 @@ INLINE struct v16 tail_f32(const float *p, int n)
     float t[16] = {0};
     memcpy(t, p, (size_t)n * sizeof *t);
     struct v16 v;
-    UNROLL for (int i = 0; i < PARTS; i++) v.p[i] = *(const vf *)(t + i * VW);
+    UNROLL for (int i = 0; i < PARTS; i++) v.p[i] = load_f32(t + i * VW);
     return v;
 }
 
@@ -45,7 +52,7 @@ INLINE struct v16 tail_f32(const float *p, int n)
 INLINE float fold(struct v16 v)
 {
     float t[16];
-    UNROLL for (int i = 0; i < PARTS; i++) *(vf *)(t + i * VW) = v.p[i];
+    UNROLL for (int i = 0; i < PARTS; i++) store_f32(t + i * VW, v.p[i]);
     UNROLL for (int i = 0; i < 8; i++) t[i] += t[i + 8];
     UNROLL for (int i = 0; i < 4; i++) t[i] += t[i + 4];
     return (t[0] + t[2]) + (t[1] + t[3]);
@@ -59,7 +66,7 @@ INLINE void tile_step(struct v16 (*acc)[TILE_COLS], const uint16_t *const *w, co
 {
     UNROLL for (int i = 0; i < PARTS; i++) {
         vf b[TILE_COLS];
-        UNROLL for (int c = 0; c < cols; c++) b[c] = *(const vf *)(x[c] + k + i * VW);
+        UNROLL for (int c = 0; c < cols; c++) b[c] = load_f32(x[c] + k + i * VW);
         UNROLL for (int r = 0; r < rows; r++) {
             vf a = load_bf16(w[r] + k + i * VW);
             UNROLL for (int c = 0; c < cols; c++) acc[r][c].p[i] = FMA(a, b[c], acc[r][c].p[i]);
@@ -161,7 +168,7 @@ static void rmsnorm(float *y, const float *x, const float *w, int n, float eps)
     int k = 0;
     for (; k + 16 <= n; k += 16)
         UNROLL for (int i = 0; i < PARTS; i++) {
-            vf v = *(const vf *)(x + k + i * VW);
+            vf v = load_f32(x + k + i * VW);
             sum.p[i] = FMA(v, v, sum.p[i]);
         }
     if (k < n) {
@@ -188,11 +195,11 @@ INLINE vf silu_v(vf g)
 static void silu_mul(float *gate, const float *up, size_t n)
 {
     size_t i = 0;
-    for (; i + VW <= n; i += VW) *(vf *)(gate + i) = silu_v(*(vf *)(gate + i)) * *(const vf *)(up + i);
+    for (; i + VW <= n; i += VW) store_f32(gate + i, silu_v(load_f32(gate + i)) * load_f32(up + i));
     if (i < n) {
         float g[VW] = {0};
         memcpy(g, gate + i, (n - i) * sizeof *g);
-        *(vf *)g = silu_v(*(vf *)g);
+        store_f32(g, silu_v(load_f32(g)));
         for (size_t j = 0; i + j < n; j++) gate[i + j] = g[j] * up[i + j];
     }
 }
@@ -203,7 +210,7 @@ enum { KEYS = SUR_KEY_BLOCK, KEY_VECTORS = KEYS / VW };
 
 INLINE vf load_kv(const void *p, size_t i, const bool half)
 {
-    return half ? (vf)LOAD_FP16((const uint16_t *)p + i) : *(const vf *)((const float *)p + i);
+    return half ? (vf)LOAD_FP16((const uint16_t *)p + i) : load_f32((const float *)p + i);
 }
 
 /* Vectors that four rows of sums may take side by side and still stay in registers. */
@@ -233,7 +240,7 @@ INLINE void scores(float (*score)[KEYS], const float *const *q, const int rows, 
             }
         }
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int s = 0; s < STEP; s++) *(vf *)(score[r] + (key + s) * VW) = acc[r][s];
+            UNROLL for (int s = 0; s < STEP; s++) store_f32(score[r] + (key + s) * VW, acc[r][s]);
     }
 }
 
@@ -249,15 +256,15 @@ INLINE void softmax_block(float *score, int lo, int hi, float scale, float *max,
     for (int j = 0; j < lo; j++) score[j] = -INFINITY;
     for (int j = hi + 1; j < KEYS; j++) score[j] = -INFINITY;
     vf most = broadcast(-INFINITY);
-    UNROLL for (int j = 0; j < KEY_VECTORS; j++) most = greater(*(vf *)(score + j * VW), most);
+    UNROLL for (int j = 0; j < KEY_VECTORS; j++) most = greater(load_f32(score + j * VW), most);
     float m = -INFINITY;
     UNROLL for (int i = 0; i < VW; i++) m = most[i] > m ? most[i] : m;
     struct v16 s;
     UNROLL for (int i = 0; i < PARTS; i++) s.p[i] = (vf){0};
     for (int j = 0; j < KEYS; j += 16)
         UNROLL for (int i = 0; i < PARTS; i++) {
-            vf e = exp_v((*(vf *)(score + j + i * VW) - m) * scale);
-            *(vf *)(score + j + i * VW) = e;
+            vf e = exp_v((load_f32(score + j + i * VW) - m) * scale);
+            store_f32(score + j + i * VW, e);
             s.p[i] += e;
         }
     *max = m * scale;
@@ -277,7 +284,7 @@ INLINE void weigh_step(float *const *out, float (*p)[KEYS], const int rows, cons
         }
     }
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int s = 0; s < step; s++) *(vf *)(out[r] + d + s * VW) = acc[r][s];
+        UNROLL for (int s = 0; s < step; s++) store_f32(out[r] + d + s * VW, acc[r][s]);
 }
 
 /* out[row][d] = sum over keys of p[row][key] * v[key][d]: key ascending, one lane a d. */
@@ -301,13 +308,13 @@ INLINE void merge(struct gathered *g, float max, float sum, const float *o, int 
         return;
     }
     float m = g->max > max ? g->max : max, both[VW] = {g->max - m, max - m};
-    *(vf *)both = exp_v(*(vf *)both);
+    store_f32(both, exp_v(load_f32(both)));
     vf old = broadcast(both[0]), add = broadcast(both[1]);
     g->sum = g->sum * both[0] + sum * both[1];
     g->max = m;
     for (int d = 0; d < n; d += VW) {
-        vf t = *(vf *)(g->o + d) * old;
-        *(vf *)(g->o + d) = FMA(*(const vf *)(o + d), add, t);
+        vf t = load_f32(g->o + d) * old;
+        store_f32(g->o + d, FMA(load_f32(o + d), add, t));
     }
 }
 

@@ -9,12 +9,12 @@
 #define OPS_NAME "plain"
 
 /* fp16 bits moved into fp32's places are the number times 2^-112, denormals too; rings hold no infinities. */
-typedef float plain_vf __attribute__((vector_size(16), aligned(4), may_alias));
-typedef uint32_t plain_vu __attribute__((vector_size(16), aligned(4), may_alias));
-typedef uint16_t plain_vh __attribute__((vector_size(8), aligned(2), may_alias));
+typedef float plain_vf __attribute__((vector_size(16)));
+typedef uint32_t plain_vu __attribute__((vector_size(16)));
+typedef uint16_t plain_vh_memory __attribute__((vector_size(8), aligned(2), may_alias));
 static inline plain_vf load_fp16(const uint16_t *p)
 {
-    plain_vu h = __builtin_convertvector(*(const plain_vh *)p, plain_vu);
+    plain_vu h = __builtin_convertvector(*(const plain_vh_memory *)p, plain_vu);
     plain_vf magnitude = (plain_vf)((h & 0x7fff) << 13) * 0x1p112f;
     return (plain_vf)((plain_vu)magnitude | (h & 0x8000) << 16);
 }
