@@ -305,7 +305,7 @@ int fchmod(int fd, mode_t mode)
 
 int rename(const char *from, const char *to)
 {
-    return file_fails(SITE) ? -1 : (int)syscall(SYS_rename, from, to);
+    return file_fails(SITE) ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 int close(int fd)
@@ -349,5 +349,7 @@ ssize_t write(int fd, const void *bytes, size_t n)
 
 int poll(struct pollfd *fds, nfds_t n, int timeout_ms)
 {
-    return interrupted(-1) ? -1 : (int)syscall(SYS_poll, fds, n, timeout_ms);
+    struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+    /* aarch64 has ppoll alone; the mask of signals has 8 bytes for the kernel */
+    return interrupted(-1) ? -1 : (int)syscall(SYS_ppoll, fds, n, timeout_ms < 0 ? NULL : &timeout, NULL, 8);
 }

@@ -140,7 +140,8 @@ static void test_tone_above_the_band_is_gone(void **state)
             for (int i = 0; i < rate; i++) x[i] = (float)sin(2 * M_PI * 10000 * i / rate);
             assert_int_equal(run(kinds[k], rate, x, (size_t)rate, 0, 17000, y, 17000), 16000);
             double worst = 0;
-            for (int i = 1600; i < 14400; i++) worst = fmax(worst, fabs(y[i]));
+            for (int i = 1600; i < 14400; i++) /* not fmax: gcc 12 for aarch64 fails on it */
+                if (fabsf(y[i]) > worst) worst = fabsf(y[i]);
             if (worst > limit[k]) fail_msg("kind %zu, %d Hz: %.3g is left", k, rate, worst);
         }
     free(x);
