@@ -38,7 +38,7 @@ struct session {
     float *adapter; /* [max tokens, dim] */
     /* decode thread */
     struct sur_cpu_stack decoder;
-    float *x;      /* [n_prompt, dim] */
+    float *x;      /* [step_most, dim] */
     float *out;    /* [SUR_STEP_MAX, dim] */
     float *logits; /* [SUR_STEP_MAX, vocab]; the last step's row is the last of n_out */
     int n_logits;
@@ -154,6 +154,12 @@ static int session_reset(void *session)
     return SUR_OK;
 }
 
+/* Positions that one step call may take: the prompt, or SUR_STEP_MAX after it, whichever is more. */
+static int step_most(const struct sur_backend_session_options *o)
+{
+    return o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX;
+}
+
 /* What a session needs is checked against the machine before any of it is allocated: a hostile params.json may ask
  * for windows of a million positions. */
 static int check_memory(const struct state *st, const struct sur_backend_session_options *o)
@@ -161,7 +167,7 @@ static int check_memory(const struct state *st, const struct sur_backend_session
     const struct sur_params *p = &st->checkpoint->params;
     uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t enc = sur_cpu_stack_bytes(&p->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, sur_pool_size(st->pool));
-    uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, o->n_prompt, SUR_STEP_MAX, sur_pool_size(st->pool));
+    uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, step_most(o), SUR_STEP_MAX, sur_pool_size(st->pool));
     if (!enc || !dec || enc + dec > have)
         return sur_fail(SUR_ERR_BACKEND, "a session of this model needs %llu MiB of memory; this machine has %llu MiB",
                         (unsigned long long)((enc + dec) >> 20), (unsigned long long)(have >> 20));
@@ -184,13 +190,13 @@ static int session_create(void **session, void *state, const struct sur_backend_
     s->state = st;
     s->options = *o;
     r = sur_cpu_stack_init(&s->encoder, &st->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0);
-    if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, o->n_prompt, SUR_STEP_MAX);
+    if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, step_most(o), SUR_STEP_MAX);
     s->mel = calloc((2 + frames) * mels, sizeof(float));
     s->conv0 = calloc((1 + frames) * e, sizeof(float));
     s->columns = calloc(gathered > rows_size ? gathered : rows_size, sizeof(float));
     s->h = calloc(frames / 2 * e, sizeof(float));
     s->adapter = calloc((size_t)o->max_tokens * dim, sizeof(float));
-    s->x = calloc((size_t)o->n_prompt * dim, sizeof(float));
+    s->x = calloc((size_t)step_most(o) * dim, sizeof(float));
     s->out = calloc(SUR_STEP_MAX * dim, sizeof(float));
     s->logits = calloc(SUR_STEP_MAX * (size_t)p->vocab_size, sizeof(float));
     s->rows = calloc(SUR_ROW_RING * dim, sizeof(float));
@@ -361,10 +367,9 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
     struct session *s = session;
     const struct sur_params *p = &s->state->checkpoint->params;
     if (!strcmp(which, "rows")) {
-        int64_t n = atomic_load(&s->progress.n_rows) - first, most = (int64_t)(max / (size_t)p->decoder.dim);
-        n = n < most ? n : most;
-        int r = rows(session, 0, first, (int)(n < SUR_ROW_RING ? n : SUR_ROW_RING), out);
-        return r ? r : n * p->decoder.dim;
+        int n = sur_progress_stage_rows(&s->progress, first, max, p->decoder.dim);
+        int r = rows(session, 0, first, n, out);
+        return r ? r : (int64_t)n * p->decoder.dim;
     }
     if (!strcmp(which, "logits") && s->n_logits && max >= (size_t)p->vocab_size) {
         memcpy(out, s->logits + (size_t)(s->n_logits - 1) * (size_t)p->vocab_size, (size_t)p->vocab_size * sizeof *out);

@@ -156,11 +156,9 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
     struct gpu_session *s = session;
     const struct sur_params *p = &s->state->checkpoint->params;
     if (!strcmp(which, "rows")) {
-        int64_t n = atomic_load(&s->progress.n_rows) - first, most = (int64_t)(max / (size_t)p->decoder.dim);
-        n = n < most ? n : most;
-        n = n < SUR_ROW_RING ? n : SUR_ROW_RING;
-        int r = rows(session, 0, first, (int)n, out);
-        return r ? r : n * p->decoder.dim;
+        int n = sur_progress_stage_rows(&s->progress, first, max, p->decoder.dim);
+        int r = rows(session, 0, first, n, out);
+        return r ? r : (int64_t)n * p->decoder.dim;
     }
     if (!strcmp(which, "logits") && s->last_logits && max >= (size_t)p->vocab_size) {
         size_t n_bytes = (size_t)p->vocab_size * sizeof *out;

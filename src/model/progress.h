@@ -100,9 +100,20 @@ static inline int sur_progress_check_rows(struct sur_progress *p, const struct s
     if (put && first != have)
         return sur_fail(SUR_ERR_ARGUMENT, "rows: %lld put after %lld", (long long)first, (long long)have);
     if (put) return sur_progress_check_room(p, o, n, SUR_STEP_MAX);
-    if (first < 0 || n < 0 || first < have - SUR_ROW_RING || first + n > have)
+    if (first < 0 || first > have || n < 0 || n > have - first || first < have - SUR_ROW_RING)
         return sur_fail(SUR_ERR_ARGUMENT, "rows: not there");
     return SUR_OK;
+}
+
+/* How many rows from `first` a reader with room for max_floats gets: for the stage "rows". Any `first` is fine:
+ * sur_progress_check_rows refuses one that is not there. */
+static inline int sur_progress_stage_rows(struct sur_progress *p, int64_t first, size_t max_floats, int dim)
+{
+    int64_t have = atomic_load_explicit(&p->n_rows, memory_order_acquire);
+    int64_t n = first < 0 || first > have ? 0 : have - first;
+    size_t room = max_floats / (size_t)dim;
+    if (n > SUR_ROW_RING) n = SUR_ROW_RING;
+    return room < (size_t)n ? (int)room : (int)n;
 }
 
 #endif

@@ -20,12 +20,17 @@ static const struct sur_backend *b = &sur_backend_cpu;
 static void *state_, *cpu; /* cpu: NULL where b is the CPU's own */
 static float *mel;         /* [STEPS + PROMPT tokens] */
 
-static void *session(int max_tokens, int64_t start)
+static void *session_of(int n_prompt, int max_tokens, int64_t start)
 {
     void *s = NULL;
-    struct sur_backend_session_options o = {.delay = 6, .n_prompt = PROMPT, .max_tokens = max_tokens, .start = start};
+    struct sur_backend_session_options o = {.delay = 6, .n_prompt = n_prompt, .max_tokens = max_tokens, .start = start};
     if (b->session_create(&s, state_, &o)) fail_msg("%s", sur_error_text());
     return s;
+}
+
+static void *session(int max_tokens, int64_t start)
+{
+    return session_of(PROMPT, max_tokens, start);
 }
 
 static const float *mel_at(int token)
@@ -73,6 +78,43 @@ static void test_columns(void **state)
     }
     assert_memory_equal(one + PROMPT - 1, many + PROMPT - 1, (STEPS + 1) * sizeof *one);
     b->session_destroy(s);
+}
+
+/* A prompt shorter than SUR_STEP_MAX: what follows it may be SUR_STEP_MAX wide all the same. */
+static void test_short_prompt(void **state)
+{
+    (void)state;
+    enum { SHORT = 3, N = SHORT + SUR_STEP_MAX };
+    reference(one, tokens);
+    for (int i = 0; i < 8; i++) {
+        void *s = session_of(SHORT, 64, 0);
+        encode(s, 0, N);
+        assert_int_equal(step(s, SHORT, tokens, 1, many + SHORT - 1), SUR_OK);
+        assert_int_equal(step(s, SUR_STEP_MAX, tokens + SHORT, SUR_STEP_MAX, many + SHORT), SUR_OK);
+        assert_memory_equal(one + SHORT - 1, many + SHORT - 1, (SUR_STEP_MAX + 1) * sizeof *one);
+        b->session_destroy(s);
+    }
+}
+
+static void test_stage_bounds(void **state)
+{
+    (void)state;
+    enum { ROOM = SUR_ROW_RING + 8 };
+    const int64_t dim = checkpoint->params.decoder.dim;
+    static const int64_t absent[] = {INT64_MIN, INT64_MIN + 1, -1, 65, INT32_MAX, INT64_MAX - SUR_ROW_RING, INT64_MAX};
+    float *out = malloc(ROOM * (size_t)dim * sizeof *out);
+    void *s = session(64, 0);
+    encode(s, 0, 64);
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
+        assert_int_equal(b->stage(s, "rows", absent[i], out, ROOM * (size_t)dim), SUR_ERR_ARGUMENT);
+        assert_int_equal(b->rows(s, 0, absent[i], 1, out), SUR_ERR_ARGUMENT);
+        assert_int_equal(b->rows(s, 0, absent[i], INT32_MAX, out), SUR_ERR_ARGUMENT);
+    }
+    assert_int_equal(b->stage(s, "rows", 60, out, SIZE_MAX), 4 * dim);
+    assert_int_equal(b->stage(s, "rows", 60, out, 2 * (size_t)dim + 1), 2 * dim);
+    assert_int_equal(b->stage(s, "rows", 64, out, SIZE_MAX), 0);
+    b->session_destroy(s);
+    free(out);
 }
 
 static void test_rewind(void **state)
@@ -247,9 +289,10 @@ int main(int argc, char **argv)
         x = x * 1664525u + 1013904223u;
         mel[i] = (float)(int32_t)x * 0x1p-31f;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns), cmocka_unit_test(test_rewind),
-                                       cmocka_unit_test(test_ahead),   cmocka_unit_test(test_jobs_and_rows),
-                                       cmocka_unit_test(test_edges),   cmocka_unit_test(test_far)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns),      cmocka_unit_test(test_rewind),
+                                       cmocka_unit_test(test_short_prompt), cmocka_unit_test(test_stage_bounds),
+                                       cmocka_unit_test(test_ahead),        cmocka_unit_test(test_jobs_and_rows),
+                                       cmocka_unit_test(test_edges),        cmocka_unit_test(test_far)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     b->close(state_);
     if (cpu) sur_backend_cpu.close(cpu);
