@@ -15,4 +15,7 @@ struct sur_model { /* immutable after open, but for n_sessions */
     atomic_int n_sessions;   /* open sessions; close refuses to pull the model from under them */
 };
 
+/* SUR_OK, or SUR_ERR_ARGUMENT when a reserved word of an option struct is not 0. */
+int sur_check_reserved(const uint64_t reserved[8]);
+
 #endif

@@ -15,7 +15,7 @@ const char *sur_version(void)
 
 void sur_model_options_init(struct sur_model_options *o)
 {
-    *o = (struct sur_model_options){.dir = NULL};
+    if (o) *o = (struct sur_model_options){.dir = NULL};
 }
 
 /* Cores of the affinity mask, at most 16: more does not help, since the model is bound by memory. */
@@ -26,15 +26,46 @@ static int default_threads(void)
     return n < 1 ? 1 : n > 16 ? 16 : n;
 }
 
+int sur_check_reserved(const uint64_t reserved[8])
+{
+    for (int i = 0; i < 8; i++)
+        if (reserved[i])
+            return sur_fail(SUR_ERR_ARGUMENT, "options with a field that surtitle " SUR_VERSION " does not know");
+    return SUR_OK;
+}
+
+static int check_options(const struct sur_model_options *o)
+{
+    if (!o->dir) return sur_fail(SUR_ERR_ARGUMENT, "no model folder was named");
+    if (o->threads < 0 || o->threads > 1024) return sur_fail(SUR_ERR_ARGUMENT, "%d threads: 0 to 1024", o->threads);
+    if (o->vram_limit_mib < 0)
+        return sur_fail(SUR_ERR_ARGUMENT, "a limit of %d MiB of the GPU's memory", o->vram_limit_mib);
+    const struct {
+        const char *name;
+        int value, last;
+    } choices[] = {{"backend", (int)o->backend, SUR_BACKEND_CPU},
+                   {"backend to encode on", (int)o->encode_on, SUR_BACKEND_CPU},
+                   {"backend to decode on", (int)o->decode_on, SUR_BACKEND_CPU},
+                   {"kv", (int)o->kv, SUR_KV_FP32},
+                   {"cpu level", (int)o->cpu, SUR_CPU_AVX512},
+                   {"gemm", (int)o->gemm, SUR_GEMM_BLAS},
+                   {"window attention", (int)o->window_attention, SUR_ATTENTION_GEMM}};
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
+        if (choices[i].value < 0 || choices[i].value > choices[i].last)
+            return sur_fail(SUR_ERR_ARGUMENT, "there is no %s %d", choices[i].name, choices[i].value);
+    return sur_check_reserved(o->reserved);
+}
+
 int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
 {
+    if (!model) return sur_fail(SUR_ERR_ARGUMENT, "nowhere to put the model: NULL");
     *model = NULL;
-    if (!o->dir) return sur_fail(SUR_ERR_ARGUMENT, "no model folder was named");
-    if (o->threads < 0 || o->threads > 1024) return sur_fail(SUR_ERR_ARGUMENT, "%d threads", o->threads);
-    if (o->vram_limit_mib < 0) return sur_fail(SUR_ERR_ARGUMENT, "a limit of %d MiB", o->vram_limit_mib);
+    if (!o) return sur_fail(SUR_ERR_ARGUMENT, "no options were given");
+    int r = check_options(o);
+    if (r) return r;
     struct sur_model *m = calloc(1, sizeof *m);
     if (!m) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
-    int r = sur_checkpoint_open(&m->checkpoint, o->dir);
+    r = sur_checkpoint_open(&m->checkpoint, o->dir);
     if (!r) {
         m->tekken = sur_tekken_info(m->checkpoint->tekken);
         struct sur_backend_options b = {.kv = o->kv,
@@ -53,7 +84,7 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
 
 void sur_model_close(struct sur_model **model)
 {
-    struct sur_model *m = *model;
+    struct sur_model *m = model ? *model : NULL;
     if (!m) return;
     if (atomic_load(&m->n_sessions)) {
         sur_log(SUR_LOG_ERROR, "a model was closed while %d sessions use it; it stays open",
@@ -68,19 +99,27 @@ void sur_model_close(struct sur_model **model)
 
 const char *sur_model_backend(const struct sur_model *m)
 {
-    return m->backend->name;
+    return m ? m->backend->name : "";
 }
 
 void sur_model_get_stats(const struct sur_model *m, struct sur_model_stats *stats)
 {
     struct sur_backend_stats b = {0};
+    if (!stats) return;
+    *stats = (struct sur_model_stats){0};
+    if (!m) return;
     m->backend->stats(m->state, &b);
-    *stats = (struct sur_model_stats){b.load_ns, b.memory_bytes, b.n_layers, b.n_resident, b.uploads, b.uploaded_bytes};
+    *stats = (struct sur_model_stats){.load_ns = b.load_ns,
+                                      .device_bytes = b.memory_bytes,
+                                      .n_layers = b.n_layers,
+                                      .n_resident = b.n_resident,
+                                      .uploads = b.uploads,
+                                      .uploaded_bytes = b.uploaded_bytes};
 }
 
 int sur_model_delay_ms(const struct sur_model *m)
 {
-    return m->tekken->delay_ms;
+    return m ? m->tekken->delay_ms : 0;
 }
 
 int sur_delay_check(int ms)

@@ -48,6 +48,7 @@ struct sur_session {
     /* feed thread */
     struct sur_ring *ring; /* mono, at the source's rate; encode reads */
     struct skip skips[N_SKIPS];
+    int64_t skip_asked;               /* samples in all; at most SUR_MAX_SKIP */
     _Atomic uint64_t n_skips_written; /* feed releases, decode acquires */
     _Atomic uint64_t n_skips_read;    /* decode releases, feed acquires */
     atomic_bool finished;             /* feed releases after the last commit, encode acquires */
@@ -84,13 +85,18 @@ struct sur_session {
 
 void sur_session_options_init(struct sur_session_options *o)
 {
-    *o = (struct sur_session_options){.rate = SUR_RATE, .channels = 1};
+    if (o) *o = (struct sur_session_options){.rate = SUR_RATE, .channels = 1};
 }
 
 static int check_options(const struct sur_session_options *o, int delay_ms, const struct sur_model *m)
 {
     int r = sur_delay_check(delay_ms);
+    if (!r) r = sur_check_reserved(o->reserved);
     if (r) return r;
+    if ((unsigned)o->format > SUR_F32LE || (unsigned)o->mode > SUR_WHOLE || (unsigned)o->resampler > SUR_RESAMPLE_SPEEX)
+        return sur_fail(SUR_ERR_ARGUMENT, "there is no format %d, mode %d or resampler %d", (int)o->format,
+                        (int)o->mode, (int)o->resampler);
+    if (o->n_force && !o->force) return sur_fail(SUR_ERR_ARGUMENT, "n_force is %zu and force is NULL", o->n_force);
     if (o->rate < 1000 || o->rate > 768000)
         return sur_fail(SUR_ERR_ARGUMENT, "a rate of %d Hz: 1000 to 768000", o->rate);
     if (o->channels < 1 || o->channels > 64) return sur_fail(SUR_ERR_ARGUMENT, "%d channels: 1 to 64", o->channels);
@@ -128,7 +134,9 @@ static int create_parts(struct sur_session *s)
 
 int sur_session_create(struct sur_session **session, struct sur_model *m, const struct sur_session_options *o)
 {
+    if (!session) return sur_fail(SUR_ERR_ARGUMENT, "nowhere to put the session: NULL");
     *session = NULL;
+    if (!m || !o) return sur_fail(SUR_ERR_ARGUMENT, "no %s was given", m ? "options" : "model");
     int delay_ms = o->delay_ms ? o->delay_ms : m->tekken->delay_ms, r = check_options(o, delay_ms, m);
     if (r) return r;
     struct sur_session *s = calloc(1, sizeof *s);
@@ -153,7 +161,7 @@ int sur_session_create(struct sur_session **session, struct sur_model *m, const 
 
 void sur_session_destroy(struct sur_session **session)
 {
-    struct sur_session *s = *session;
+    struct sur_session *s = session ? *session : NULL;
     if (!s) return;
     if (s->backend) s->model->backend->session_destroy(s->backend);
     if (s->event_fd >= 0) close(s->event_fd);
@@ -170,6 +178,11 @@ void sur_session_destroy(struct sur_session **session)
 
 /* ---- feed ---- */
 
+static int no_session(void)
+{
+    return sur_fail(SUR_ERR_ARGUMENT, "no session was given");
+}
+
 static float sample(const struct sur_session *s, const char *at)
 {
     if (s->options.format == SUR_S16LE) {
@@ -184,7 +197,7 @@ static float sample(const struct sur_session *s, const char *at)
 
 size_t sur_session_feed(struct sur_session *s, const void *frames, size_t n_frames)
 {
-    if (atomic_load_explicit(&s->finished, memory_order_relaxed)) return 0;
+    if (!s || !frames || atomic_load_explicit(&s->finished, memory_order_relaxed)) return 0;
     const char *at = frames;
     size_t sample_bytes = s->options.format == SUR_S16LE ? 2 : 4, taken = 0, space;
     float *to;
@@ -203,20 +216,27 @@ size_t sur_session_feed(struct sur_session *s, const void *frames, size_t n_fram
 
 int sur_session_skip(struct sur_session *s, int64_t n_samples, enum sur_skip_reason why)
 {
+    if (!s) return no_session();
+    if (n_samples < 0 || n_samples > SUR_MAX_SKIP - s->skip_asked)
+        return sur_fail(SUR_ERR_ARGUMENT, "a skip of %lld samples", (long long)n_samples);
+    if ((unsigned)why > SUR_SKIP_DEVICE) return sur_fail(SUR_ERR_ARGUMENT, "there is no reason %d to skip", (int)why);
     uint64_t n = atomic_load_explicit(&s->n_skips_written, memory_order_relaxed);
-    if (n_samples < 0) return sur_fail(SUR_ERR_ARGUMENT, "a skip of %lld samples", (long long)n_samples);
     if (n - atomic_load_explicit(&s->n_skips_read, memory_order_acquire) == N_SKIPS) return SUR_AGAIN;
     s->skips[n % N_SKIPS] = (struct skip){(int64_t)sur_ring_written(s->ring), n_samples, why};
+    s->skip_asked += n_samples;
     atomic_store_explicit(&s->n_skips_written, n + 1, memory_order_release);
     return SUR_OK;
 }
 
 void sur_session_finish(struct sur_session *s)
 {
+    if (!s) return;
     atomic_store_explicit(&s->finished, true, memory_order_release);
 }
+
 void sur_session_stop(struct sur_session *s)
 {
+    if (!s) return;
     atomic_store(&s->stopped, true);
 }
 
@@ -293,6 +313,8 @@ static int encode_pass(struct sur_session *s, size_t most_frames, int *n_done)
 
 int sur_session_encode(struct sur_session *s, int max_tokens)
 {
+    if (!s) return no_session();
+    if (max_tokens < 1) return sur_fail(SUR_ERR_ARGUMENT, "at most %d tokens to encode", max_tokens);
     int done = 0, r = SUR_OK;
     while (r == SUR_OK && done < max_tokens)
         r = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, SIZE_MAX, &done);
@@ -437,6 +459,8 @@ static int one_step(struct sur_session *s)
 
 int sur_session_decode(struct sur_session *s, int max_steps)
 {
+    if (!s) return no_session();
+    if (max_steps < 1) return sur_fail(SUR_ERR_ARGUMENT, "at most %d steps to decode", max_steps);
     int done = 0, r = SUR_OK;
     while (r == SUR_OK && done < max_steps) {
         int64_t position = s->n_prompt - 1 + s->n_steps;
@@ -463,6 +487,7 @@ int sur_session_decode(struct sur_session *s, int max_steps)
  * and is not to wait for more. */
 int sur_session_run(struct sur_session *s)
 {
+    if (!s) return no_session();
     const bool step_waits = s->prompted && s->n_prompt - 1 + s->n_steps < atomic_load(&s->n_encoded);
     const size_t most_frames = step_waits ? 2 * SUR_TOKEN_FRAMES : SIZE_MAX;
     int done = 0, e = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, most_frames, &done);
@@ -473,6 +498,7 @@ int sur_session_run(struct sur_session *s)
 
 int sur_session_poll(struct sur_session *s, struct sur_event *event)
 {
+    if (!s || !event) return s ? sur_fail(SUR_ERR_ARGUMENT, "nowhere to put the event: NULL") : no_session();
     if (s->n_events_in == s->n_events_out) return SUR_AGAIN;
     struct queued_event *q = &s->events[s->n_events_out++ % N_EVENTS];
     for (int i = 0; i < q->event.n_alternatives; i++) q->event.alternatives[i].text = q->alternatives[i];
@@ -487,13 +513,16 @@ int sur_session_poll(struct sur_session *s, struct sur_event *event)
 
 int sur_session_fd(const struct sur_session *s)
 {
-    return s->event_fd;
+    return s ? s->event_fd : -1;
 }
 
 /* ---- looking inside ---- */
 
 void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats *stats)
 {
+    if (!stats) return;
+    *stats = (struct sur_session_stats){0};
+    if (!s) return;
     int64_t steps = atomic_load(&s->steps_done); /* first, so that nothing is taken that is not encoded */
     *stats = (struct sur_session_stats){
         .fed_samples = atomic_load(&s->n_samples),
@@ -509,5 +538,7 @@ void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats
 
 int64_t sur_session_stage(struct sur_session *s, const char *which, int64_t first, float *out, size_t max)
 {
+    if (!s) return no_session();
+    if (!which || !out) return sur_fail(SUR_ERR_ARGUMENT, "no stage was named, or nowhere to put it: NULL");
     return s->model->backend->stage(s->backend, which, first, out, max);
 }

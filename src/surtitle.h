@@ -17,6 +17,15 @@
  *
  * Times are counted in samples at 16 kHz from the first sample fed. Text is valid UTF-8 without control characters.
  *
+ * Arguments. Every call checks what it is given: NULL where an object or an output is needed, numbers out of range and
+ * values that an enum does not have are SUR_ERR_ARGUMENT (calls that return no status do nothing and return 0, NULL or
+ * ""). The caller must ensure that pointers are valid and that arrays are as long as stated, that at most one thread is
+ * in each group of calls, and that no thread is in a session when it is destroyed.
+ *
+ * Growing structs. Structs that the caller allocates end in reserved words: their size does not change, and fields
+ * that come later take their place. Initialise options by their _init function, which sets the reserved words to 0; a
+ * reserved word that is not 0 is a field that this library does not know, and is SUR_ERR_ARGUMENT.
+ *
  * A whole program:
  *
  *   struct sur_model_options mo;  sur_model_options_init(&mo);  mo.dir = "models/demo";
@@ -48,6 +57,7 @@ extern "C" {
 #define SUR_API __attribute__((visibility("default")))
 
 enum { SUR_RATE = 16000, SUR_TOKEN_SAMPLES = 1280, SUR_TOP = 4 };
+#define SUR_MAX_SKIP (INT64_C(1) << 48) /* samples at 16 kHz that a session may skip in all: 557 years */
 
 /* What calls return. Every failure also leaves one line in sur_error_text() of the calling thread. */
 enum sur_status {
@@ -60,7 +70,7 @@ enum sur_status {
     SUR_ERR_IO = -6,      /* reading or writing failed */
     SUR_ERR_MODEL = -7,   /* checkpoint missing, damaged, or not this architecture */
     SUR_ERR_BACKEND = -8, /* no usable backend, or the device failed */
-    SUR_ERR_FORMAT = -9,  /* input that is not what it says it is */
+    SUR_ERR_FORMAT = -9   /* input that is not what it says it is */
 };
 
 SUR_API const char *sur_version(void);
@@ -94,6 +104,7 @@ struct sur_model_options {
     enum sur_window_attention window_attention; /* CUDA only: who attends in passes of many tokens */
     int vram_limit_mib;            /* CUDA only: memory of the card that may be used; 0: all that is free. Layers that
                                     * do not fit are copied again for every pass; no bit changes. */
+    uint64_t reserved[8];          /* 0 */
 };
 
 struct sur_model;
@@ -111,6 +122,7 @@ struct sur_model_stats {
     int64_t device_bytes;            /* of the card, for the model and its sessions now; 0 on the CPU */
     int n_layers, n_resident;        /* of encoder and decoder; those that stay in the backend's memory */
     int64_t uploads, uploaded_bytes; /* layers copied to the card again because not all of them fit */
+    uint64_t reserved[8];            /* 0 */
 };
 SUR_API void sur_model_get_stats(const struct sur_model *model, struct sur_model_stats *stats);
 /* SUR_OK if delay_ms can be used: 80 to 1200 in steps of 80, or 2400. */
@@ -121,11 +133,11 @@ SUR_API int sur_delay_check(int delay_ms);
 enum sur_sample_format { SUR_S16LE, SUR_F32LE };
 enum sur_session_mode {
     SUR_LIVE,  /* encodes one token (80 ms) a pass: lowest delay */
-    SUR_WHOLE, /* encodes 256 tokens a pass: for files; the same result, sooner */
+    SUR_WHOLE  /* encodes 256 tokens a pass: for files; the same result, sooner */
 };
 enum sur_resampler_kind {
     SUR_RESAMPLE_SOXR,  /* soxr HQ: files, pipes */
-    SUR_RESAMPLE_SPEEX, /* speexdsp quality 8: constant 5 ms, for microphones */
+    SUR_RESAMPLE_SPEEX  /* speexdsp quality 8: constant 5 ms, for microphones */
 };
 
 struct sur_session_options {
@@ -138,6 +150,7 @@ struct sur_session_options {
     int buffer_ms;                    /* how much may be fed ahead of encode; 0: 10,000 */
     const int32_t *force;             /* teacher forcing: ids fed back instead of its own, from step 0; NULL: none. */
     size_t n_force;                   /* Copied. Steps past the last feed back their own. */
+    uint64_t reserved[8];             /* 0 */
 };
 
 struct sur_session;
@@ -151,17 +164,18 @@ SUR_API void sur_session_destroy(struct sur_session **session);
  * full. Never blocks, allocates or fails. After sur_session_finish it takes none. */
 SUR_API size_t sur_session_feed(struct sur_session *session, const void *frames, size_t n_frames);
 /* Says that n_samples (at 16 kHz) were lost here: what comes next is joined without a seam, and the clock advances.
- * SUR_AGAIN when too many skips wait. */
+ * SUR_AGAIN when too many skips wait. SUR_ERR_ARGUMENT: n_samples is negative, the session's skips would pass
+ * SUR_MAX_SKIP in all, or `why` is no reason. */
 enum sur_skip_reason { SUR_SKIP_LAG, SUR_SKIP_GAP, SUR_SKIP_DEVICE };
 SUR_API int sur_session_skip(struct sur_session *session, int64_t n_samples, enum sur_skip_reason why);
 /* No more samples: the tail is padded so that every word said comes out. */
 SUR_API void sur_session_finish(struct sur_session *session);
 
-/* Encodes up to max_tokens tokens. SUR_OK: some were encoded. SUR_AGAIN: nothing to encode, or decode is behind.
- * SUR_END: all is encoded. */
+/* Encodes up to max_tokens tokens (at least 1). SUR_OK: some were encoded. SUR_AGAIN: nothing to encode, or decode is
+ * behind. SUR_END: all is encoded. */
 SUR_API int sur_session_encode(struct sur_session *session, int max_tokens);
-/* Runs up to max_steps decoder steps. SUR_OK: at least one was run (or the prompt). SUR_AGAIN: nothing encoded waits,
- * or events must be polled first. SUR_END: the last step is out. */
+/* Runs up to max_steps decoder steps (at least 1). SUR_OK: at least one was run (or the prompt). SUR_AGAIN: nothing
+ * encoded waits, or events must be polled first. SUR_END: the last step is out. */
 SUR_API int sur_session_decode(struct sur_session *session, int max_steps);
 /* One pass of encode, if there is enough for one, then one step. SUR_OK: something was done; poll, then call again.
  * SUR_AGAIN: feed more. SUR_END: finished. Fastest where as much is fed before each call as the session takes. */
@@ -178,7 +192,7 @@ enum sur_event_type {
     SUR_EVENT_TOKEN, /* one decoder step */
     SUR_EVENT_GROUP, /* a group of words closed */
     SUR_EVENT_SKIP,  /* time that was not heard */
-    SUR_EVENT_END,   /* the last event of the session */
+    SUR_EVENT_END    /* the last event of the session */
 };
 
 struct sur_event {
@@ -195,6 +209,7 @@ struct sur_event {
     const char *text;       /* TOKEN: the text that this step completed, often ""; GROUP: its text */
     int n_alternatives;     /* TOKEN: the runners-up, best first, n <= SUR_TOP - 1. */
     struct sur_alternative alternatives[SUR_TOP - 1];
+    uint64_t reserved[8]; /* 0 */
 };
 
 /* Takes the oldest event. SUR_OK, or SUR_AGAIN when there is none. Its pointers are valid until the next poll on
@@ -209,6 +224,7 @@ struct sur_session_stats {
     int64_t encode_ns, decode_ns, prefill_ns; /* wall time inside the backend */
     int64_t skipped_samples;
     int64_t waiting_tokens; /* encoded, and no step has taken them yet; negative while the prompt is not complete */
+    uint64_t reserved[8];   /* 0 */
 };
 SUR_API void sur_session_get_stats(const struct sur_session *session, struct sur_session_stats *stats);
 

@@ -1,7 +1,8 @@
 """Each header compiles alone, twice in a row, without a warning; *_body.h is source that several files include, once
-each. surtitle.h does so in strict C11. kernels/*.h, which the C compiler reads, too, are among them; kernels/*.cuh are
-nvcc's, and each is the first that another file of kernels/ includes, which proves as much. What needs cuda.h is left
-out where there is none. Arguments: source folder, compiler words..."""
+each. surtitle.h does so in strict C11, in C89 and, where the compiler has it, in C++98. kernels/*.h, which the C
+compiler reads, too, are among them; kernels/*.cuh are nvcc's, and each is the first that another file of kernels/
+includes, which proves as much. What needs cuda.h is left out where there is none. Arguments: source folder, compiler
+words..."""
 import os, re, subprocess, sys
 
 root, cc = sys.argv[1], sys.argv[2:]
@@ -13,11 +14,11 @@ headers += sorted("kernels/" + name for name in os.listdir(kernels) if name.ends
 bad = left_out = 0
 
 
-def compile_alone(header, *flags):
+def compile_alone(header, *flags, language="c"):
     global bad, left_out
     text = f'#include "{header}"\n#include "{header}"\nint nothing;\n'
     r = subprocess.run([*cc, *flags, "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Werror",
-                        "-I", src, "-I", root, "-fsyntax-only", "-x", "c", "-"],
+                        "-I", src, "-I", root, "-fsyntax-only", "-x", language, "-"],
                        input=text, capture_output=True, text=True)
     if "fatal error: cuda.h:" in r.stderr or "fatal error: 'cuda.h'" in r.stderr:
         left_out += 1
@@ -37,6 +38,9 @@ def first_includes():
 for name in headers:
     compile_alone(name, "-std=gnu11", "-D_GNU_SOURCE")
 compile_alone("surtitle.h", "-std=c11", "-Wpedantic")
+compile_alone("surtitle.h", "-std=c89", "-pedantic-errors")
+if subprocess.run([*cc, "-fsyntax-only", "-x", "c++", "/dev/null"], capture_output=True).returncode == 0:
+    compile_alone("surtitle.h", "-std=c++98", "-pedantic-errors", language="c++")
 for name in sorted({name for name in os.listdir(kernels) if name.endswith(".cuh")} - set(first_includes())):
     bad += 1
     print(f"kernels/{name}: no file of kernels/ includes it first")
