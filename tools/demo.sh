@@ -1,14 +1,15 @@
 #!/bin/sh
-# tools/demo.sh [OPTION...]: builds surtitle and captions the bundled clip at the speed of speech with the bundled
-# model. Options go to surtitle. Captions are standard output, all else standard error.
+# tools/demo.sh [OPTION...]: builds surtitle in build-demo/, without the tests, and captions the bundled clip at the
+# speed of speech with the bundled model. Options go to surtitle. Captions are standard output, all else standard error.
 set -eu
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
-build=$root/build
+build=$root/build-demo
 
-"$root/tools/setup.sh"
+"$root/tools/setup.sh" --program
 {
-    [ -f "$build/build.ninja" ] || meson setup "$build" "$root"
+    [ -f "$build/build.ninja" ] || meson setup "$build" "$root" -Dtests=false
     ninja -C "$build" src/cli/surtitle
+    echo "demo.sh: this is $build/src/cli/surtitle --pace${*:+ $*} $root/models/demo/clip.wav"
 } >&2
 exec "$build/src/cli/surtitle" --pace "$@" "$root/models/demo/clip.wav"
