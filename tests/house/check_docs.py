@@ -3,6 +3,7 @@
 A fenced block marked ```console is run: each line "$ COMMAND" by sh from the source folder with the program in PATH as
 surtitle, and what is shown below it is compared with standard output; "..." stands for anything in a line, and alone
 in a line for any lines. A command with nothing below it must end with 0. Blocks marked otherwise are not run.
+Every parec command names a latency: without one parec hands sound over 2 s at a time.
 77: models/demo holds no weights yet."""
 import glob, os, re, subprocess, sys, tempfile
 
@@ -41,8 +42,21 @@ def selftest():
     assert not matches(["one"], "one\ntwo\n") and not matches(["a...z"], "abc\n") and not matches(["one"], "")
 
 
+def slow_recordings(root):
+    """Lines of the README and the man page with a parec that is given no latency."""
+    for name in ["README.md", "docs/surtitle.1.scd"]:
+        with open(os.path.join(root, name), encoding="utf-8") as f:
+            for number, line in enumerate(f, 1):
+                if "parec --" in line and "--latency-msec" not in line:
+                    yield f"{name}:{number}: parec without --latency-msec"
+
+
 def main(root, program):
     selftest()
+    slow = list(slow_recordings(root))
+    if slow:
+        print("\n".join(slow))
+        return 1
     if not os.path.exists(os.path.join(root, "models/demo/consolidated.safetensors")):
         print("no demo model to run the examples with")
         return 77
