@@ -7,9 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/message.h"
 #include "cli/os_signal.h"
-#include "cli/os_stderr.h"
 #include "cli/os_wake.h"
 
 enum { LOOK_NS = 200000000, N_EVENTS = 8, PATIENCE_S = 2 };
@@ -27,11 +25,6 @@ struct device {
     struct device_event events[N_EVENTS]; /* under the lock */
     unsigned n_in, n_out;
 };
-
-static void debug_line(const char *text)
-{
-    message_debug("%s", text);
-}
 
 static void tell(struct device *d, enum mic_event what)
 {
@@ -89,7 +82,6 @@ int device_open(struct device **device, struct capture **capture, const char *na
     d->wake = os_wake_open();
     d->paused_wake = os_wake_open();
     atomic_store(&d->main_wake, -1);
-    os_stderr_divert(debug_line);
     os_signal_block(&old); /* for PortAudio's threads, too */
     int status = mic_open(&d->mic, capture, name, error);
     if (status == MIC_OK) {
@@ -104,7 +96,6 @@ int device_open(struct device **device, struct capture **capture, const char *na
     }
     os_signal_restore(&old);
     if (status == MIC_OK) return status;
-    os_stderr_restore();
     capture_destroy(capture);
     destroy(device);
     return status;
@@ -157,7 +148,6 @@ bool device_finish(struct device **device)
     clock_gettime(CLOCK_REALTIME, &soon);
     soon.tv_sec += PATIENCE_S;
     bool ended = pthread_timedjoin_np(d->thread, NULL, &soon) == 0;
-    os_stderr_restore();
     if (ended)
         destroy(device);
     else

@@ -39,15 +39,13 @@ static int print_help(void)
 
 static void debug_line(const char *text)
 {
-    message_debug("%s", text);
+    message_debug("library output: %s", text);
 }
 
 static int list_devices(void)
 {
     char *text, error[MIC_ERROR_BYTES];
-    os_stderr_divert(debug_line); /* ALSA and JACK write there, too */
     int status = mic_list(&text, error);
-    os_stderr_restore();
     if (status != MIC_OK) message("%s", error);
     int printed = status == MIC_OK ? print(text) : EXIT_NO_DEVICE;
     free(text);
@@ -127,8 +125,10 @@ int main(int argc, char **argv)
     if (run.options.help) return print_help();
     if (run.options.version) return print("surtitle " SUR_VERSION "\n");
     message_set_level((enum sur_log_level)run.options.log_level);
-    if (run.options.list_devices) return list_devices();
     sur_set_log((enum sur_log_level)run.options.log_level, message_log, NULL);
-    int status = captions(&run), finished = run_finish(&run);
+    os_stderr_divert(debug_line); /* libmpg123, libsndfile, ALSA and JACK write to descriptors 1 and 2 */
+    output_set_standard(os_stdout_fd());
+    int status = run.options.list_devices ? list_devices() : captions(&run), finished = run_finish(&run);
+    os_stderr_restore();
     return status != EXIT_DONE ? status : finished;
 }

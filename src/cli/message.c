@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "cli/os_stderr.h"
-#include "sink/output.h"
 #include "util/error.h"
 #include "util/utf8.h"
 
@@ -35,6 +34,17 @@ const char *message_failure(void)
     return failure;
 }
 
+/* Captions do not wait for standard error: a line that it does not take is counted, and the count is said later. Under
+ * the lock. */
+static void write_line(const char *line)
+{
+    static unsigned lost;
+    char note[80];
+    int n = snprintf(note, sizeof note, "surtitle: standard error took nothing: lines lost here: %u\n", lost);
+    if (lost > 0 && os_stderr_write(note, (size_t)n)) lost = 0;
+    if (lost > 0 || !os_stderr_write(line, strlen(line))) lost++;
+}
+
 /* One write, so that lines of several programs do not mix. Names of files may hold anything. */
 __attribute__((format(printf, 2, 0))) static void put(const char *prefix, const char *format, va_list args)
 {
@@ -43,11 +53,11 @@ __attribute__((format(printf, 2, 0))) static void put(const char *prefix, const 
     vsnprintf(raw + n, sizeof raw - (size_t)n, format, args);
     sur_utf8_clean(line, sizeof line - 1, raw, strlen(raw));
     pthread_mutex_lock(&divert.lock);
-    bool taken = divert.to && divert.to(divert.user, line);
+    if (!divert.to || !divert.to(divert.user, line)) {
+        strcat(line, "\n");
+        write_line(line);
+    }
     pthread_mutex_unlock(&divert.lock);
-    if (taken) return;
-    strcat(line, "\n");
-    output_write_all(os_stderr_fd(), line, strlen(line)); /* nobody is left to hear that this failed */
 }
 
 void message_divert(bool (*to)(void *user, const char *line), void *user)

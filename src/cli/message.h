@@ -1,5 +1,7 @@
 /* What the program says: one clean line on standard error at a time.
  *
+ * A standard error that takes nothing holds a thread up for half a second at most; then its lines are lost and counted.
+ *
  * message.c also holds the sur_fail of the program's own parts (sinks, output). It is not the library's, whose symbol
  * is hidden: its lines are read by message_failure, the library's by sur_error_text. */
 #ifndef MESSAGE_H

@@ -80,11 +80,30 @@ static void on_bus(int signal)
     _exit(1);
 }
 
+/* SA_RESETHAND has made the default of it again. */
+static void on_crash(int signal)
+{
+    clean_up();
+    os_stderr_show_last();
+    raise(signal);
+}
+
 static void handle(int signal, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler};
     sigemptyset(&action.sa_mask);
     sigaction(signal, &action, NULL);
+}
+
+/* A sanitizer has handlers of its own, which stay. */
+static void handle_crashes(void)
+{
+    static const int crashes[] = {SIGABRT, SIGSEGV, SIGILL, SIGFPE, SIGSYS, SIGTRAP};
+    for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) {
+        struct sigaction action = {.sa_handler = on_crash, .sa_flags = (int)SA_RESETHAND | SA_NODEFER}, is;
+        sigemptyset(&action.sa_mask);
+        if (sigaction(crashes[i], NULL, &is) == 0 && is.sa_handler == SIG_DFL) sigaction(crashes[i], &action, NULL);
+    }
 }
 
 static void make_set(sigset_t *ours)
@@ -106,7 +125,9 @@ void os_signal_install(void)
     handle(SIGHUP, on_stop);
     handle(SIGALRM, on_clock);
     handle(SIGPIPE, SIG_IGN);
+    handle(SIGXFSZ, SIG_IGN); /* a write past a limit of file sizes then fails with EFBIG */
     handle(SIGBUS, on_bus);
+    handle_crashes();
     sigprocmask(SIG_UNBLOCK, &ours, NULL); /* a mask is inherited, too */
 }
 

@@ -31,7 +31,7 @@ int run_overlay_check(struct run *run)
     const struct options *o = &run->options;
     const char *term = getenv("TERM");
     if (!o->overlay && !o->command) return EXIT_DONE;
-    bool can = isatty(STDOUT_FILENO) == 1 && term && *term && strcmp(term, "dumb") != 0;
+    bool can = isatty(os_stdout_fd()) == 1 && term && *term && strcmp(term, "dumb") != 0;
     if (o->command && !can) {
         message("-- CMD needs a terminal on standard output, and TERM to say which");
         return EXIT_FAILED;
@@ -90,7 +90,7 @@ void run_overlay_tell(struct run *run, float level, double lag_seconds)
 int run_overlay_open(struct run *run)
 {
     if (!run->draws) return EXIT_DONE;
-    struct overlay_options oo = {.in = find_keyboard(run), .out = STDOUT_FILENO, .ended = os_signal_ask};
+    struct overlay_options oo = {.in = find_keyboard(run), .out = os_stdout_fd(), .ended = os_signal_ask};
     bool cannot_run;
     oo.width = run->options.width;
     oo.colour = !has_value("NO_COLOR");

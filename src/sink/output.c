@@ -15,11 +15,12 @@
 #include "util/error.h"
 
 static bool (*hurry)(void);
+static int standard_output = STDOUT_FILENO;
 
 int output_open(struct output *o, const char *path)
 {
     memset(o, 0, sizeof *o);
-    o->fd = STDOUT_FILENO;
+    o->fd = standard_output;
     o->name = "standard output";
     if (!path) return SUR_OK;
     o->name = path;
@@ -84,6 +85,11 @@ void output_printf(struct output *o, const char *format, ...)
     }
     va_end(again);
     va_end(args);
+}
+
+void output_set_standard(int fd)
+{
+    standard_output = fd;
 }
 
 void output_set_hurry(bool (*asked)(void))

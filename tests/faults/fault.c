@@ -47,6 +47,7 @@ static struct {
     enum kind kind;
     long n;
     char report[512];
+    struct stat error; /* what standard error is at the start */
     bool on;
     atomic_long counts[KINDS];
     atomic_long n_calls;
@@ -177,6 +178,7 @@ static void begin_counting(void)
     unsetenv("FAULT_REPORT");
     sigaction(SIGSEGV, &crash, NULL);
     sigaction(SIGABRT, &crash, NULL);
+    fstat(STDERR_FILENO, &fault.error);
     fault.on = true;
 }
 
@@ -337,9 +339,16 @@ ssize_t read(int fd, void *bytes, size_t n)
     return interrupted(fd) ? -1 : syscall(SYS_read, fd, bytes, shortened(n));
 }
 
+/* Standard error, whatever its number: it is not on the disk that is full. */
+static bool is_stderr(int fd)
+{
+    struct stat is;
+    return fstat(fd, &is) == 0 && is.st_dev == fault.error.st_dev && is.st_ino == fault.error.st_ino;
+}
+
 ssize_t write(int fd, const void *bytes, size_t n)
 {
-    if (fault.on && fault.kind == FULL && fd != STDERR_FILENO &&
+    if (fault.on && fault.kind == FULL && !is_stderr(fd) &&
         atomic_fetch_add(&fault.counts[FULL], 1) + 1 >= fault.n) {
         errno = ENOSPC;
         return -1;
