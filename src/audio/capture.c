@@ -70,7 +70,7 @@ static size_t room(const struct capture *c)
     return sur_ring_capacity(c->ring) - (size_t)(sur_ring_written(c->ring) - sur_ring_read(c->ring));
 }
 
-bool capture_put(struct capture *c, const float *frames, size_t n, int channels, int64_t entry_ns)
+bool capture_put(struct capture *c, struct downmix *mix, const float *frames, size_t n, int64_t entry_ns)
 {
     uint64_t put = atomic_load_explicit(&c->blocks_put, memory_order_relaxed);
     if (n == 0) return true;
@@ -79,11 +79,8 @@ bool capture_put(struct capture *c, const float *frames, size_t n, int channels,
         float *to;
         size_t m = sur_ring_reserve(c->ring, &to);
         if (m > n - done) m = n - done;
-        for (size_t i = 0; i < m; i++) { /* the same sum as a session's own */
-            float sum = 0;
-            for (int ch = 0; ch < channels; ch++) sum += *frames++;
-            to[i] = channels == 1 ? sum : sum / (float)channels;
-        }
+        downmix_run(mix, frames, m, to);
+        frames += m * (size_t)mix->n_channels;
         sur_ring_commit(c->ring, m);
         done += m;
     }

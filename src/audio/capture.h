@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "audio/downmix.h"
+
 struct capture;
 
 enum capture_loss { CAPTURE_GAP, CAPTURE_DEVICE };
@@ -26,9 +28,9 @@ struct capture_piece {
 int capture_create(struct capture **capture, int rate, double seconds);
 void capture_destroy(struct capture **capture);
 
-/* Producer, RT. Takes n interleaved frames, averaged over channels, as one block; false if there is no room: nothing is
- * taken. */
-bool capture_put(struct capture *c, const float *frames, size_t n, int channels, int64_t entry_ns);
+/* Producer, RT. Takes n interleaved frames, of which mix makes mono samples, as one block; false if there is no room:
+ * nothing is taken and mix is as it was. */
+bool capture_put(struct capture *c, struct downmix *mix, const float *frames, size_t n, int64_t entry_ns);
 /* Producer, RT. Frames that were lost here; told with the next block. */
 void capture_lose(struct capture *c, enum capture_loss why, int64_t frames);
 void capture_end(struct capture *c); /* producer: nothing more will come */

@@ -36,6 +36,7 @@ struct mic {
 
     /* the callback; between a stream's end and the next one's start the watching thread */
     bool resuming;                 /* the first block tells how much was lost since last_ns */
+    struct downmix mix;            /* to mono, at the capture's rate */
     int64_t zero_run;              /* frames of the device */
     SpeexResamplerState *converts; /* a device that is back at another rate, to the capture's; NULL: it has that rate */
     /* the callback writes, the watching thread reads */
@@ -59,7 +60,7 @@ static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...
 
 static void put(struct mic *m, const float *frames, size_t n, int64_t now)
 {
-    if (!capture_put(m->capture, frames, n, m->info.channels, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
+    if (!capture_put(m->capture, &m->mix, frames, n, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
 }
 
 /* speexdsp allocates nothing here. */
@@ -258,6 +259,7 @@ static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
         return fail(error, MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
     int status = fit_capture(m, error);
     if (status != MIC_OK) return status;
+    downmix_init(&m->mix, m->info.rate, m->info.channels, 0);
     m->zero_run = 0;
     atomic_store(&m->zero_frames, 0);
     atomic_store(&m->blocks, 0);

@@ -28,7 +28,7 @@ static bool put(struct live *l, const float *frames, size_t n, int64_t entry)
     size_t most = (size_t)l->rate / 10 + 1, channels = (size_t)l->source->channels;
     while (n > 0) {
         size_t m = n < most ? n : most;
-        while (!capture_put(l->capture, frames, m, l->source->channels, entry)) {
+        while (!capture_put(l->capture, l->mix, frames, m, entry)) {
             if (stop_reading(l)) return false;
             if (atomic_exchange(&l->reader_waits, true)) os_wake_wait(l->space_wake, -1, WAIT_NS);
         }
@@ -74,6 +74,7 @@ static void *read_thread(void *arg)
         n = (size_t)r;
         at = 0;
     }
+    downmix_end(l->mix);
     capture_end(l->capture);
     atomic_store(&l->reader_done, true);
     os_wake_post(l->encode_wake);

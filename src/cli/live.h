@@ -27,6 +27,7 @@ struct live {
     struct sur_session *session; /* one channel of SUR_F32LE at `rate` */
     struct capture *capture;
     int rate;
+    struct downmix *mix;   /* the caller's; for source, NULL without one */
     struct source *source; /* read in a thread of its own; NULL: somebody else puts into capture, and wakes nobody */
     float *frames;         /* [max_frames, channels]; n_frames of them have been read */
     size_t max_frames, n_frames;

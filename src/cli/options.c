@@ -39,6 +39,7 @@ const struct option_spec options_table[] = {
     {NULL, "pcm", "s16le|f32le", "raw samples, whatever they look like", OPTION_CHOICE, AT(pcm), 1, 0},
     {NULL, "rate", "HZ", "of raw samples, 1000 to 768000 (16000)", OPTION_INTEGER, AT(rate), 1000, 768000},
     {NULL, "channels", "N", "of raw samples, 1 to 64 (1)", OPTION_INTEGER, AT(channels), 1, 64},
+    {NULL, "channel", "N", "take this one, 1 to 64 (those with sound)", OPTION_INTEGER, AT(channel), 1, 64},
     {NULL, "pace", NULL, "read a file at the speed of speech", OPTION_FLAG, AT(pace), 0, 0},
     {NULL, "max-lag", "SECONDS", "skip when further behind, 1 to 100 (5; a pipe: never)", OPTION_NUMBER, AT(max_lag), 1,
      100},

@@ -13,6 +13,7 @@ struct options {
     int backend, encode_on, decode_on, kv, gemm, window_attention, cpu;          /* the library's enums */
     int delay_ms, threads, vram_limit;                                           /* 0: not given */
     int pcm, rate, channels; /* pcm: enum source_pcm; 0: not given */
+    int channel;             /* the one to take, from 1; 0: not given */
     int format;              /* index into options_formats */
     int width;               /* 0: not given */
     char *const *command;    /* what stands after --, NULL-terminated; NULL: nothing */

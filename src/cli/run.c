@@ -37,6 +37,8 @@ static int read_frames(struct run *run)
     if (n < 0 && !os_signal_stop()) return run_source_failed(run, (int)n);
     run->n_frames = n > 0 ? (size_t)n : 0;
     run->ended = n <= 0;
+    /* what comes as time passes becomes mono on its way to the encode thread */
+    if (!run->live_input) downmix_run(&run->mix, run->frames, run->n_frames, run->frames);
     return EXIT_DONE;
 }
 
@@ -145,6 +147,12 @@ int run_open_source(struct run *run)
         run->ended = true;
         return run_source_failed(run, status);
     }
+    if (o->channel > run->source.channels) {
+        message("--channel %d: %s has %d channel%s", o->channel, run->source.name, run->source.channels,
+                run->source.channels == 1 ? "" : "s");
+        return EXIT_USAGE;
+    }
+    downmix_init(&run->mix, run->source.rate, run->source.channels, o->channel);
     run->max_frames = MAX_SAMPLES / (size_t)run->source.channels;
     run->frames = malloc(MAX_SAMPLES * sizeof *run->frames);
     if (!run->frames) {
@@ -282,7 +290,7 @@ int run_open_model(struct run *run, const char *dir)
     sur_session_options_init(&so);
     so.delay_ms = o->delay_ms;
     so.rate = run->source.rate;
-    so.channels = run->live_input ? 1 : run->source.channels; /* averaged on their way to the encode thread */
+    so.channels = 1;
     so.format = SUR_F32LE;
     so.mode = run->live_input ? SUR_LIVE : SUR_WHOLE;
     so.resampler = run->device ? SUR_RESAMPLE_SPEEX : SUR_RESAMPLE_SOXR;
@@ -297,7 +305,14 @@ int run_open_model(struct run *run, const char *dir)
 
 static void tell_level(struct run *run)
 {
-    run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames * (size_t)run->source.channels), -1);
+    run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames), -1);
+}
+
+void run_tell_channels(struct run *run)
+{
+    enum downmix_event event;
+    while ((event = downmix_poll(&run->mix)) != DOWNMIX_NOTHING)
+        message("%s %s", run->source.name, downmix_text(event));
 }
 
 /* The next samples of a file, while there are any and no signal came; then the session is told that none follow. */
@@ -310,8 +325,12 @@ static int next_block(struct run *run)
         input = read_frames(run);
     if (input != EXIT_DONE) run->n_frames = 0;
     run->ended = run->n_frames == 0;
-    if (run->ended) sur_session_finish(run->session);
+    if (run->ended) {
+        sur_session_finish(run->session);
+        downmix_end(&run->mix);
+    }
     tell_level(run);
+    run_tell_channels(run);
     return input;
 }
 
@@ -322,7 +341,7 @@ static int caption_whole(struct run *run)
 {
     const bool ahead = strcmp(sur_model_backend(run->model), "cpu") != 0;
     int input = EXIT_DONE, state = SUR_AGAIN, idle = 0;
-    size_t fed = 0, channels = (size_t)run->source.channels;
+    size_t fed = 0;
     bool finished = false;
     tell_level(run);
     while (state != SUR_END && run_any_sink(run)) {
@@ -333,7 +352,7 @@ static int caption_whole(struct run *run)
                 finished = run->ended;
                 fed = 0;
             }
-            took = sur_session_feed(run->session, run->frames + fed * channels, run->n_frames - fed);
+            took = sur_session_feed(run->session, run->frames + fed, run->n_frames - fed);
             fed += took;
         }
         state = sur_session_run(run->session);

@@ -22,7 +22,8 @@ enum { RUN_SINKS = 3 };
 struct run {
     struct options options;
     struct source source;
-    float *frames; /* [max_frames, channels]; n_frames of them were read and not fed */
+    struct downmix mix; /* of source; the microphone has its own */
+    float *frames;      /* [max_frames, channels], or mono samples; n_frames of them were read and not fed */
     size_t max_frames, n_frames;
     bool ended;              /* the source has no more */
     bool live_input;         /* samples come as time passes: captions do not wait for more of them */
@@ -56,6 +57,8 @@ bool run_any_sink(const struct run *run);
 int run_tell_events(struct run *run); /* all that the session has to say now */
 int run_tell_device(struct run *run, const struct sink_device *device);
 int run_tell_time(struct run *run);
+/* Silence and antiphase in the source: a line per event. */
+void run_tell_channels(struct run *run);
 int run_source_failed(const struct run *run, int status); /* says it; the exit status */
 
 #endif

@@ -29,6 +29,7 @@ static int start(struct run *run)
     l->capture = run->capture;
     l->rate = run->source.rate;
     l->source = run->device ? NULL : &run->source;
+    l->mix = &run->mix;
     l->frames = run->frames;
     l->max_frames = run->max_frames;
     l->n_frames = run->n_frames;
@@ -76,6 +77,7 @@ static int turn(struct run *run, int64_t *ticked, int *state)
 {
     struct live *l = &run->live;
     int status = run->device ? tell_device(run) : EXIT_DONE;
+    run_tell_channels(run);
     if (status != EXIT_DONE) return status;
     if (os_signal_stop() && !l->stopping) {
         live_stop_input(l);
@@ -129,6 +131,7 @@ int run_live(struct run *run)
     while (status == EXIT_DONE && state != SUR_END && run_any_sink(run)) status = turn(run, &ticked, &state);
     bool ended = device_finish(&run->device); /* first: it wakes this thread by a descriptor of the other's */
     live_finish(l);
+    run_tell_channels(run);
     int64_t lost = run->capture ? capture_lost(run->capture) : 0;
     if (!ended) run->capture = NULL; /* a sound server holds its thread up */
     if (status == EXIT_DONE && run->options.latency_report) status = report(run, lost);

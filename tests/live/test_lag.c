@@ -65,14 +65,17 @@ static void test_capture(void **state)
     struct capture *c = NULL;
     struct capture_piece p;
     float block[2000];
+    struct downmix mono, stereo;
+    downmix_init(&mono, 1000, 1, 0);
+    downmix_init(&stereo, 1000, 2, 0);
     assert_int_equal(capture_create(&c, 1000, 1), 0); /* 1024 samples */
     for (int i = 0; i < 2000; i++) block[i] = (float)i;
     assert_false(capture_peek(c, &p));
-    assert_true(capture_put(c, block, 100, 1, 7));
+    assert_true(capture_put(c, &mono, block, 100, 7));
     capture_lose(c, CAPTURE_GAP, 30);
     capture_lose(c, CAPTURE_DEVICE, 4);
-    assert_true(capture_put(c, block, 400, 2, 8));
-    assert_false(capture_put(c, block, 525, 1, 9)); /* no room: all or nothing */
+    assert_true(capture_put(c, &stereo, block, 400, 8));
+    assert_false(capture_put(c, &mono, block, 525, 9)); /* no room: all or nothing */
     assert_int_equal(capture_waiting(c), 500);
     assert_true(capture_peek(c, &p));
     assert_int_equal(p.n, 100);
@@ -93,7 +96,7 @@ static void test_capture(void **state)
     assert_true(capture_ended(c));
     assert_int_equal(capture_lost(c), 34);
     /* across the ring's end: a block in two pieces */
-    assert_true(capture_put(c, block, 1000, 1, 10));
+    assert_true(capture_put(c, &mono, block, 1000, 10));
     assert_false(capture_ended(c));
     size_t got = 0;
     while (capture_peek(c, &p)) {

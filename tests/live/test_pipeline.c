@@ -121,6 +121,9 @@ static void in_threads(struct sur_model *m, struct heard *h, struct live *l, dou
     assert_int_equal(capture_create(&l->capture, RATE, max_lag + 10), 0);
     l->rate = RATE;
     l->source = &source;
+    struct downmix mix;
+    downmix_init(&mix, RATE, 1, 0);
+    l->mix = &mix;
     l->frames = frames;
     l->max_frames = FRAMES;
     l->n_frames = make_noise(&noise, frames, FRAMES);
@@ -207,6 +210,9 @@ static void test_abandoned(void **state)
     assert_int_equal(capture_create(&live.capture, RATE, 2), 0);
     live.rate = RATE;
     live.source = &source;
+    struct downmix mix;
+    downmix_init(&mix, RATE, 1, 0);
+    live.mix = &mix;
     live.frames = frames;
     live.max_frames = 100;
     live.n_frames = make_noise(&noise, frames, 100);
