@@ -168,6 +168,12 @@ static size_t in_ground(struct filter *f, unsigned char c, char *out)
     f->repeatable = n > 0 && code < 0x80;
     out[0] = BROKEN;
     if (begins_anew) return 1 + in_ground(f, c, out + 1);
+    if (n > 0 && code >= 0xa0 && f->calls.joins && f->calls.joins(f->calls.user, &code)) {
+        if (code == 0 || f->n_marks == FILTER_MARKS) return 0;
+        f->n_marks++;
+        return (size_t)sur_utf8_encode(code, out);
+    }
+    f->n_marks = 0;
     if (n < 0 || (code >= 0x80 && code < 0xa0)) return 1;
     memcpy(out, f->text, (size_t)n);
     return (size_t)n;

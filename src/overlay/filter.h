@@ -2,7 +2,8 @@
  * and its titles; drops every other string (OSC, DCS, APC, PM, SOS) but DECRQSS, which the emulator answers. Pure.
  *
  * What the emulator (libvterm 0.1.4) would not survive does not pass either: a sequence's arguments past FILTER_ARGS
- * and their digits past the fifth, control characters as UTF-8, REP of anything but ASCII, strings in odd places.
+ * and their digits past the fifth, control characters as UTF-8, REP of anything but ASCII, strings in odd places, more
+ * than FILTER_MARKS combining characters on one base character.
  *
  * Sequences may arrive in pieces of any size. */
 #ifndef FILTER_H
@@ -10,8 +11,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-enum { FILTER_STRING = 512, FILTER_ARGS = 16 };
+enum { FILTER_STRING = 512, FILTER_ARGS = 16, FILTER_MARKS = 5 };
 #define FILTER_ROOM(n) (4 * (n) + 32) /* bytes that n may become */
 
 enum input_mode {
@@ -32,6 +34,9 @@ struct filter_calls {
     void (*mode)(void *user, enum input_mode mode, int value);
     /* Not cleaned, not more than FILTER_STRING bytes, terminated. */
     void (*title)(void *user, const char *title);
+    /* Returns whether the emulator adds this character to the one before it. If so, *code becomes the character to pass
+     * instead, or 0 to pass none. NULL: the emulator adds none. */
+    bool (*joins)(void *user, uint32_t *code);
     void *user;
 };
 
@@ -46,6 +51,7 @@ struct filter {
     bool repeatable;       /* the last character is ASCII */
     unsigned char text[4]; /* the beginning of a character */
     size_t n_text;
+    int n_marks; /* combining characters since the last base character */
 };
 
 void filter_init(struct filter *f, const struct filter_calls *calls);

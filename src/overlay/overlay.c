@@ -96,6 +96,12 @@ static void on_title(void *user, const char *title)
     output_printf(&o->pending, "\033]0;%s\a", clean);
 }
 
+static bool on_join(void *user, uint32_t *code)
+{
+    struct overlay *o = user;
+    return vt_joins(o->vt, code);
+}
+
 /* ---- frames ---- */
 
 static bool program(const struct overlay *o)
@@ -398,7 +404,7 @@ static void free_overlay(struct overlay *o)
 
 static int start_program(struct overlay *o, bool *cannot_run)
 {
-    struct filter_calls calls = {.mode = on_mode, .title = on_title, .user = o};
+    struct filter_calls calls = {.mode = on_mode, .title = on_title, .joins = on_join, .user = o};
     int rows = o->layout.program_rows > 0 ? o->layout.program_rows : 1;
     int status = vt_create(&o->vt, rows, o->layout.cols);
     if (status != SUR_OK) return status;

@@ -1,17 +1,32 @@
 /* libvterm 0.1.4 and later: what is old in it stays in this file. */
 #include "overlay/vt.h"
 
+#include <assert.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vterm.h>
 
+#include "overlay/filter.h"
 #include "surtitle.h"
 #include "util/error.h"
 #include "util/utf8.h"
 
 enum { REPLY_BYTES = 4096, PAD_BYTES = 16384 };
+
+/* libvterm takes the width of a character and its combining characters together as the sum of all their widths, and it
+ * takes some combining characters for wide (in 0.1.4 U+302A to U+302D, U+3099 and U+309A). Enough of them pass the end
+ * of the row, where it writes through a null pointer. So each of them goes through libvterm as a stand-in: a combining
+ * character of no width that no text uses, one of the last variation selectors. */
+enum { STAND_IN = 0xE01B0, STAND_INS = 64, CODES = 0x110000 };
+static_assert(FILTER_MARKS < VTERM_MAX_CHARS_PER_CELL, "a cell holds what the filter lets pass");
+
+/* How libvterm treats a character; the same for every terminal, found out when a character is met first. */
+enum kind { UNKNOWN, ALONE, JOINS, JOINS_WIDE };
+static uint8_t kinds[CODES];
+static uint32_t wide[STAND_INS]; /* wide[i] goes through as STAND_IN + i */
+static int n_wide;
 
 struct block {
     struct block *next, **from; /* *from is this one */
@@ -23,6 +38,9 @@ struct vt {
     jmp_buf no_memory;    /* where an allocation that fails returns to: libvterm does not look */
     bool broken;          /* it did, so libvterm must not be called again */
     VTermScreen *screen;
+    VTerm *probe; /* a terminal to try characters on; NULL: none was needed yet */
+    enum kind probed;
+    uint32_t last; /* the last base character that was fed */
     int rows, cols;
     int from, to; /* rows that changed: [from, to) */
     struct vt_cursor cursor;
@@ -160,13 +178,120 @@ void vt_destroy(struct vt **vt)
     *vt = NULL;
 }
 
+/* ---- combining characters ---- */
+
+/* What came of an "x" and the character behind it. */
+static int on_probe(VTermGlyphInfo *glyph, VTermPos pos, void *user)
+{
+    struct vt *vt = user;
+    bool joins = glyph->chars[0] == 'x' && glyph->chars[1];
+    vt->probed = !joins ? ALONE : glyph->width == 1 ? JOINS : JOINS_WIDE;
+    return 1;
+}
+
+static enum kind kind_of(struct vt *vt, uint32_t code)
+{
+    static const VTermStateCallbacks calls = {.putglyph = on_probe};
+    char text[8] = "\rx";
+    if (code < 0xa0) return ALONE;
+    if (kinds[code] != UNKNOWN) return (enum kind)kinds[code];
+    if (!vt->probe) {
+        vt->probe = vterm_new_with_allocator(1, 8, &padded, vt);
+        vterm_set_utf8(vt->probe, 1);
+        vterm_state_set_callbacks(vterm_obtain_state(vt->probe), &calls, vt);
+        vterm_state_reset(vterm_obtain_state(vt->probe), 1);
+    }
+    vterm_input_write(vt->probe, text, 2 + (size_t)sur_utf8_encode(code, text + 2));
+    kinds[code] = (uint8_t)vt->probed;
+    return vt->probed;
+}
+
+static bool is_stand_in(uint32_t code)
+{
+    return code >= STAND_IN && code < STAND_IN + STAND_INS;
+}
+
+static uint32_t stand_in_for(struct vt *vt, uint32_t code)
+{
+    int i = 0;
+    while (i < n_wide && wide[i] != code) i++;
+    if (i == STAND_INS || kind_of(vt, STAND_IN + (uint32_t)i) != JOINS) return 0;
+    if (i == n_wide) wide[n_wide++] = code;
+    return STAND_IN + (uint32_t)i;
+}
+
+bool vt_joins(struct vt *vt, uint32_t *code)
+{
+    if (vt->broken || setjmp(vt->no_memory)) {
+        vt->broken = true;
+        return false;
+    }
+    enum kind kind = kind_of(vt, *code);
+    if (is_stand_in(*code))
+        *code = 0; /* it would come back as another */
+    else if (kind == JOINS_WIDE)
+        *code = stand_in_for(vt, *code);
+    return kind == JOINS || kind == JOINS_WIDE;
+}
+
+/* The character in front of text + n; returns where it begins. */
+static size_t step_back(const char *text, size_t n, uint32_t *code)
+{
+    size_t at = n - 1;
+    while (at > 0 && n - at < 4 && ((unsigned char)text[at] & 0xc0) == 0x80) at--;
+    if (sur_utf8_decode((const uint8_t *)text + at, n - at, code) == (int)(n - at)) return at;
+    *code = SUR_UTF8_REPLACEMENT;
+    return n - 1;
+}
+
+static void note_last(struct vt *vt, const char *bytes, size_t n)
+{
+    enum kind kind = JOINS;
+    uint32_t code = vt->last;
+    while (n > 0 && kind != ALONE) {
+        n = step_back(bytes, n, &code);
+        kind = kind_of(vt, code);
+    }
+    if (kind == ALONE) vt->last = code;
+}
+
+/* A base character in the last column leaves the cursor on it. libvterm takes a combining character that comes in a
+ * later write for text of the next row then, so the base is written again with it. Returns how many bytes are done. */
+static size_t join_at_row_end(struct vt *vt, const char *bytes, size_t n)
+{
+    char text[16 + 4 * (VTERM_MAX_CHARS_PER_CELL + FILTER_MARKS + 1)];
+    size_t marks = 0;
+    uint32_t code;
+    for (int took; marks < n && marks < 4 * FILTER_MARKS; marks += (size_t)took) {
+        took = sur_utf8_decode((const uint8_t *)bytes + marks, n - marks, &code);
+        if (took <= 0 || kind_of(vt, code) != JOINS) break;
+    }
+    if (marks == 0) return 0;
+    VTermPos at, left;
+    VTermScreenCell cell, before = {.chars = {0}};
+    vterm_state_get_cursorpos(vterm_obtain_state(vt->vterm), &at);
+    if (!vterm_screen_get_cell(vt->screen, at, &cell) || !vt->last || cell.chars[0] != vt->last) return 0;
+    if (at.col + cell.width != columns(vt->cols) / (cell.attrs.dwl ? 2 : 1)) return 0;
+    left = (VTermPos){.row = at.row, .col = at.col - cell.width};
+    /* two alike: perhaps the cursor has just moved here from the first, and what stands here is old */
+    if (left.col >= 0 && vterm_screen_get_cell(vt->screen, left, &before) && before.chars[0] == vt->last) return marks;
+    size_t used = (size_t)snprintf(text, sizeof text, "\033[%dG", at.col + 1);
+    for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && cell.chars[i]; i++)
+        used += (size_t)sur_utf8_encode(cell.chars[i], text + used);
+    memcpy(text + used, bytes, marks);
+    vterm_input_write(vt->vterm, text, used + marks);
+    return marks;
+}
+
 int vt_feed(struct vt *vt, const char *bytes, size_t n)
 {
     if (vt->broken || setjmp(vt->no_memory)) {
         vt->broken = true;
         return fail_memory();
     }
-    vterm_input_write(vt->vterm, bytes, n);
+    size_t done = join_at_row_end(vt, bytes, n);
+    if (n > done) vterm_input_write(vt->vterm, bytes + done, n - done);
+    note_last(vt, bytes, n);
     return SUR_OK;
 }
 
@@ -260,8 +385,12 @@ static void copy_cell(const VTermScreenCell *from, struct cell *to)
     if (from->chars[0] == (uint32_t)-1) to->width = 0;
     if (from->chars[0] == (uint32_t)-1 || from->chars[0] == 0) return;
     size_t n = 0;
-    for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && from->chars[i] && n + 4 < sizeof to->text; i++)
-        n += (size_t)sur_utf8_encode(obeyed(from->chars[i]) ? SUR_UTF8_REPLACEMENT : from->chars[i], to->text + n);
+    if (kinds[from->chars[0]] == JOINS) to->text[n++] = ' '; /* by itself it would join what stands to its left */
+    for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && from->chars[i] && n + 4 < sizeof to->text; i++) {
+        uint32_t code = from->chars[i];
+        if (is_stand_in(code)) code = wide[code - STAND_IN];
+        n += (size_t)sur_utf8_encode(obeyed(code) ? SUR_UTF8_REPLACEMENT : code, to->text + n);
+    }
     to->text[n] = 0;
     if (strcmp(to->text, " ") == 0) to->text[0] = 0;
 }

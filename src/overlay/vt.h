@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "overlay/screen.h"
 
@@ -24,7 +25,10 @@ int vt_create(struct vt **vt, int rows, int cols);
 void vt_destroy(struct vt **vt);
 /* These two: SUR_ERR_MEMORY, then and ever after. Margins end with the size. */
 int vt_resize(struct vt *vt, int rows, int cols);
-/* Bytes that went through filter.h. */
+/* What filter_calls.joins asks: whether the emulator adds a character to the one before it. If so, *code becomes the
+ * character to feed instead, which vt_draw turns back, or 0 if it cannot be fed. */
+bool vt_joins(struct vt *vt, uint32_t *code);
+/* Bytes that went through filter.h, with vt_joins as its `joins`. */
 int vt_feed(struct vt *vt, const char *bytes, size_t n);
 /* Takes what the emulator answers to the program's questions; returns how many bytes. */
 size_t vt_reply(struct vt *vt, char *out, size_t size);

@@ -21,6 +21,11 @@ int vt_resize(struct vt *vt, int rows, int cols)
     return SUR_OK;
 }
 
+bool vt_joins(struct vt *vt, uint32_t *code)
+{
+    return false;
+}
+
 int vt_feed(struct vt *vt, const char *bytes, size_t n)
 {
     return SUR_OK;

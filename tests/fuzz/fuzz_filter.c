@@ -43,10 +43,19 @@ static void on_title(void *user, const char *title)
     note(user, title, strlen(title));
 }
 
+static bool on_join(void *user, uint32_t *code)
+{
+    bool joins = *code >= 0x300 && *code < 0x370;
+    if (joins && *code % 8 == 0) *code += 1;
+    if (joins && *code % 8 == 2) *code = 0;
+    note(user, joins ? "joins" : "alone", 5);
+    return joins;
+}
+
 /* Pieces are at most `most` bytes; 0: one piece. */
 static void pass(struct seen *seen, const char *data, size_t size, size_t most)
 {
-    struct filter_calls calls = {.mode = on_mode, .title = on_title, .user = seen};
+    struct filter_calls calls = {.mode = on_mode, .title = on_title, .joins = on_join, .user = seen};
     struct filter f;
     filter_init(&f, &calls);
     memset(seen, 0, sizeof *seen);

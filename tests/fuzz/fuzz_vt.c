@@ -1,6 +1,8 @@
 /* The emulated terminal behind its filter: whatever a program writes, and however its window is resized in between, the
- * cursor stands on the screen and no cell holds what a real terminal would obey. 0xff and two more bytes: another size.
- */
+ * cursor stands on the screen and no cell holds what a real terminal would obey.
+ *
+ * 0xff and two more bytes: another size. 0xfe and two more bytes: a run of combining characters, of one kind or of all
+ * by turns, which libvterm takes for wide or for narrow. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +27,11 @@ static void on_mode(void *user, enum input_mode mode, int value) {}
 
 static void on_title(void *user, const char *title) {}
 
+static bool on_join(void *user, uint32_t *code)
+{
+    return vt_joins(user, code);
+}
+
 static void check(struct vt *vt, struct screen *screen)
 {
     char answers[256];
@@ -40,26 +47,52 @@ static void check(struct vt *vt, struct screen *screen)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void feed(struct vt *vt, struct filter *f, const uint8_t *bytes, size_t n)
 {
     static char passed[FILTER_ROOM(MAX_INPUT)];
-    struct filter_calls calls = {.mode = on_mode, .title = on_title};
+    require(vt_feed(vt, passed, filter_feed(f, (const char *)bytes, n, passed)) == SUR_OK, "no memory");
+}
+
+/* In one piece: what libvterm takes together is what comes together. */
+static void feed_run(struct vt *vt, struct filter *f, uint8_t kind, uint8_t n)
+{
+    static const char *const marks[] = {"\u3099", "\u309a", "\u302a", "\u302b", "\u302c", "\u302d",     "\u302e",
+                                        "\u0301", "\u200d", "\ufe0f", "\u20dd", "\u1160", "\U000e0100", "\U000e01b0"};
+    enum { MARKS = sizeof marks / sizeof *marks };
+    char run[8 + 4 * 255] = "";
+    size_t used = (size_t)sprintf(run, "%s", kind & 0x80 ? "\u304b" : kind & 0x40 ? "a" : "");
+    for (int i = 0; i < n; i++) {
+        const char *mark = marks[(kind & 0x0f) < MARKS ? (kind & 0x0f) : (kind + i) % MARKS];
+        used += (size_t)sprintf(run + used, "%s", mark);
+    }
+    feed(vt, f, (const uint8_t *)run, used);
+}
+
+static void resize(struct vt *vt, struct screen *screen, uint8_t rows, uint8_t cols)
+{
+    require(vt_resize(vt, 1 + rows % 40, 1 + cols % 100) == SUR_OK, "no memory");
+    require(screen_resize(screen, 1 + rows % 40, 1 + cols % 100) == SUR_OK, "no memory");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
     struct filter f;
     struct screen screen = {0};
     struct vt *vt = NULL;
     if (size > MAX_INPUT) return 0;
-    filter_init(&f, &calls);
     require(vt_create(&vt, 5, 20) == SUR_OK && screen_resize(&screen, 5, 20) == SUR_OK, "no memory");
+    filter_init(&f, &(struct filter_calls){.mode = on_mode, .title = on_title, .joins = on_join, .user = vt});
     for (size_t at = 0; at < size;) {
-        const uint8_t *end = memchr(data + at, 0xff, size - at);
-        size_t n = end ? (size_t)(end - data) - at : size - at;
-        vt_feed(vt, passed, filter_feed(&f, (const char *)data + at, n, passed));
+        size_t n = 0;
+        while (at + n < size && data[at + n] < 0xfe) n++;
+        if (n) feed(vt, &f, data + at, n);
         check(vt, &screen);
         at += n;
         if (size - at < 3) break;
-        int rows = 1 + data[at + 1] % 40, cols = 1 + data[at + 2] % 100;
-        vt_resize(vt, rows, cols);
-        require(screen_resize(&screen, rows, cols) == SUR_OK, "no memory");
+        if (data[at] == 0xff)
+            resize(vt, &screen, data[at + 1], data[at + 2]);
+        else
+            feed_run(vt, &f, data[at + 1], data[at + 2]);
         check(vt, &screen);
         at += 3;
     }

@@ -294,6 +294,21 @@ def test_program_colours(t):
     assert t.status() == 0
 
 
+def test_program_combining_characters(t):
+    """Some combining characters are wide to libvterm, and as many as fill a row were more than it could take."""
+    with open(path("marks"), "w", encoding="utf-8") as f:
+        f.write("か\u3099は\u309a|\n" + "".join(f"a{mark * 90}\n" for mark in "\u302a\u302b\u302c\u302d\u3099\u309a\u0301"))
+    t.start("--pace", CLIP, program=["sh", "-c", f"cat {path('marks')}; echo over; read x"])
+    rows = t.until(lambda rows: "over" in rows, look=t.rows)
+    assert rows[0] == "か\u3099は\u309a|" and rows.index("over") == 8, rows
+    assert all(re.fullmatch("a\\W+", row) for row in rows[1:8]), rows
+    t.tmux("resize-window", "-x", "30", "-y", "20")
+    t.until(lambda rows: len(rows) == 20 and rows[0] == "か\u3099は\u309a|", look=t.rows)
+    has_captions(t)
+    t.keys("Enter")
+    assert t.status() == 0
+
+
 def test_program_that_is_not_there(t):
     t.start("--pace", CLIP, program=["surtitle-no-such-program"])
     assert t.status() == 127

@@ -23,11 +23,20 @@ static void on_title(void *user, const char *title)
     snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "title(%s) ", title);
 }
 
+/* An emulator that takes U+0310 and U+0311 for combining; the second is to come as U+0312, U+0313 not at all. */
+static bool on_join(void *user, uint32_t *code)
+{
+    bool joins = *code >= 0x310 && *code <= 0x313;
+    if (*code == 0x311) *code = 0x312;
+    if (*code == 0x313) *code = 0;
+    return joins;
+}
+
 /* Feeds text in pieces of `size`; returns what passed. */
 static const char *pass(const char *text, size_t n, size_t size)
 {
     static char out[FILTER_ROOM(65536)];
-    struct filter_calls calls = {.mode = on_mode, .title = on_title};
+    struct filter_calls calls = {.mode = on_mode, .title = on_title, .joins = on_join};
     struct filter f;
     size_t used = 0;
     filter_init(&f, &calls);
@@ -96,6 +105,16 @@ static void test_what_would_break_the_emulator(void **state)
     check("\033P$qo\033\\\033P$q\033\\\033P$q q\033\\", "\033P$q q\033\\", "");
 }
 
+static void test_combining_characters(void **state)
+{
+    check("e\u0310\u0311\u0313\u0310", "e\u0310\u0312\u0310", "");
+    check("\u0310e\u0310\u0310\u0310\u0310\u0310\u0310\u0310x\u0310", "\u0310e\u0310\u0310\u0310\u0310\u0310x\u0310",
+          "");
+    check("e\u0310\033[m\u0310\033[H\u0310\n\u0310\u0313\u0310\033[31m\u0310\u0310",
+          "e\u0310\033[m\u0310\033[H\u0310\n\u0310\u0310\033[31m", ""); /* the base character is the same */
+    check("e\u0310\033[9b", "e\u0310\033[9\030", "");
+}
+
 static void test_strings(void **state)
 {
     check("a\033]0;hello\ab", "ab", "title(hello) ");
@@ -144,6 +163,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_modes),
                                        cmocka_unit_test(test_what_is_no_mode),
                                        cmocka_unit_test(test_what_would_break_the_emulator),
+                                       cmocka_unit_test(test_combining_characters),
                                        cmocka_unit_test(test_strings),
                                        cmocka_unit_test(test_long_strings),
                                        cmocka_unit_test(test_noise)};
