@@ -43,6 +43,8 @@ struct mic {
     _Atomic int64_t last_ns;     /* when the last block came */
     _Atomic int64_t blocks;      /* of this stream */
     _Atomic int64_t zero_frames; /* the run of zeros that lasts now */
+    /* any thread writes stopped, then waits until the callback has left on_samples */
+    atomic_bool stopped, in_callback;
 };
 
 static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -97,6 +99,18 @@ static int on_samples(const void *in, void *out, unsigned long n, const PaStream
     atomic_store_explicit(&m->last_ns, now, memory_order_relaxed);
     atomic_fetch_add_explicit(&m->blocks, 1, memory_order_release);
     return paContinue;
+}
+
+/* A stream that hangs may come back to life after mic_stop; its samples are dropped. */
+static int on_block(const void *in, void *out, unsigned long n, const PaStreamCallbackTimeInfo *time,
+                    PaStreamCallbackFlags flags, void *user)
+{
+    struct mic *m = user;
+    int next = paContinue;
+    atomic_store(&m->in_callback, true); /* before the look at stopped, which mic_stop writes before it looks here */
+    if (!atomic_load(&m->stopped)) next = on_samples(in, out, n, time, flags, user);
+    atomic_store(&m->in_callback, false);
+    return next;
 }
 
 /* ---- devices ---- */
@@ -178,7 +192,6 @@ static void close_stream(struct mic *m)
     m->converts = NULL;
     if (m->initialised) Pa_Terminate();
     m->initialised = false;
-    m->state = CLOSED;
 }
 
 static PaError try(struct mic *m, PaDeviceIndex device, int rate, int channels)
@@ -189,8 +202,7 @@ static PaError try(struct mic *m, PaDeviceIndex device, int rate, int channels)
     if (channels > d->maxInputChannels) return paInvalidChannelCount;
     m->info.device_rate = rate;
     m->info.channels = channels;
-    return Pa_OpenStream(&m->stream, &in, NULL, rate, (unsigned long)(rate / BLOCKS_A_SECOND), paClipOff, on_samples,
-                         m);
+    return Pa_OpenStream(&m->stream, &in, NULL, rate, (unsigned long)(rate / BLOCKS_A_SECOND), paClipOff, on_block, m);
 }
 
 /* One channel, else two; the best rate, else another. For a reopened device the best is the capture's. */
@@ -266,26 +278,33 @@ static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
     return start(m, error);
 }
 
-int mic_open(struct mic **mic, struct capture **capture, const char *device, char error[MIC_ERROR_BYTES])
+struct mic *mic_create(const char *device)
 {
     struct mic *m = calloc(1, sizeof *m);
-    *mic = m;
-    *capture = NULL;
-    if (!m) return fail(error, MIC_FAILED, "not enough memory for the microphone");
-    m->wanted = device;
-    atomic_store(&m->last_ns, sur_clock_ns());
-    int status = open_device(m, error);
-    *capture = m->capture;
-    if (status == MIC_OK) return status;
-    mic_close(mic);
-    capture_destroy(capture);
-    return status;
+    if (m) m->wanted = device;
+    return m;
 }
 
-void mic_close(struct mic **mic)
+int mic_open(struct mic *m, char error[MIC_ERROR_BYTES])
 {
-    if (!*mic) return;
-    close_stream(*mic);
+    atomic_store(&m->last_ns, sur_clock_ns());
+    return open_device(m, error);
+}
+
+void mic_stop(struct mic *m)
+{
+    atomic_store(&m->stopped, true);
+    while (atomic_load(&m->in_callback)) sur_clock_sleep_until(sur_clock_ns() + 1000000); /* it only copies */
+}
+
+void mic_close(struct mic *m)
+{
+    close_stream(m);
+    m->state = CLOSED;
+}
+
+void mic_destroy(struct mic **mic)
+{
     free(*mic);
     *mic = NULL;
 }
@@ -293,6 +312,11 @@ void mic_close(struct mic **mic)
 const struct mic_info *mic_get_info(const struct mic *m)
 {
     return &m->info;
+}
+
+struct capture *mic_capture(const struct mic *m)
+{
+    return m->capture;
 }
 
 /* ---- watching ---- */
@@ -309,6 +333,7 @@ static enum mic_event try_again(struct mic *m, int64_t now)
 {
     char error[MIC_ERROR_BYTES];
     bool quiet = m->quiet;
+    close_stream(m); /* hangs for as long as a sound server does not answer: so not before the loss was told */
     if (now - m->tried_ns < retry_ns) return MIC_NOTHING;
     m->resuming = true;
     bool opened = open_device(m, error) == MIC_OK;
@@ -333,7 +358,6 @@ enum mic_event mic_watch(struct mic *m)
     }
     if ((m->state == OPEN || m->state == WAITING) && !delivers(m, sur_clock_ns())) {
         bool again = m->state == WAITING && m->tried_ns != 0; /* it only seemed to be back */
-        close_stream(m);
         m->state = LOST;
         if (m->tried_ns == 0) m->tried_ns = 1;
         return again ? MIC_NOTHING : MIC_LOST;

@@ -1,8 +1,9 @@
 /* The microphone, by PortAudio. Samples go into a capture (audio/capture.h) from PortAudio's callback, from mic_open
  * on. PortAudio knows no hot-plugging: a device that is lost is reopened after a full restart of it.
  *
- * One thread at a time calls these; they may block for as long as a sound server likes. Where the build has no
- * PortAudio the same calls say so (source_mic_none.c). */
+ * PortAudio may hang for as long as a sound server does not answer: in mic_open, mic_watch, mic_pause, mic_close and
+ * mic_list. So these are called by a thread of their own, mic_create, mic_stop and mic_destroy by another, which never
+ * waits for PortAudio. Where the build has no PortAudio the same calls say so (source_mic_none.c). */
 #ifndef SOURCE_MIC_H
 #define SOURCE_MIC_H
 
@@ -27,15 +28,24 @@ struct mic_info {
 /* What mic_watch has seen. */
 enum mic_event { MIC_NOTHING, MIC_LOST, MIC_BACK, MIC_ZEROS /* 5 s of nothing but zeros; once a run */ };
 
-/* device: an index, a part of a name in any case, or NULL for the default one. On success *mic captures into *capture,
- * which holds MIC_SECONDS and is the caller's to destroy after mic_close. MIC_NO_DEVICE, MIC_FAILED with a line. */
-int mic_open(struct mic **mic, struct capture **capture, const char *device, char error[MIC_ERROR_BYTES]);
+/* device: an index, a part of a name in any case, or NULL for the default one; it stays the caller's and must live as
+ * long as the microphone. NULL: not enough memory. */
+struct mic *mic_create(const char *device);
+/* Opens the device; from then on it captures. MIC_OK, else MIC_NO_DEVICE or MIC_FAILED with a line; after a failure
+ * mic_close and mic_destroy are all that may be called. */
+int mic_open(struct mic *mic, char error[MIC_ERROR_BYTES]);
+/* After mic_open: these do not change any more, but for the device's rate and channels when it was reopened. */
 const struct mic_info *mic_get_info(const struct mic *mic);
+struct capture *mic_capture(const struct mic *mic); /* holds MIC_SECONDS; the caller's to destroy after mic_close */
 /* Every 100 to 500 ms: finds out whether the device still delivers, and reopens one that is lost. */
 enum mic_event mic_watch(struct mic *mic);
 void mic_pause(struct mic *mic);  /* lets the device go */
 void mic_resume(struct mic *mic); /* mic_watch opens it again; the time between is marked, and no event */
-void mic_close(struct mic **mic); /* and no callback comes any more */
+/* Any thread, at any time between mic_create and mic_destroy. After its return nothing is put into the capture, even if
+ * PortAudio goes on, so that capture_end may be called. */
+void mic_stop(struct mic *mic);
+void mic_close(struct mic *mic);    /* and no callback comes any more */
+void mic_destroy(struct mic **mic); /* takes NULL */
 
 /* A table of the devices, a line each, the caller's to free. MIC_NO_DEVICE, MIC_FAILED with a line. */
 int mic_list(char **text, char error[MIC_ERROR_BYTES]);

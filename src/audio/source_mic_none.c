@@ -3,16 +3,24 @@
 
 #include "audio/source_mic.h"
 
+struct mic {
+    char nothing;
+};
+
 static int refuse(char error[MIC_ERROR_BYTES])
 {
     snprintf(error, MIC_ERROR_BYTES, "this build has no microphone support: name a FILE, or - for standard input");
     return MIC_NO_DEVICE;
 }
 
-int mic_open(struct mic **mic, struct capture **capture, const char *device, char error[MIC_ERROR_BYTES])
+struct mic *mic_create(const char *device)
 {
-    *mic = NULL;
-    *capture = NULL;
+    static struct mic none;
+    return &none;
+}
+
+int mic_open(struct mic *mic, char error[MIC_ERROR_BYTES])
+{
     return refuse(error);
 }
 
@@ -27,6 +35,11 @@ const struct mic_info *mic_get_info(const struct mic *mic)
     return NULL;
 }
 
+struct capture *mic_capture(const struct mic *mic)
+{
+    return NULL;
+}
+
 enum mic_event mic_watch(struct mic *mic)
 {
     return MIC_NOTHING;
@@ -34,4 +47,10 @@ enum mic_event mic_watch(struct mic *mic)
 
 void mic_pause(struct mic *mic) {}
 void mic_resume(struct mic *mic) {}
-void mic_close(struct mic **mic) {}
+void mic_stop(struct mic *mic) {}
+void mic_close(struct mic *mic) {}
+
+void mic_destroy(struct mic **mic)
+{
+    *mic = NULL;
+}

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
-#include "audio/source_mic.h"
+#include "cli/device.h"
 #include "cli/message.h"
 #include "cli/os_signal.h"
 #include "cli/os_stderr.h"
@@ -45,8 +46,8 @@ static void debug_line(const char *text)
 static int list_devices(void)
 {
     char *text, error[MIC_ERROR_BYTES];
-    int status = mic_list(&text, error);
-    if (status != MIC_OK) message("%s", error);
+    int status = device_list(&text, error);
+    if (status != MIC_OK && status != DEVICE_INTERRUPTED) message("%s", error);
     int printed = status == MIC_OK ? print(text) : EXIT_NO_DEVICE;
     free(text);
     return printed;
@@ -115,7 +116,7 @@ static int captions(struct run *run)
     return status;
 }
 
-int main(int argc, char **argv)
+static int run_program(int argc, char **argv)
 {
     static struct run run;
     os_signal_hold_descriptors();
@@ -131,4 +132,12 @@ int main(int argc, char **argv)
     int status = run.options.list_devices ? list_devices() : captions(&run), finished = run_finish(&run);
     os_stderr_restore();
     return status != EXIT_DONE ? status : finished;
+}
+
+int main(int argc, char **argv)
+{
+    int status = run_program(argc, argv);
+    /* a thread that hangs in PortAudio still uses what the libraries' exit handlers free */
+    if (device_left_behind()) _exit(status);
+    return status;
 }

@@ -59,7 +59,10 @@ static int open_microphone(struct run *run)
     }
     run->live_input = true;
     os_signal_watch_suspend();
-    if (device_open(&run->device, &run->capture, o->device, error) != MIC_OK) {
+    int status = device_open(&run->device, &run->capture, o->device, error);
+    run->ended = status == DEVICE_INTERRUPTED; /* before anything was heard */
+    if (run->ended) return EXIT_DONE;
+    if (status != MIC_OK) {
         message("%s", error);
         return EXIT_NO_DEVICE;
     }

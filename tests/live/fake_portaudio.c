@@ -2,15 +2,19 @@
  * SECONDS FILE", separated by ';'. In each it takes that rate and that many channels alone, and plays FILE (16 bits,
  * one channel) and then zeros, from its first callback on at the speed of speech; after SECONDS (0: never) it is gone,
  * and GONE_MS later there as its next life, under another number. FAKE_SLOW_MS: how long opening the model takes
- * longer. */
+ * longer. FAKE_HANG, "FUNCTION SECONDS": the function of PortAudio that returns so much later the first time, 0: never,
+ * as when a sound server does not answer. FAKE_LOG: a file to which a line is added when a stream is started and when
+ * it has ended. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <portaudio.h>
 
@@ -47,8 +51,28 @@ static void read_lives(void)
     free(text);
 }
 
+static void may_hang(const char *function)
+{
+    static bool done;
+    char hangs[64];
+    int seconds;
+    if (done || !getenv("FAKE_HANG") || sscanf(getenv("FAKE_HANG"), "%63s %d", hangs, &seconds) != 2) return;
+    if (strcmp(hangs, function) != 0) return;
+    done = true;
+    int64_t until = seconds > 0 ? sur_clock_ns() + (int64_t)seconds * 1000000000 : INT64_MAX;
+    while (sur_clock_ns() < until) sur_clock_sleep_until(until);
+}
+
+static void note(const char *line)
+{
+    int fd = getenv("FAKE_LOG") ? open(getenv("FAKE_LOG"), O_WRONLY | O_APPEND | O_CREAT, 0600) : -1;
+    if (fd >= 0 && write(fd, line, strlen(line)) < 0) abort();
+    if (fd >= 0) close(fd);
+}
+
 PaError Pa_Initialize(void)
 {
+    may_hang(__func__);
     if (n_lives == 0) read_lives();
     n_devices = now_living < n_lives && sur_clock_ns() >= back_ns;
     if (n_devices == 0) return paNoError;
@@ -59,6 +83,7 @@ PaError Pa_Initialize(void)
 
 PaError Pa_Terminate(void)
 {
+    may_hang(__func__);
     return paNoError;
 }
 
@@ -91,6 +116,7 @@ PaError Pa_OpenStream(PaStream **to, const PaStreamParameters *in, const PaStrea
                       unsigned long n, PaStreamFlags flags, PaStreamCallback *callback, void *user)
 {
     const struct life *l = &lives[now_living];
+    may_hang(__func__);
     if ((int)rate != l->rate) return paInvalidSampleRate;
     if (in->channelCount != l->channels) return paInvalidChannelCount;
     if (in->sampleFormat != paFloat32 || out || n == 0 || n > MAX_FRAMES) return paInternalError;
@@ -132,26 +158,38 @@ static void *play(void *arg)
 
 PaError Pa_StartStream(PaStream *s)
 {
+    may_hang(__func__);
+    note("started\n");
     stream.started = pthread_create(&stream.thread, NULL, play, NULL) == 0;
     return stream.started ? paNoError : paInternalError;
 }
 
-PaError Pa_StopStream(PaStream *s)
+static PaError end_stream(void)
 {
     stream.stop = true;
-    if (stream.started) pthread_join(stream.thread, NULL);
+    if (!stream.started) return paNoError;
+    pthread_join(stream.thread, NULL);
     stream.started = false;
+    note("ended\n");
     return paNoError;
+}
+
+PaError Pa_StopStream(PaStream *s)
+{
+    may_hang(__func__);
+    return end_stream();
 }
 
 PaError Pa_AbortStream(PaStream *s)
 {
-    return Pa_StopStream(s);
+    may_hang(__func__);
+    return end_stream();
 }
 
 PaError Pa_CloseStream(PaStream *s)
 {
-    return Pa_StopStream(s);
+    may_hang(__func__);
+    return end_stream();
 }
 
 PaError Pa_IsStreamActive(PaStream *s)

@@ -1,7 +1,7 @@
 """The program on a microphone that does as it is told (fake_portaudio.c, preloaded): what a sound server never does.
 Arguments: program, the fake, source folder, and optionally words that the names of the tests to run contain. 77: a build
 without PortAudio."""
-import json, os, shutil, subprocess, sys, tempfile, time, wave
+import json, os, shutil, signal, subprocess, sys, tempfile, time, wave
 
 import numpy as np
 
@@ -13,9 +13,9 @@ BOX = tempfile.mkdtemp(prefix="surtitle-fake.")
 MODEL = Model(ROOT, BOX)
 
 
-def record(lives, slow_ms=0):
+def record(lives, slow_ms=0, **env):
     return Recording(PROGRAM, MODEL, dict(os.environ, LD_PRELOAD=FAKE, FAKE_MIC=lives, FAKE_SLOW_MS=str(slow_ms),
-                                          LC_ALL="C.UTF-8"))
+                                          LC_ALL="C.UTF-8", **env))
 
 
 def of_the_file():
@@ -74,6 +74,24 @@ def test_back_at_another_rate():
     if MODEL.demo:
         between = [e for e in run.events("text") if skips[0]["t1"] < e["t1"] < skips[1]["t0"]]
         check_words(spoken(of_the_file()), spoken(between))
+
+
+def test_suspend_after_a_slow_one():
+    """The first Ctrl-Z does not wait for a sound server for ever; the second waits until the microphone has been let go."""
+    path, _ = raw(16000)
+    log = BOX + "/log"
+    run = record(f"16000 1 0 {path}", FAKE_HANG="Pa_StopStream 3", FAKE_LOG=log)
+    for n in (1, 2):
+        wait_for(lambda: os.path.exists(log) and open(log).read().count("started") == n, "the microphone")
+        time.sleep(1)  # it has been seen to deliver
+        run.p.send_signal(signal.SIGTSTP)
+        wait_for(lambda: open(f"/proc/{run.p.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
+        held = not open(log).read().endswith("ended\n")
+        run.p.send_signal(signal.SIGCONT)
+        assert held == (n == 1), open(log).read()
+    wait_for(lambda: open(log).read().count("started") == 3, "the microphone")
+    run.end()
+    assert run.errors() == "", run.errors()
 
 
 def main():

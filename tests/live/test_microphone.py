@@ -1,70 +1,42 @@
 """The microphone, with a PulseAudio daemon of the test's own: a null sink whose monitor is the default source, which the
 program meets through ALSA's pulse plug. Arguments: program, source folder, and optionally words that the names of the
 tests to run contain. 77: no pulseaudio here, or a build without PortAudio."""
-import glob, json, os, shutil, signal, subprocess, sys, tempfile, time
+import json, os, shutil, signal, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 from microphone import Model, Recording, check_words, run_tests, spoken, wait_for, words  # noqa: E402
+from sound_server import Daemon, missing  # noqa: E402
 
 PROGRAM, ROOT = (os.path.abspath(a) for a in sys.argv[1:3])
 BOX = tempfile.mkdtemp(prefix="surtitle-mic.")
-SOCKET = "unix:" + BOX + "/run/native"
-ENV = dict(os.environ, HOME=BOX + "/home", XDG_RUNTIME_DIR=BOX + "/run", XDG_CONFIG_HOME=BOX + "/config",
-           XDG_DATA_HOME=BOX + "/data", XDG_DATA_DIRS=BOX + "/data", PULSE_RUNTIME_PATH=BOX + "/run",
-           PULSE_STATE_PATH=BOX + "/state", PULSE_SERVER=SOCKET, PULSE_COOKIE=BOX + "/cookie", LC_ALL="C.UTF-8")
 MODEL = Model(ROOT, BOX)
 
 
-class Daemon:
-    def __init__(self):
-        for name in ["run", "home", "config", "state", "data"]:
-            os.makedirs(os.path.join(BOX, name), mode=0o700, exist_ok=True)
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            ["pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes",
-             "-L", f"module-native-protocol-unix socket={BOX}/run/native auth-anonymous=1",
-             "-L", "module-null-sink sink_name=mic rate=48000"], env=ENV, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(lambda: subprocess.run(["pactl", "set-default-source", "mic.monitor"], env=ENV, capture_output=True,
-                                        timeout=10).returncode == 0, "the sound server")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
-
-    def pactl(self, *words):
-        subprocess.run(["pactl", *words], env=ENV, check=True, timeout=10, stdout=subprocess.DEVNULL)
-
-
-def record(*options):
-    run = Recording(PROGRAM, MODEL, ENV, *options)
-    # samples come: the sound server has connected it
-    wait_for(lambda: subprocess.run(["pactl", "list", "short", "source-outputs"], env=ENV, capture_output=True,
-                                    timeout=10).stdout, "the recording")
+def record(daemon, *options):
+    run = Recording(PROGRAM, MODEL, daemon.env, *options)
+    wait_for(daemon.is_recorded, "the recording")  # samples come: the sound server has connected it
     wait_for(lambda: '"start"' in run.text(), "the model")
     time.sleep(0.5)
     return run
 
 
-def play(wait=True):
-    p = subprocess.Popen(["paplay", MODEL.clip], env=ENV, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def play(daemon, wait=True):
+    p = subprocess.Popen(["paplay", MODEL.clip], env=daemon.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if wait:
         assert p.wait(60) == 0
     return p
 
 
-def check_clip(run):
+def check_clip(daemon, run):
     """The clip's words, as the file gives them."""
     if MODEL.demo:
-        r = subprocess.run([PROGRAM, "--model", MODEL.folder, MODEL.clip], env=ENV, capture_output=True, timeout=120,
+        r = subprocess.run([PROGRAM, "--model", MODEL.folder, MODEL.clip], env=daemon.env, capture_output=True, timeout=120,
                            check=True)
         check_words(words(r.stdout.decode()), spoken(run.events("text")))
 
 
 def test_list(daemon):
-    r = subprocess.run([PROGRAM, "--list-devices"], env=ENV, capture_output=True, timeout=30)
+    r = subprocess.run([PROGRAM, "--list-devices"], env=daemon.env, capture_output=True, timeout=30)
     text = r.stdout.decode()
     assert r.returncode == 0 and not r.stderr and "ALSA" in text and "pulse" in text, r
     assert sum(line.startswith("*") and " default " in line for line in text.splitlines()) == 1, text
@@ -73,23 +45,23 @@ def test_list(daemon):
 def test_device_option(daemon):
     for words_, status, text in [(["--device", "nosuch"], 3, "nosuch"), (["--device", "999"], 3, "999"),
                                  (["--device", "x", MODEL.clip], 2, "--device"), (["--rate", "8000"], 2, "--rate")]:
-        r = subprocess.run([PROGRAM, "--model", MODEL.folder, *words_], env=ENV, capture_output=True, timeout=30)
+        r = subprocess.run([PROGRAM, "--model", MODEL.folder, *words_], env=daemon.env, capture_output=True, timeout=30)
         line = r.stderr.decode()
         assert r.returncode == status and line.count("\n") == 1 and text in line, r
-    run = record("--device", "PULS")
+    run = record(daemon, "--device", "PULS")
     assert run.events("start")[0]["rate"] == 48000
     run.end()
 
 
 def test_clip(daemon):
     report = BOX + "/report.json"
-    run = record("--latency-report", report, "--stats")
-    play()
+    run = record(daemon, "--latency-report", report, "--stats")
+    play(daemon)
     time.sleep(1)
     end, _ = run.end()
     took = time.monotonic() - run.began
     assert took - end["t"] < 2.5 and end["skipped"] == 0 and end["steps"] > 20, (end, took)
-    check_clip(run)
+    check_clip(daemon, run)
     assert "ALSA" not in run.errors() and "gone" not in run.errors(), run.errors()
     with open(report) as f:
         r = json.load(f)
@@ -99,8 +71,8 @@ def test_clip(daemon):
 
 
 def test_unplugged(daemon):
-    run = record()
-    player = play(wait=False)
+    run = record(daemon)
+    player = play(daemon, wait=False)
     time.sleep(1.5)
     daemon.pactl("unload-module", "module-null-sink")
     wait_for(lambda: "lost" in run.states(), "the device's loss")
@@ -108,7 +80,7 @@ def test_unplugged(daemon):
     player.wait()
     daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
     wait_for(lambda: "back" in run.states(), "the device's return")
-    play()
+    play(daemon)
     time.sleep(1)
     end, _ = run.end()
     lost, back = run.events("device")
@@ -120,11 +92,11 @@ def test_unplugged(daemon):
     assert abs(lost["t"] - skips[0]["t0"]) < 0.2 and abs(back["t"] - skips[0]["t1"]) < 0.5, (lost, back, skips)
     assert time.monotonic() - run.began - end["t"] < 2.5, end
     assert run.errors().count(" is gone: ") == 1 and run.errors().count("default is back\n") == 1, run.errors()
-    check_clip(run)
+    check_clip(daemon, run)
 
 
 def test_server_restarts(daemon):
-    run = record()
+    run = record(daemon)
     daemon.stop()
     wait_for(lambda: "lost" in run.states(), "the device's loss")
     daemon.start()
@@ -134,7 +106,7 @@ def test_server_restarts(daemon):
 
 
 def test_stopped_while_lost(daemon):
-    run = record()
+    run = record(daemon)
     daemon.stop()
     try:
         wait_for(lambda: "lost" in run.states(), "the device's loss")
@@ -144,7 +116,7 @@ def test_stopped_while_lost(daemon):
 
 
 def test_zeros(daemon):
-    run = record()
+    run = record(daemon)
     wait_for(lambda: "zeros" in run.errors(), "the word of zeros")
     time.sleep(1)
     run.end()
@@ -152,12 +124,11 @@ def test_zeros(daemon):
 
 
 def test_suspend(daemon):
-    run = record()
+    run = record(daemon)
     run.p.send_signal(signal.SIGTSTP)
     stat = f"/proc/{run.p.pid}/stat"
     wait_for(lambda: open(stat).read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
-    outputs = subprocess.run(["pactl", "list", "short", "source-outputs"], env=ENV, capture_output=True, timeout=10)
-    assert not outputs.stdout, "the microphone is still held"
+    assert not daemon.is_recorded(), "the microphone is still held"
     time.sleep(2)
     run.p.send_signal(signal.SIGCONT)
     time.sleep(2)
@@ -168,16 +139,12 @@ def test_suspend(daemon):
 
 
 def main():
-    if not all(shutil.which(name) for name in ["pulseaudio", "pactl", "paplay"]):
-        print("pulseaudio and its utilities are not here")
-        return 77
-    plugin = glob.glob("/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so") + glob.glob("/usr/lib64/alsa-lib/*pcm_pulse.so")
-    r = subprocess.run([PROGRAM, "--list-devices"], env=ENV, capture_output=True, timeout=60)
-    if not plugin or b"no microphone support" in r.stderr:
-        print("no pulse plug for ALSA here" if not plugin else "a build without PortAudio")
+    why = missing(PROGRAM)
+    if why:
+        print(why)
         return 77
     MODEL.make(3)
-    daemon = Daemon()
+    daemon = Daemon(BOX)
     try:
         return run_tests(globals(), sys.argv[3:], daemon)
     finally:
