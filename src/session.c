@@ -12,23 +12,20 @@
 #include "audio/mel.h"
 #include "audio/resample.h"
 #include "audio/ring.h"
+#include "audio/timeline.h"
 #include "core.h"
 #include "model/schedule.h"
 #include "text/assemble.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/scale.h"
 #include "util/utf8.h"
 
 /* The whole prompt must fit into the ring of rows beside a pass that is being added. */
 enum { PROMPT_MAX = 192 };
 /* Whole passes reach the prompt's end before an empty ring of rows refuses one. */
 _Static_assert(SUR_ROW_RING / SUR_WHOLE_TOKENS * SUR_WHOLE_TOKENS >= PROMPT_MAX, "the longest prompt");
-enum { N_EVENTS = 256, N_SKIPS = 64, ALTERNATIVE_BYTES = 260, EVENTS_A_STEP = N_SKIPS + 4, CHUNK = SUR_TOKEN_SAMPLES };
-
-struct skip {
-    int64_t at_frame, n_samples;
-    enum sur_skip_reason why;
-};
+enum { N_EVENTS = 256, ALTERNATIVE_BYTES = 260, EVENTS_A_STEP = SUR_TIMELINE_LOSSES + 4, CHUNK = SUR_TOKEN_SAMPLES };
 
 struct queued_event {
     struct sur_event event;
@@ -46,12 +43,16 @@ struct sur_session {
     int event_fd;
 
     /* feed thread */
-    struct sur_ring *ring; /* mono, at the source's rate; encode reads */
-    struct skip skips[N_SKIPS];
-    int64_t skip_asked;               /* samples in all; at most SUR_MAX_SKIP */
-    _Atomic uint64_t n_skips_written; /* feed releases, decode acquires */
-    _Atomic uint64_t n_skips_read;    /* decode releases, feed acquires */
-    atomic_bool finished;             /* feed releases after the last commit, encode acquires */
+    struct sur_ring *ring;     /* mono, at the source's rate; encode reads */
+    int64_t skip_asked;        /* samples in all; at most SUR_MAX_SKIP */
+    atomic_bool finished;      /* feed releases after the last commit, encode acquires */
+    bool flushed;              /* silence was put in, and no sample has followed yet */
+    bool flush_accounted;      /* a skip has been appended that covers it */
+    int64_t silence_left;      /* frames of it that the ring had no room for yet */
+    _Atomic int64_t n_silence; /* samples of it in all, at 16 kHz; feed writes, any reads */
+
+    /* feed appends skips, decode takes them; 16 kHz samples */
+    struct sur_timeline timeline;
 
     /* encode thread */
     struct sur_resampler *resampler;
@@ -71,9 +72,7 @@ struct sur_session {
     int64_t n_steps; /* step k is taken at position n_prompt - 1 + k */
     int32_t last_token;
     struct sur_assembler assembler;
-    int64_t skip_at;                 /* where in the stream the last skip passed lies, in samples */
-    int64_t skipped_before, skipped; /* sums of skips before and after it */
-    struct queued_event *events;     /* [N_EVENTS] */
+    struct queued_event *events; /* [N_EVENTS] */
     uint64_t n_events_in, n_events_out;
 
     /* any thread */
@@ -150,7 +149,6 @@ int sur_session_create(struct sur_session **session, struct sur_model *m, const 
     s->pass_tokens = o->mode == SUR_WHOLE ? SUR_WHOLE_TOKENS : 1;
     s->left_pad = (int64_t)m->tekken->n_left_pad * SUR_TOKEN_SAMPLES;
     s->last_token = m->tekken->pad; /* the prompt's last token */
-    s->skip_at = INT64_MAX;
     atomic_init(&s->n_total, -1);
     sur_assembler_init(&s->assembler);
     r = create_parts(s);
@@ -195,9 +193,41 @@ static float sample(const struct sur_session *s, const char *at)
     return isfinite(f) ? f : 0;
 }
 
+/* Where the next sample will lie, at 16 kHz; ahead: frames that come before it and are not in the ring yet. */
+static int64_t feed_position(const struct sur_session *s, int64_t ahead)
+{
+    return sur_scale((int64_t)sur_ring_written(s->ring) + ahead, SUR_RATE, s->options.rate);
+}
+
+/* Puts as much of a flush's silence in as there is room for; true when all of it is in. */
+static bool put_silence(struct sur_session *s)
+{
+    size_t space;
+    float *to;
+    while (s->silence_left > 0 && (space = sur_ring_reserve(s->ring, &to)) > 0) {
+        size_t n = (int64_t)space < s->silence_left ? space : (size_t)s->silence_left;
+        memset(to, 0, n * sizeof *to);
+        sur_ring_commit(s->ring, n);
+        s->silence_left -= (int64_t)n;
+    }
+    return s->silence_left == 0;
+}
+
+/* Before the first sample after a flush: its silence is in, and a skip covers it. */
+static bool end_flush(struct sur_session *s)
+{
+    float *to;
+    if (!put_silence(s) || sur_ring_reserve(s->ring, &to) == 0) return false;
+    /* the timeline has kept room for this one */
+    if (!s->flush_accounted) sur_timeline_lose(&s->timeline, feed_position(s, 0), 0, SUR_SKIP_GAP);
+    s->flushed = false;
+    return true;
+}
+
 size_t sur_session_feed(struct sur_session *s, const void *frames, size_t n_frames)
 {
     if (!s || !frames || atomic_load_explicit(&s->finished, memory_order_relaxed)) return 0;
+    if (n_frames > 0 && s->flushed && !end_flush(s)) return 0;
     const char *at = frames;
     size_t sample_bytes = s->options.format == SUR_S16LE ? 2 : 4, taken = 0, space;
     float *to;
@@ -220,12 +250,31 @@ int sur_session_skip(struct sur_session *s, int64_t n_samples, enum sur_skip_rea
     if (n_samples < 0 || n_samples > SUR_MAX_SKIP - s->skip_asked)
         return sur_fail(SUR_ERR_ARGUMENT, "a skip of %lld samples", (long long)n_samples);
     if ((unsigned)why > SUR_SKIP_DEVICE) return sur_fail(SUR_ERR_ARGUMENT, "there is no reason %d to skip", (int)why);
-    uint64_t n = atomic_load_explicit(&s->n_skips_written, memory_order_relaxed);
-    if (n - atomic_load_explicit(&s->n_skips_read, memory_order_acquire) == N_SKIPS) return SUR_AGAIN;
-    s->skips[n % N_SKIPS] = (struct skip){(int64_t)sur_ring_written(s->ring), n_samples, why};
+    if (!sur_timeline_lose(&s->timeline, feed_position(s, s->silence_left), n_samples, (int)why)) return SUR_AGAIN;
     s->skip_asked += n_samples;
-    atomic_store_explicit(&s->n_skips_written, n + 1, memory_order_release);
+    s->flush_accounted = true;
     return SUR_OK;
+}
+
+int sur_session_flush(struct sur_session *s)
+{
+    if (!s) return no_session();
+    if (s->options.mode == SUR_WHOLE)
+        return sur_fail(SUR_ERR_ARGUMENT, "a session in whole mode cannot be flushed: its passes have a fixed length");
+    if (atomic_load_explicit(&s->finished, memory_order_relaxed) || sur_ring_written(s->ring) == 0) return SUR_OK;
+    if (!s->flushed) {
+        /* as many steps as after the end: so the same words come out. One token more fills up the last one, one more
+         * is what resampler and mel look ahead. */
+        int64_t n = (int64_t)(s->delay + 1 + SUR_RIGHT_PAD_EXTRA + 2) * SUR_TOKEN_SAMPLES;
+        int64_t frames = sur_scale(n, s->options.rate, SUR_RATE) + 1, from = feed_position(s, 0);
+        int64_t at = feed_position(s, frames);
+        if (!sur_timeline_fill(&s->timeline, at, at - from)) return SUR_AGAIN;
+        atomic_fetch_add_explicit(&s->n_silence, at - from, memory_order_relaxed);
+        s->silence_left = frames;
+        s->flushed = true;
+        s->flush_accounted = false;
+    }
+    return put_silence(s) ? SUR_OK : SUR_AGAIN;
 }
 
 void sur_session_finish(struct sur_session *s)
@@ -323,12 +372,6 @@ int sur_session_encode(struct sur_session *s, int max_tokens)
 
 /* ---- decode ---- */
 
-/* The clock at a time of the stream: skips that lie before it have advanced it. */
-static int64_t clock_at(const struct sur_session *s, int64_t t)
-{
-    return t + (t > s->skip_at ? s->skipped : s->skipped_before);
-}
-
 static struct queued_event *push(struct sur_session *s, enum sur_event_type type)
 {
     struct queued_event *q = &s->events[s->n_events_in++ % N_EVENTS];
@@ -345,30 +388,22 @@ static struct queued_event *push(struct sur_session *s, enum sur_event_type type
 static void push_group(struct sur_session *s, const struct sur_group *g)
 {
     struct queued_event *q = push(s, SUR_EVENT_GROUP);
-    q->event.t0 = clock_at(s, g->t0);
-    q->event.t1 = clock_at(s, g->t1);
+    q->event.t0 = sur_timeline_clock(&s->timeline, g->t0);
+    q->event.t1 = sur_timeline_clock(&s->timeline, g->t1);
     memcpy(q->text, g->text, g->n_bytes + 1);
 }
 
-/* Skips whose place the stream has passed become events, and advance the clock. */
-static void pass_skips(struct sur_session *s, int64_t now)
+/* Skips whose place lies before this time of the stream become events, and advance the clock. */
+static void push_skips(struct sur_session *s, int64_t before)
 {
-    uint64_t read = atomic_load_explicit(&s->n_skips_read, memory_order_relaxed);
-    uint64_t written = atomic_load_explicit(&s->n_skips_written, memory_order_acquire);
-    for (; read < written; read++) {
-        const struct skip *k = &s->skips[read % N_SKIPS];
-        int64_t at = (int64_t)((double)k->at_frame * SUR_RATE / s->options.rate);
-        if (at >= now) break;
+    struct sur_lost_time lost;
+    while (sur_timeline_take(&s->timeline, before, &lost)) {
         struct sur_event *e = &push(s, SUR_EVENT_SKIP)->event;
-        e->t0 = at + s->skipped;
-        e->t1 = e->t0 + k->n_samples;
-        e->why = k->why;
-        s->skip_at = at;
-        s->skipped_before = s->skipped;
-        s->skipped += k->n_samples;
-        atomic_store_explicit(&s->n_skips_read, read + 1, memory_order_release);
+        e->t0 = lost.t0;
+        e->t1 = lost.t1;
+        e->why = (enum sur_skip_reason)lost.why;
     }
-    atomic_store_explicit(&s->skipped_total, s->skipped, memory_order_relaxed);
+    atomic_store_explicit(&s->skipped_total, s->timeline.lost, memory_order_relaxed);
 }
 
 static enum sur_token_class classify(const struct sur_tekken_info *t, int32_t id, int special)
@@ -380,49 +415,67 @@ static enum sur_token_class classify(const struct sur_tekken_info *t, int32_t id
                            : SUR_TOKEN_OTHER;
 }
 
-static void push_step(struct sur_session *s, const struct sur_step_out *o)
+static void push_alternatives(struct sur_session *s, struct queued_event *q, const struct sur_step_out *o)
 {
-    const struct sur_tekken *tekken = s->model->checkpoint->tekken;
-    int64_t step = s->n_steps;
-    pass_skips(s, (step + 1) * SUR_TOKEN_SAMPLES);
-    struct sur_group closed;
-    struct queued_event *q = push(s, SUR_EVENT_TOKEN);
     struct sur_event *e = &q->event;
-    e->step = step;
-    e->id = o->id;
-    e->margin = o->margin;
-    e->piece = sur_tekken_piece(tekken, o->id, &e->piece_bytes, &e->special);
-    bool close_group = sur_assembler_step(&s->assembler, step, classify(s->model->tekken, o->id, e->special),
-                                          (const uint8_t *)e->piece, e->piece_bytes, q->text, &closed);
-    const struct sur_group *g = s->assembler.open ? &s->assembler.group : NULL;
-    e->t0 = clock_at(s, g ? g->t0 : step * SUR_TOKEN_SAMPLES);
-    e->t1 = clock_at(s, g ? g->t1 : (step + 1) * SUR_TOKEN_SAMPLES);
     for (int i = 1; i < SUR_TOP; i++) {
         struct sur_alternative *a = &e->alternatives[e->n_alternatives];
         char *text = q->alternatives[e->n_alternatives++];
         size_t n;
         int special;
-        const char *piece = sur_tekken_piece(tekken, o->top_id[i], &n, &special);
+        const char *piece = sur_tekken_piece(s->model->checkpoint->tekken, o->top_id[i], &n, &special);
         a->id = o->top_id[i];
         a->ratio = expf(o->top[i] - o->top[0]);
         a->text = text;
         sur_utf8_clean(text, ALTERNATIVE_BYTES, special ? "" : piece, special ? 0 : n);
     }
-    if (close_group) push_group(s, &closed);
+}
+
+/* Events are in the order of their times: a group that is open was said before the skips that wait, so they wait until
+ * it has closed. But they do not wait until sur_session_skip finds no room: then feeding would stop, too. */
+static void push_step(struct sur_session *s, const struct sur_step_out *o)
+{
+    int64_t step = s->n_steps, now = (step + 1) * SUR_TOKEN_SAMPLES;
+    struct sur_assembler *a = &s->assembler;
+    struct sur_group closed;
+    char text[SUR_STEP_TEXT_BYTES];
+    size_t n_bytes;
+    int special;
+    const char *piece = sur_tekken_piece(s->model->checkpoint->tekken, o->id, &n_bytes, &special);
+    if (!a->open || sur_timeline_waiting(&s->timeline) > SUR_TIMELINE_LOSSES / 2) push_skips(s, now);
+    bool did_close = sur_assembler_step(a, step, classify(s->model->tekken, o->id, special), (const uint8_t *)piece,
+                                        n_bytes, text, &closed);
+    bool ended_before = did_close && !text[0]; /* by a pad or a marker: this step is not of the group */
+    if (ended_before) push_group(s, &closed);
+    if ((!a->open || a->group.t1 == now) && ended_before == did_close) push_skips(s, now);
+    struct queued_event *q = push(s, SUR_EVENT_TOKEN);
+    struct sur_event *e = &q->event;
+    const struct sur_group *g = a->open ? &a->group : NULL;
+    e->step = step;
+    e->id = o->id;
+    e->margin = o->margin;
+    e->piece = piece;
+    e->piece_bytes = n_bytes;
+    e->special = special;
+    e->t0 = sur_timeline_clock(&s->timeline, g ? g->t0 : now - SUR_TOKEN_SAMPLES);
+    e->t1 = sur_timeline_clock(&s->timeline, g ? g->t1 : now);
+    memcpy(q->text, text, strlen(text) + 1);
+    push_alternatives(s, q, o);
+    if (did_close && !ended_before) push_group(s, &closed);
 }
 
 static void push_end(struct sur_session *s)
 {
-    int64_t end = atomic_load(&s->n_samples);
     struct sur_group closed;
     char text[SUR_STEP_TEXT_BYTES];
-    pass_skips(s, INT64_MAX);
     if (sur_assembler_finish(&s->assembler, text, &closed)) push_group(s, &closed);
+    push_skips(s, INT64_MAX);
+    int64_t end = sur_timeline_clock(&s->timeline, atomic_load(&s->n_samples));
     struct queued_event *q = push(s, SUR_EVENT_END);
     memcpy(q->text, text, strlen(text) + 1);
-    q->event.t0 = q->event.t1 = end + s->skipped;
+    q->event.t0 = q->event.t1 = end;
     q->event.step = s->n_steps;
-    q->event.skipped = s->skipped;
+    q->event.skipped = s->timeline.lost;
     s->ended = true;
 }
 
@@ -532,6 +585,7 @@ void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats
         .decode_ns = atomic_load(&s->decode_ns),
         .prefill_ns = atomic_load(&s->prefill_ns),
         .skipped_samples = atomic_load(&s->skipped_total),
+        .silence_samples = atomic_load(&s->n_silence),
     };
     stats->waiting_tokens = stats->tokens_encoded - (s->n_prompt - 1) - stats->steps;
 }

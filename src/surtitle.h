@@ -9,7 +9,7 @@
  * ends it.
  *
  * Threads. Three groups of calls may run at the same time on one session, one thread in each group:
- *   feed    sur_session_feed, sur_session_skip, sur_session_finish
+ *   feed    sur_session_feed, sur_session_skip, sur_session_flush, sur_session_finish
  *   encode  sur_session_encode
  *   decode  sur_session_decode, sur_session_poll
  * sur_session_stop may come from any thread and from a signal handler. sur_session_run stands for encode and decode
@@ -163,11 +163,24 @@ SUR_API void sur_session_destroy(struct sur_session **session);
 /* Copies up to n_frames frames (one sample of each channel) and returns how many it took: fewer when the buffer is
  * full. Never blocks, allocates or fails. After sur_session_finish it takes none. */
 SUR_API size_t sur_session_feed(struct sur_session *session, const void *frames, size_t n_frames);
-/* Says that n_samples (at 16 kHz) were lost here: what comes next is joined without a seam, and the clock advances.
- * SUR_AGAIN when too many skips wait. SUR_ERR_ARGUMENT: n_samples is negative, the session's skips would pass
+/* Says that n_samples (at 16 kHz) were lost here: what comes next is joined without a seam, and the clock advances. Any
+ * number of skips may lie at one place. SUR_AGAIN when too many (63) wait to be decoded: call again after more has been
+ * fed and decoded; the skip then lies there. SUR_ERR_ARGUMENT: n_samples is negative, the session's skips would pass
  * SUR_MAX_SKIP in all, or `why` is no reason. */
 enum sur_skip_reason { SUR_SKIP_LAG, SUR_SKIP_GAP, SUR_SKIP_DEVICE };
 SUR_API int sur_session_skip(struct sur_session *session, int64_t n_samples, enum sur_skip_reason why);
+/* For a source that has stopped for a moment (a network stream that hangs, a device that was lost): puts in as much
+ * silence as the delay needs, so that the words said so far come out without waiting for more samples. When samples
+ * follow, one skip event covers the silence, and no word lies inside it: the skip that the caller appends between this
+ * call and the next sample, which then lasts at least as long as the silence, or else one of the silence's length with
+ * the reason SUR_SKIP_GAP. At the end of the stream the silence counts for nothing.
+ *
+ * Once per pause: does nothing before the first sample, when no sample was fed since the last flush, and after
+ * sur_session_finish. The silence is part of what the model hears; a session that is not flushed computes the same bits
+ * as before. SUR_AGAIN while the buffer has no room for all of it: encode, decode, then call again (until then
+ * sur_session_feed takes nothing). SUR_ERR_ARGUMENT in a SUR_WHOLE session, which encodes passes of a fixed length.
+ * Never blocks, allocates or makes a system call. */
+SUR_API int sur_session_flush(struct sur_session *session);
 /* No more samples: the tail is padded so that every word said comes out. */
 SUR_API void sur_session_finish(struct sur_session *session);
 
@@ -224,7 +237,8 @@ struct sur_session_stats {
     int64_t encode_ns, decode_ns, prefill_ns; /* wall time inside the backend */
     int64_t skipped_samples;
     int64_t waiting_tokens; /* encoded, and no step has taken them yet; negative while the prompt is not complete */
-    uint64_t reserved[8];   /* 0 */
+    int64_t silence_samples; /* at 16 kHz, put in by sur_session_flush; once drawn, they count in fed_samples, too */
+    uint64_t reserved[7];    /* 0 */
 };
 SUR_API void sur_session_get_stats(const struct sur_session *session, struct sur_session_stats *stats);
 

@@ -26,8 +26,9 @@ def allowed(path, header):
         return path.startswith("gpu/") and header.endswith(".h")
     mine, its = layer_of(path), layer_of(header)
     if mine == "program":
-        # the ring stands between the threads of both, the library's and the program's
-        return its in ("program", "util") or (header == "audio/ring.h" and path.startswith("audio/capture."))
+        # ring and timeline stand between the threads of both, the library's and the program's
+        shared = header in ("audio/ring.h", "audio/timeline.h") and path.startswith("audio/capture.")
+        return its in ("program", "util") or shared
     if mine == "bench":
         return its != "program"
     if its in ("program", "bench"):
@@ -88,6 +89,7 @@ def selftest():
             ("cpu/backend.c", "model/backend.h", True), ("cpu/backend.c", "gpu/x.h", False),
             ("text/assemble.c", "model/params.h", False), ("session.c", "cpu/pool.h", True),
             ("audio/source_file.c", "audio/mel.h", False), ("audio/capture.c", "audio/ring.h", True),
+            ("audio/capture.c", "audio/timeline.h", True), ("cli/live.c", "audio/timeline.h", False),
             ("cli/live.c", "audio/ring.h", False), ("audio/source_file.c", "surtitle.h", True),
             ("cli/main.c", "model/params.h", False), ("cli/main.c", "sink/sink.h", True),
             ("overlay/screen.c", "sink/output.h", True), ("overlay/screen.c", "text/tekken.h", False),

@@ -1,115 +1,15 @@
 /* A session through its public interface, on a tiny random model: whatever the pieces, threads, mode and neighbours,
  * the same bits; and the edges of every call. Arguments: the model's folder, and "cuda" for that backend (77: it cannot
  * be used here). */
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "model/schedule.h"
-#include "surtitle.h"
+#include "session_play.h"
 
-enum { CLIP = 50001, MAX_STEPS = 400 };
-static const char *folder;
-static enum sur_backend_kind backend = SUR_BACKEND_CPU;
-static int16_t clip[CLIP];
-
-struct token {
-    int64_t step, t0, t1;
-    int32_t id;
-    float margin;
-};
-struct heard {
-    int n, n_groups, n_skips;
-    struct token tokens[MAX_STEPS];
-    struct sur_event end, skips[8];
-};
-
-/* A chirp that comes and goes, over noise: no two frames alike. */
-static void make_clip(void)
-{
-    uint32_t x = 7;
-    for (int i = 0; i < CLIP; i++) {
-        double t = i / 16000.0;
-        x = x * 1664525u + 1013904223u;
-        clip[i] =
-            (int16_t)(6000 * sin(6.2831853 * (200 + 900 * t) * t) * (sin(3 * t) > 0) + (double)((int32_t)x >> 22));
-    }
-}
-
-static struct sur_model *open_model(int threads)
-{
-    struct sur_model_options o;
-    struct sur_model *m = NULL;
-    sur_model_options_init(&o);
-    o.dir = folder;
-    o.threads = threads;
-    o.backend = backend;
-    if (sur_model_open(&m, &o)) fail_msg("%s", sur_error_text());
-    return m;
-}
-
-static struct sur_session *open_session(struct sur_model *m, enum sur_session_mode mode, int rate)
-{
-    struct sur_session_options o;
-    struct sur_session *s = NULL;
-    sur_session_options_init(&o);
-    o.mode = mode;
-    o.rate = rate;
-    if (sur_session_create(&s, m, &o)) fail_msg("%s", sur_error_text());
-    return s;
-}
-
-static void collect(struct sur_session *s, struct heard *h)
-{
-    struct sur_event e;
-    while (sur_session_poll(s, &e) == SUR_OK) {
-        assert_int_equal(h->end.type, SUR_EVENT_TOKEN); /* nothing follows the end */
-        if (e.type == SUR_EVENT_TOKEN) {
-            assert_true(h->n < MAX_STEPS);
-            assert_int_equal(e.step, h->n);
-            h->tokens[h->n++] = (struct token){e.step, e.t0, e.t1, e.id, e.margin};
-        } else if (e.type == SUR_EVENT_GROUP) {
-            assert_true(e.t0 <= e.t1 && e.text[0]);
-            h->n_groups++;
-        } else if (e.type == SUR_EVENT_SKIP)
-            h->skips[h->n_skips++] = e;
-        else
-            h->end = e;
-    }
-}
-
-static int run_all(struct sur_session *s, struct heard *h)
-{
-    int r;
-    while ((r = sur_session_run(s)) == SUR_OK) collect(s, h);
-    collect(s, h);
-    return r;
-}
-
-/* piece 0: random pieces. */
-static void feed_all(struct sur_session *s, struct heard *h, size_t n, size_t piece)
-{
-    uint32_t x = 99;
-    for (size_t i = 0; i < n;) {
-        x = x * 1664525u + 1013904223u;
-        size_t want = piece ? piece : 1 + (x >> 16) % 5000;
-        i += sur_session_feed(s, clip + i, want < n - i ? want : n - i);
-        assert_true(run_all(s, h) == SUR_AGAIN);
-    }
-    sur_session_finish(s);
-    assert_int_equal(sur_session_feed(s, clip, 1), 0);
-    assert_int_equal(run_all(s, h), SUR_END);
-    assert_int_equal(h->end.type, SUR_EVENT_END);
-}
+static struct heard want, got;
 
 static void same(const struct heard *a, const struct heard *b)
 {
@@ -122,20 +22,6 @@ static void same(const struct heard *a, const struct heard *b)
         assert_memory_equal(&a->tokens[i].margin, &b->tokens[i].margin, sizeof(float));
     }
 }
-
-static void listen(struct heard *h, int threads, enum sur_session_mode mode, int rate, size_t n, size_t piece)
-{
-    memset(h, 0, sizeof *h);
-    struct sur_model *m = open_model(threads);
-    struct sur_session *s = open_session(m, mode, rate);
-    feed_all(s, h, n, piece);
-    sur_session_destroy(&s);
-    assert_null(s);
-    sur_model_close(&m);
-    assert_null(m);
-}
-
-static struct heard want, got;
 
 static void test_same_bits(void **state)
 {
@@ -275,37 +161,6 @@ static void test_two_sessions_at_once(void **state)
     assert_null(m);
 }
 
-static void test_skip(void **state)
-{
-    (void)state;
-    memset(&got, 0, sizeof got);
-    struct sur_model *m = open_model(1);
-    struct sur_session *s = open_session(m, SUR_LIVE, 48000);
-    listen(&want, 1, SUR_LIVE, 48000, 30000, 0);
-    assert_int_equal(sur_session_feed(s, clip, 15000), 15000); /* 5000 samples at 16 kHz */
-    assert_int_equal(sur_session_skip(s, 32000, SUR_SKIP_LAG), SUR_OK);
-    assert_int_equal(sur_session_feed(s, clip + 15000, 15000), 15000);
-    sur_session_finish(s);
-    run_all(s, &got);
-    assert_int_equal(got.n_skips, 1);
-    assert_int_equal(got.skips[0].t0, 5000);
-    assert_int_equal(got.skips[0].t1, 37000);
-    assert_int_equal(got.skips[0].why, SUR_SKIP_LAG);
-    assert_int_equal(got.end.t1, 42000);
-    assert_int_equal(got.end.skipped, 32000);
-    assert_int_equal(got.n, want.n);
-    for (int i = 0; i < got.n; i++) { /* no seam in the sound; the clock has advanced */
-        assert_int_equal(got.tokens[i].id, want.tokens[i].id);
-        assert_int_equal(got.tokens[i].t1 - want.tokens[i].t1, want.tokens[i].t1 > 5000 ? 32000 : 0);
-    }
-    int full = SUR_OK;
-    for (int i = 0; i < 100 && full == SUR_OK; i++) full = sur_session_skip(s, 1, SUR_SKIP_GAP);
-    assert_int_equal(full, SUR_AGAIN);
-    assert_int_equal(sur_session_skip(s, -1, SUR_SKIP_GAP), SUR_ERR_ARGUMENT);
-    sur_session_destroy(&s);
-    sur_model_close(&m);
-}
-
 static bool readable(const struct sur_session *s)
 {
     struct pollfd p = {.fd = sur_session_fd(s), .events = POLLIN};
@@ -420,26 +275,14 @@ static void test_float_and_channels(void **state)
 
 int main(int argc, char **argv)
 {
-    bool cuda = argc == 3 && !strcmp(argv[2], "cuda");
-    if (argc != 2 + cuda) return fprintf(stderr, "usage: test_session MODEL [cuda]\n"), 2;
-    folder = argv[1];
-    if (cuda) {
-        struct sur_model *m = NULL;
-        struct sur_model_options o;
-        sur_model_options_init(&o);
-        o.dir = folder;
-        o.backend = backend = SUR_BACKEND_CUDA;
-        if (sur_model_open(&m, &o)) return printf("%s\n", sur_error_text()), 77;
-        sur_model_close(&m);
-    }
-    make_clip();
+    int status = set_up(argc, argv, "test_session");
+    if (status >= 0) return status;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_three_threads),
         cmocka_unit_test(test_two_sessions),
         cmocka_unit_test(test_two_sessions_at_once),
-        cmocka_unit_test(test_skip),
         cmocka_unit_test(test_edges),
         cmocka_unit_test(test_force),
         cmocka_unit_test(test_float_and_channels),
