@@ -8,6 +8,7 @@
 
 #include "util/error.h"
 #include "util/half.h"
+#include "util/os_thread.h"
 
 enum { N_WORKERS = 8, N_BUFFERS = 2, BUFFER_BYTES = 4 << 20 };
 
@@ -195,7 +196,7 @@ int gpu_upload_run(struct gpu_upload *u)
 {
     int n = 0;
     CUresult e = CUDA_SUCCESS;
-    while (n < N_WORKERS && !pthread_create(&u->workers[n].thread, NULL, work, &u->workers[n])) n++;
+    while (n < N_WORKERS && !sur_thread_start(&u->workers[n].thread, work, &u->workers[n])) n++;
     if (n == 0) return sur_fail(SUR_ERR_MEMORY, "cannot start a thread");
     for (int i = 0; i < n; i++) {
         pthread_join(u->workers[i].thread, NULL);
