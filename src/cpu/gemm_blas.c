@@ -1,5 +1,6 @@
 #include <cblas.h>
 #include <dlfcn.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "cpu/gemm.h"
@@ -9,14 +10,13 @@
 /* A block of widened weights and one of sums, on the stack: 128 KiB and 4 KiB. */
 enum { ROWS = 32, DEPTH = 1024, COLS = 32 };
 
-static __typeof__(cblas_sgemm) *sgemm; /* set once, before the first product */
+static __typeof__(cblas_sgemm) *sgemm; /* set once, under the lock, before the first product */
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
 
-/* Opened here and not linked: OpenBLAS starts threads and reserves memory as soon as it is loaded, and only this switch
- * wants it. */
-int sur_blas_open(void)
+static int open_library(void)
 {
-    void *library = sgemm ? NULL : dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (sgemm) return SUR_OK;
+    void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (!library) return sur_fail(SUR_ERR_ARGUMENT, "--gemm blas: %s", dlerror());
     void (*set_threads)(int);
     void *set = dlsym(library, "openblas_set_num_threads"), *product = dlsym(library, "cblas_sgemm");
@@ -25,6 +25,16 @@ int sur_blas_open(void)
     memcpy(&sgemm, &product, sizeof product);
     set_threads(1); /* our workers share the rows out */
     return SUR_OK;
+}
+
+/* Opened here and not linked: OpenBLAS starts threads and reserves memory as soon as it is loaded, and only this switch
+ * wants it. */
+int sur_blas_open(void)
+{
+    pthread_mutex_lock(&opening);
+    int r = open_library();
+    pthread_mutex_unlock(&opening);
+    return r;
 }
 
 static void finish(const struct sur_matmul *m, const float *sums, int row, int rows, int col, int cols)
