@@ -4,14 +4,20 @@
  * Bounds. A sum of n products in fp32, in any order, is off by at most n * u * sum |a b| (u = 2^-24); 16 lanes of n /
  * 16 terms and a tree of 4 make that (n / 16 + 5) * u. Each bound below is that, with sums of magnitudes from the data.
  */
+#include <dirent.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "cpu/gemm.h"
 #include "cpu/ops.h"
 #include "cpu/pool.h"
 #include "cpu/ref.h"
@@ -298,13 +304,139 @@ static void test_pool(void **state)
     }
 }
 
+struct user {
+    struct sur_pool *pool;
+    int counts[1003], wrong_parts, size;
+};
+
+static void count_own_part(void *arg, int part, int n_parts)
+{
+    struct user *u = arg;
+    if (n_parts != u->size || part >= u->size) u->wrong_parts++;
+    count_part(u->counts, part, n_parts);
+}
+
+static void *use_pool(void *arg)
+{
+    struct user *u = arg;
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(sur_pool_create(&u->pool, u->size), 0);
+        for (int k = 0; k < 3; k++) sur_pool_run(u->pool, count_own_part, u);
+        sur_pool_destroy(&u->pool);
+    }
+    return NULL;
+}
+
+static int count_threads(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+/* A thread that was joined may be listed for a moment more. */
+static void expect_threads(int n)
+{
+    for (int i = 0; i < 3000 && count_threads() != n; i++) usleep(10000);
+    assert_int_equal(count_threads(), n);
+}
+
+/* Pools of different sizes have the same workers, as many as the largest needs; and none is left at the end. */
+static void test_pools_share_workers(void **state)
+{
+    (void)state;
+    struct sur_pool *pools[4];
+    static const int sizes[4] = {3, 5, 1, 4}, expected[4] = {2, 4, 4, 4};
+    const int before = count_threads();
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(sur_pool_create(&pools[i], sizes[i]), 0);
+        expect_threads(before + expected[i]);
+        assert_int_equal(sur_pool_size(pools[i]), sizes[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        int counts[1003] = {0};
+        for (int k = 0; k < 100; k++) sur_pool_run(pools[i], count_part, counts);
+        for (int k = 0; k < 1003; k++) assert_int_equal(counts[k], 100);
+        sur_pool_destroy(&pools[i]);
+        assert_null(pools[i]);
+    }
+    expect_threads(before);
+    assert_int_equal(sur_pool_create(&pools[0], 0), SUR_ERR_ARGUMENT);
+    assert_int_equal(sur_pool_create(&pools[0], SUR_POOL_MAX + 1), SUR_ERR_ARGUMENT);
+    assert_null(pools[0]);
+}
+
+static void test_pools_at_once(void **state)
+{
+    (void)state;
+    static struct user users[3] = {{.size = 2}, {.size = 4}, {.size = 3}};
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&threads[i], NULL, use_pool, &users[i]), 0);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        for (int k = 0; k < 1003; k++) assert_int_equal(users[i].counts[k], 3000);
+        assert_int_equal(users[i].wrong_parts, 0);
+    }
+}
+
+static void read_mask(void *arg, int part, int n_parts)
+{
+    pthread_sigmask(SIG_BLOCK, NULL, (sigset_t *)arg + part);
+}
+
+/* A signal for the program must not reach a worker, and a worker's own fault must reach the program's handler. */
+static void test_worker_signals(void **state)
+{
+    (void)state;
+    static const int kept_away[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM, SIGUSR1, SIGUSR2, SIGWINCH};
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL};
+    struct sur_pool *pool;
+    sigset_t masks[3];
+    assert_int_equal(sur_pool_create(&pool, 3), 0);
+    sur_pool_run(pool, read_mask, masks);
+    for (int part = 1; part < 3; part++) {
+        for (int i = 0; i < 8; i++) assert_int_equal(sigismember(&masks[part], kept_away[i]), 1);
+        for (int i = 0; i < 4; i++) assert_int_equal(sigismember(&masks[part], own[i]), 0);
+    }
+    assert_int_equal(sigismember(&masks[0], SIGINT), 0); /* the caller's is as it was */
+    sur_pool_destroy(&pool);
+}
+
+static void *open_blas(void *arg)
+{
+    *(int *)arg = sur_blas_open();
+    return NULL;
+}
+
+/* Models may be opened by several threads at once: under ThreadSanitizer this shows a race. */
+static void test_blas_at_once(void **state)
+{
+    (void)state;
+    pthread_t threads[2];
+    int results[2];
+    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&threads[i], NULL, open_blas, &results[i]), 0);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(results[0], results[1]);
+}
+
 int main(void)
 {
     static const enum sur_cpu_level levels[] = {SUR_CPU_PLAIN, SUR_CPU_AVX2, SUR_CPU_AVX512};
     for (int i = 0; i < 3; i++) n_tables += sur_ops_select(&tables[n_tables], levels[i]) == SUR_OK;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_matmul), cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_half),   cmocka_unit_test(test_attend),  cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_rmsnorm),
+        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_half),
+        cmocka_unit_test(test_attend),
+        cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_pools_share_workers),
+        cmocka_unit_test(test_pools_at_once),
+        cmocka_unit_test(test_worker_signals),
+        cmocka_unit_test(test_blas_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
