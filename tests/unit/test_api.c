@@ -1,12 +1,16 @@
 /* What surtitle.h says of arguments: each call with what it must refuse, which leaves one line and changes nothing.
  * Argument: the folder of a tiny model. */
+#include <dirent.h>
+#include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -182,6 +186,74 @@ static void test_counts(void **state)
     sur_session_destroy(&s);
 }
 
+/* A machine with more processors than cpu_set_t has bits: the kernel refuses a smaller mask. In place of the C
+ * library's. */
+static int machine_cores; /* 0: this machine's, whatever it has: say 2 */
+
+int sched_getaffinity(pid_t pid, size_t n_bytes, cpu_set_t *set)
+{
+    (void)pid;
+    memset(set, 0, n_bytes);
+    if (machine_cores == 0) {
+        CPU_SET_S(0, n_bytes, set);
+        CPU_SET_S(1, n_bytes, set);
+        return 0;
+    }
+    if (n_bytes * 8 < (size_t)machine_cores) {
+        errno = EINVAL;
+        return -1;
+    }
+    for (int i = 1; i <= 3; i++) CPU_SET_S((size_t)(machine_cores - i), n_bytes, set);
+    return 0;
+}
+
+static int count_threads(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+/* A thread that was joined may be listed for a moment more. */
+static void expect_threads(int n)
+{
+    for (int i = 0; i < 3000 && count_threads() != n; i++) usleep(10000);
+    assert_int_equal(count_threads(), n);
+}
+
+static void keep_warning(void *user, enum sur_log_level level, const char *line)
+{
+    if (level == SUR_LOG_WARN && strstr(line, "cores")) ++*(int *)user;
+}
+
+static void test_many_cores(void **state)
+{
+    (void)state;
+    static const int cores[] = {2000, 8192, 100000};
+    int warnings = 0;
+    const int before = count_threads(); /* with the worker of the model that is open */
+    struct sur_model_options o = model_options;
+    sur_set_log(SUR_LOG_WARN, keep_warning, &warnings);
+    for (int i = 0; i < 3; i++) {
+        struct sur_model *m = NULL;
+        machine_cores = cores[i];
+        assert_int_equal(sur_model_open(&m, &o), SUR_OK);
+        expect_threads(before + 1);
+        assert_int_equal(warnings, 0);
+        sur_model_close(&m);
+    }
+    struct sur_model *m = NULL;
+    machine_cores = INT_MAX; /* more than any mask that is tried */
+    assert_int_equal(sur_model_open(&m, &o), SUR_OK);
+    assert_int_equal(warnings, 1);
+    sur_model_close(&m);
+    sur_set_log(SUR_LOG_ERROR, NULL, NULL);
+    machine_cores = 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) return fprintf(stderr, "usage: test_api MODEL\n"), 2;
@@ -190,9 +262,9 @@ int main(int argc, char **argv)
     model_options.backend = SUR_BACKEND_CPU;
     sur_session_options_init(&session_options);
     if (sur_model_open(&model, &model_options)) return fprintf(stderr, "%s\n", sur_error_text()), 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_null), cmocka_unit_test(test_options),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_null),     cmocka_unit_test(test_options),
                                        cmocka_unit_test(test_reserved), cmocka_unit_test(test_skips),
-                                       cmocka_unit_test(test_counts)};
+                                       cmocka_unit_test(test_counts),   cmocka_unit_test(test_many_cores)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     sur_model_close(&model);
     return failed;
