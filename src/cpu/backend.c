@@ -122,8 +122,9 @@ static int fold_delay(struct session *s)
     const struct sur_params *p = &s->state->checkpoint->params;
     const struct sur_cpu_ops *ops = s->state->ops;
     int dim = p->decoder.dim;
-    float *t = malloc(sizeof *t * ((size_t)dim * 2 + (size_t)p->ada_dim)), *ada = t + dim, *scale = ada + p->ada_dim;
+    float *t = malloc(sizeof *t * ((size_t)dim * 2 + (size_t)p->ada_dim));
     if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    float *ada = t + dim, *scale = ada + p->ada_dim;
     for (int i = 0; i < dim / 2; i++) {
         double angle = s->options.delay * exp(-log(10000.0) * i / (dim / 2));
         t[i] = (float)cos(angle);

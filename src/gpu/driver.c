@@ -268,9 +268,10 @@ static int time_probe(const struct gpu *g, CUdeviceptr data, size_t n_bytes, CUe
             if (!r) r = CHECK(cuEventSynchronize(to));
             if (!r) r = CHECK(cuEventElapsedTime(&ms[i], from, to));
         }
+        if (r) break; /* ms is not complete */
         qsort(ms, REPS, sizeof *ms, by_value);
         double rate = (double)n_bytes / (ms[REPS / 2] * 1e-3);
-        if (!r && rate > *best) *best = rate;
+        if (rate > *best) *best = rate;
     }
     return r;
 }

@@ -8,6 +8,13 @@
 #include "util/error.h"
 #include "util/half.h"
 
+/* What the kernels' header repeats of the table's constants, because nvcc's side includes nothing of ours. */
+_Static_assert((int)SUR_GPU_ROW_RING == (int)SUR_ROW_RING, "rows of the adapter's ring");
+_Static_assert((int)SUR_GPU_TOP == (int)SUR_TOP, "results of a step");
+_Static_assert((int)SUR_GPU_NARROW == (int)SUR_STEP_MAX, "positions of a step");
+_Static_assert(sizeof(((struct sur_gpu_top *)0)->id) == sizeof(((struct sur_step_out *)0)->top_id), "ids of a step");
+_Static_assert(sizeof(((struct sur_gpu_top *)0)->value) == sizeof(((struct sur_step_out *)0)->top), "its logits");
+
 /* ---- memory ---- */
 
 static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tokens, CUdeviceptr base)
@@ -84,8 +91,9 @@ static int fold_delay(struct gpu_session *s)
 {
     const struct sur_params *p = &s->state->checkpoint->params;
     size_t dim = (size_t)p->decoder.dim;
-    float *t = malloc(sizeof *t * (dim * 2 + (size_t)p->ada_dim)), *ada = t + dim, *folded = ada + p->ada_dim;
+    float *t = malloc(sizeof *t * (dim * 2 + (size_t)p->ada_dim));
     if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    float *ada = t + dim, *folded = ada + p->ada_dim;
     for (size_t i = 0; i < dim / 2; i++) {
         double angle = s->options.delay * exp(-log(10000.0) * (double)i / (double)(dim / 2));
         t[i] = (float)cos(angle);
