@@ -86,6 +86,16 @@ int sur_mel_create(struct sur_mel **mel, int n_mels, double log_max)
     return SUR_OK;
 }
 
+void sur_mel_tables(const struct sur_mel *mel, float *filters, float *window)
+{
+    memset(filters, 0, sizeof *filters * (size_t)mel->n_mels * BINS);
+    for (int m = 0; m < mel->n_mels; m++) {
+        const struct filter *f = &mel->filters[m];
+        for (int i = 0; i < f->n; i++) filters[m * BINS + f->first + i] = (float)mel->weights[f->offset + i];
+    }
+    for (int i = 0; i < WINDOW; i++) window[i] = (float)mel->hann[i];
+}
+
 void sur_mel_destroy(struct sur_mel **mel)
 {
     if (!mel || !*mel) return;

@@ -23,5 +23,7 @@ void sur_mel_destroy(struct sur_mel **mel);
  * it took (it stops when the output is full). Returns how many frames it wrote. */
 size_t sur_mel_process(struct sur_mel *mel, const float *samples, size_t n, size_t *n_used, float *out,
                        size_t max_frames);
+/* What it computes with, rounded to fp32: filters [n_mels, 201], window [400]. */
+void sur_mel_tables(const struct sur_mel *mel, float *filters, float *window);
 
 #endif

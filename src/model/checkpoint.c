@@ -39,7 +39,7 @@ static int bind(struct binder *b, struct sur_view *view, const char *name, int64
     char expected[96], found[224];
     const struct sur_tensor *t = sur_safetensors_find(b->file, name);
     if (!t) return sur_fail(SUR_ERR_MODEL, "consolidated.safetensors: %s is missing", name);
-    if (t->dtype != SUR_BF16) return sur_fail(SUR_ERR_MODEL, "consolidated.safetensors: %s must be BF16", name);
+    if (t->type != SUR_WEIGHT_BF16) return sur_fail(SUR_ERR_MODEL, "consolidated.safetensors: %s must be BF16", name);
     if (t->n_dims != n_dims || memcmp(t->shape, shape, (size_t)n_dims * sizeof shape[0]) != 0) {
         describe(expected, sizeof expected, n_dims, shape);
         describe(found, sizeof found, t->n_dims, t->shape);

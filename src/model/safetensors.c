@@ -20,15 +20,25 @@ struct sur_safetensors {
     char *names; /* all of them, terminated */
 };
 
+#define OTHER SUR_N_WEIGHT_TYPES
 static const struct {
     char name[8];
-    enum sur_dtype dtype;
+    enum sur_weight_type type;
     unsigned n_bytes;
 } dtypes[] = {
-    {"BF16", SUR_BF16, 2},        {"F16", SUR_F16, 2},         {"F32", SUR_F32, 4},         {"F64", SUR_DTYPE_OTHER, 8},
-    {"I64", SUR_DTYPE_OTHER, 8},  {"U64", SUR_DTYPE_OTHER, 8}, {"I32", SUR_DTYPE_OTHER, 4}, {"U32", SUR_DTYPE_OTHER, 4},
-    {"I16", SUR_DTYPE_OTHER, 2},  {"U16", SUR_DTYPE_OTHER, 2}, {"I8", SUR_DTYPE_OTHER, 1},  {"U8", SUR_DTYPE_OTHER, 1},
-    {"BOOL", SUR_DTYPE_OTHER, 1},
+    {"BF16", SUR_WEIGHT_BF16, 2},
+    {"F16", SUR_WEIGHT_F16, 2},
+    {"F32", SUR_WEIGHT_F32, 4},
+    {"F64", OTHER, 8},
+    {"I64", OTHER, 8},
+    {"U64", OTHER, 8},
+    {"I32", OTHER, 4},
+    {"U32", OTHER, 4},
+    {"I16", OTHER, 2},
+    {"U16", OTHER, 2},
+    {"I8", OTHER, 1},
+    {"U8", OTHER, 1},
+    {"BOOL", OTHER, 1},
 };
 
 /* One line about a tensor, whose name comes from the file. */
@@ -45,7 +55,8 @@ static int read_dtype(const json_t *o, const char *name, struct sur_tensor *t, u
     if (!text) return fail_tensor(name, "dtype is missing");
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         if (strcmp(text, dtypes[i].name) != 0) continue;
-        t->dtype = dtypes[i].dtype;
+        t->type = dtypes[i].type;
+        t->type_name = dtypes[i].name;
         *element_bytes = dtypes[i].n_bytes;
         return SUR_OK;
     }
@@ -94,31 +105,6 @@ static int read_offsets(const json_t *o, const char *name, struct sur_tensor *t,
     return SUR_OK;
 }
 
-static int by_data(const void *a, const void *b)
-{
-    const struct sur_tensor *x = a, *y = b;
-    if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
-    return (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    const struct sur_tensor *x = a, *y = b;
-    return strcmp(x->name, y->name);
-}
-
-static int check_overlaps(struct sur_safetensors *f)
-{
-    if (f->n == 0) return SUR_OK;
-    qsort(f->tensors, f->n, sizeof f->tensors[0], by_data);
-    for (size_t i = 1; i < f->n; i++) {
-        const struct sur_tensor *before = &f->tensors[i - 1];
-        if ((const char *)f->tensors[i].data - (const char *)before->data < (int64_t)before->n_bytes)
-            return fail_tensor(f->tensors[i].name, "its data overlaps another tensor's");
-    }
-    return SUR_OK;
-}
-
 static int read_tensors(struct sur_safetensors *f, json_t *root, const void *data, uint64_t data_bytes)
 {
     const char *key;
@@ -144,9 +130,9 @@ static int read_tensors(struct sur_safetensors *f, json_t *root, const void *dat
         name += strlen(key) + 1;
         f->n++;
     }
-    int rc = check_overlaps(f);
-    if (f->n) qsort(f->tensors, f->n, sizeof f->tensors[0], by_name);
-    return rc;
+    const char *why;
+    const struct sur_tensor *bad = sur_tensors_sort(f->tensors, f->n, &why);
+    return bad ? fail_tensor(bad->name, why) : SUR_OK;
 }
 
 int sur_safetensors_parse(struct sur_safetensors **file, const char *json, size_t json_bytes, const void *data,
@@ -210,8 +196,7 @@ void sur_safetensors_close(struct sur_safetensors **file)
 
 const struct sur_tensor *sur_safetensors_find(const struct sur_safetensors *file, const char *name)
 {
-    struct sur_tensor key = {.name = name};
-    return file->n ? bsearch(&key, file->tensors, file->n, sizeof key, by_name) : NULL;
+    return sur_tensors_find(file->tensors, file->n, name);
 }
 
 size_t sur_safetensors_count(const struct sur_safetensors *file)

@@ -6,16 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum sur_dtype { SUR_BF16, SUR_F16, SUR_F32, SUR_DTYPE_OTHER };
-
-struct sur_tensor {
-    const char *name;
-    enum sur_dtype dtype;
-    int n_dims;
-    int64_t shape[8];
-    const void *data;   /* in the map; even address, no other alignment promised */
-    uint64_t n_bytes;
-};
+#include "model/tensor.h"
 
 struct sur_safetensors;
 

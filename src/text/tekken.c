@@ -16,6 +16,8 @@ enum {
     MAX_LEFT_PAD = 161,    /* with the longest delay (30) and BOS the prompt must fit 192 rows: session.c */
 };
 
+#define SPECIAL "tekken.json: special_tokens"
+
 struct sur_tekken {
     struct sur_tekken_info info;
     int n_ids;
@@ -75,7 +77,7 @@ static int read_audio(const json_t *root, struct sur_tekken_info *info)
 }
 
 /* The names that the model cannot do without. */
-static int note_special(struct sur_tekken_info *info, const char *name, int rank)
+static int note_special(struct sur_tekken_info *info, const char *where, const char *name, int rank)
 {
     struct {
         const char *name;
@@ -84,20 +86,20 @@ static int note_special(struct sur_tekken_info *info, const char *name, int rank
         {"<s>", &info->bos}, {"</s>", &info->eos}, {"[STREAMING_PAD]", &info->pad}, {"[STREAMING_WORD]", &info->word}};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         if (strcmp(name, wanted[i].name) != 0) continue;
-        if (*wanted[i].id >= 0) return sur_fail(SUR_ERR_MODEL, "tekken.json: special_tokens: %s stands twice", name);
+        if (*wanted[i].id >= 0) return sur_fail(SUR_ERR_MODEL, "%s: %s stands twice", where, name);
         *wanted[i].id = rank;
     }
     return SUR_OK;
 }
 
-static int check_specials(const struct sur_tekken_info *info)
+static int check_specials(const struct sur_tekken_info *info, const char *where)
 {
     const char *missing = info->bos < 0    ? "<s>"
                           : info->eos < 0  ? "</s>"
                           : info->pad < 0  ? "[STREAMING_PAD]"
                           : info->word < 0 ? "[STREAMING_WORD]"
                                            : NULL;
-    return missing ? sur_fail(SUR_ERR_MODEL, "tekken.json: special_tokens: %s is missing", missing) : SUR_OK;
+    return missing ? sur_fail(SUR_ERR_MODEL, "%s: %s is missing", where, missing) : SUR_OK;
 }
 
 /* names [n_special]: where each special token's name lies in the JSON; NULL where the file names none. */
@@ -121,9 +123,9 @@ static int read_specials(const json_t *root, struct sur_tekken_info *info, const
             return sur_fail(SUR_ERR_MODEL, "%stoken_str must be a string of 1 to %d bytes", path, MAX_PIECE_BYTES);
         if (names[rank]) return sur_fail(SUR_ERR_MODEL, "%srank: %d stands twice", path, rank);
         names[rank] = name;
-        if ((rc = note_special(info, name, rank)) != SUR_OK) return rc;
+        if ((rc = note_special(info, SPECIAL, name, rank)) != SUR_OK) return rc;
     }
-    return check_specials(info);
+    return check_specials(info, SPECIAL);
 }
 
 /* The most that the pieces can need: names or a made-up name, decoded base64, and a 0 after each. */
@@ -212,6 +214,49 @@ int sur_tekken_parse(struct sur_tekken **tekken, const char *json, size_t n_byte
     struct sur_tekken *t = calloc(1, sizeof *t);
     rc = t ? build(t, root, vocab_size) : sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
     json_decref(root);
+    if (rc != SUR_OK) sur_tekken_destroy(&t);
+    *tekken = t;
+    return rc;
+}
+
+static int copy(struct sur_tekken *t, const char *where, const struct sur_tekken_token *tokens)
+{
+    size_t n_bytes = 0;
+    for (int i = 0; i < t->n_ids; i++) {
+        bool special = i < t->info.n_special;
+        if (tokens[i].n_bytes < 1 || tokens[i].n_bytes > MAX_PIECE_BYTES ||
+            (special && memchr(tokens[i].bytes, 0, tokens[i].n_bytes)))
+            return sur_fail(SUR_ERR_MODEL, "%s: token %d must have 1 to %d bytes%s", where, i, MAX_PIECE_BYTES,
+                            special ? ", none of them 0" : "");
+        n_bytes += tokens[i].n_bytes + 1;
+    }
+    t->offsets = calloc((size_t)t->n_ids + 1, sizeof *t->offsets);
+    t->bytes = malloc(n_bytes); /* at most 2^20 pieces of 257: fits uint32_t */
+    if (!t->offsets || !t->bytes) return sur_fail(SUR_ERR_MEMORY, "%s: out of memory", where);
+    char *to = t->bytes;
+    for (int i = 0; i < t->n_ids; i++) {
+        t->offsets[i] = (uint32_t)(to - t->bytes);
+        memcpy(to, tokens[i].bytes, tokens[i].n_bytes);
+        to[tokens[i].n_bytes] = 0;
+        int rc = i < t->info.n_special ? note_special(&t->info, where, to, i) : SUR_OK;
+        if (rc != SUR_OK) return rc;
+        to += tokens[i].n_bytes + 1;
+    }
+    t->offsets[t->n_ids] = (uint32_t)(to - t->bytes);
+    return check_specials(&t->info, where);
+}
+
+int sur_tekken_create(struct sur_tekken **tekken, const char *where, const struct sur_tekken_info *info,
+                      const struct sur_tekken_token *tokens, int n_ids)
+{
+    struct sur_tekken *t = calloc(1, sizeof *t);
+    *tekken = NULL;
+    if (!t) return sur_fail(SUR_ERR_MEMORY, "%s: out of memory", where);
+    t->info = *info;
+    t->info.n_entries = n_ids - info->n_special;
+    t->info.bos = t->info.eos = t->info.pad = t->info.word = -1;
+    t->n_ids = n_ids;
+    int rc = copy(t, where, tokens);
     if (rc != SUR_OK) sur_tekken_destroy(&t);
     *tekken = t;
     return rc;
