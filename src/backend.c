@@ -53,6 +53,13 @@ int sur_backend_choose(const struct sur_backend **backend, enum sur_backend_kind
     return sur_fail(SUR_ERR_BACKEND, "no usable backend: %s", why);
 }
 
+static int open_one(const struct sur_backend *backend, void **state, const struct sur_checkpoint *checkpoint,
+                    const struct sur_backend_options *options)
+{
+    int r = sur_checkpoint_need(checkpoint, backend->weight_types, backend->name);
+    return r ? r : backend->open(state, checkpoint, options);
+}
+
 /* A backend that is there but has no room for this model, say, makes way for the next: that is worth a warning. */
 static int open_first(const struct sur_backend **backend, void **state, const struct sur_checkpoint *checkpoint,
                       const struct sur_backend_options *options)
@@ -64,7 +71,7 @@ static int open_first(const struct sur_backend **backend, void **state, const st
             sur_log(SUR_LOG_INFO, "backend %s cannot be used: %s", table[i].name, why);
             continue;
         }
-        r = (*backend)->open(state, checkpoint, options);
+        r = open_one(*backend, state, checkpoint, options);
         if (r != SUR_ERR_BACKEND && r != SUR_ERR_MEMORY) return r;
         if (i + 1 < N_BACKENDS) sur_log(SUR_LOG_WARN, "backend %s cannot be used: %s", table[i].name, sur_error_text());
     }
@@ -100,7 +107,11 @@ int sur_backend_open(const struct sur_backend **backend, void **state, const str
         if (r) return r;
     }
     *backend = halves[0];
-    if (halves[0] == halves[1]) return (*backend)->open(state, checkpoint, options);
+    if (halves[0] == halves[1]) return open_one(*backend, state, checkpoint, options);
+    for (int i = 0; i < 2; i++) {
+        int r = sur_checkpoint_need(checkpoint, halves[i]->weight_types, halves[i]->name);
+        if (r) return r;
+    }
     struct sur_backend_options of[2] = {options_of(halves[0], options), options_of(halves[1], options)};
     return sur_mix_open(backend, state, halves, checkpoint, of);
 }

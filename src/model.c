@@ -118,6 +118,11 @@ const char *sur_model_backend(const struct sur_model *m)
     return m ? m->backend->name : "";
 }
 
+const char *sur_model_weights(const struct sur_model *m)
+{
+    return m ? sur_checkpoint_type(m->checkpoint) : "";
+}
+
 void sur_model_get_stats(const struct sur_model *m, struct sur_model_stats *stats)
 {
     struct sur_backend_stats b = {0};

@@ -93,7 +93,8 @@ enum sur_window_attention { SUR_ATTENTION_OWN, SUR_ATTENTION_GEMM }; /* gemm: cu
 enum sur_cpu_level { SUR_CPU_AUTO, SUR_CPU_PLAIN, SUR_CPU_AVX2, SUR_CPU_AVX512 };
 
 struct sur_model_options {
-    const char *dir;               /* folder with params.json, tekken.json, consolidated.safetensors; required */
+    const char *dir;               /* folder with params.json, tekken.json, consolidated.safetensors, or a GGUF file;
+                                    * required */
     enum sur_backend_kind backend; /* auto: CUDA if it is usable, else the CPU, with the reason in the log */
     enum sur_kv_type kv;           /* how keys and values are kept */
     enum sur_cpu_level cpu;        /* instruction set of the CPU backend; auto: the best that the processor has */
@@ -115,6 +116,8 @@ SUR_API void sur_model_options_init(struct sur_model_options *options);
 SUR_API int sur_model_open(struct sur_model **model, const struct sur_model_options *options);
 SUR_API void sur_model_close(struct sur_model **model);
 SUR_API const char *sur_model_backend(const struct sur_model *model); /* "cpu", "cuda"; halves "cuda+cpu" */
+/* The type of most of the matrices' weights: "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", ... */
+SUR_API const char *sur_model_weights(const struct sur_model *model);
 SUR_API int sur_model_delay_ms(const struct sur_model *model);        /* the checkpoint's default delay */
 
 struct sur_model_stats {

@@ -70,6 +70,7 @@ static void print_stats(const struct run *run)
     double busy = seconds(s.encode_ns + s.decode_ns + s.prefill_ns);
     getrusage(RUSAGE_SELF, &usage);
     message_plain("backend %s name", sur_model_backend(run->model));
+    message_plain("weights %s name", sur_model_weights(run->model));
     message_plain("audio %.3f s", audio);
     message_plain("skipped %.3f s", (double)s.skipped_samples / SUR_RATE);
     message_plain("wall %.3f s", wall);
@@ -94,8 +95,12 @@ static int open_model(struct run *run)
     static char path[PATH_MAX]; /* as long as the run */
     bool demo;
     if (run->options.model) return run_open_model(run, run->options.model);
-    if (!paths_find_model(path, sizeof path, &demo)) {
-        message("no model is installed: tools/download_model.sh fetches one, or say --model DIR");
+    int found = paths_find_model(path, sizeof path, &demo);
+    if (found != 1) {
+        if (found)
+            message("%s holds more than one model: say --model PATH", path);
+        else
+            message("no model is installed: tools/download_model.sh fetches one, or say --model PATH");
         return EXIT_NO_MODEL;
     }
     if (demo) message("no model is installed: this is the demo model, %s", path);

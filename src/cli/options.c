@@ -16,7 +16,7 @@ enum { MAX_OPTIONS = 40 };
 const char *const options_formats[] = {"text", "jsonl", "srt", "vtt", "tokens"};
 
 const struct option_spec options_table[] = {
-    {"Model", "model", "DIR", "checkpoint in Mistral's layout (see below)", OPTION_TEXT, AT(model), 0, 0},
+    {"Model", "model", "PATH", "folder in Mistral's layout, or GGUF file (see below)", OPTION_TEXT, AT(model), 0, 0},
     {NULL, "backend", "auto|cuda|cpu", "where it runs (auto: the first that can)", OPTION_CHOICE, AT(backend),
      SUR_BACKEND_AUTO, 0},
     {NULL, "encode-on", "cuda|cpu", "only its encoder, to find a fault", OPTION_CHOICE, AT(encode_on), SUR_BACKEND_CUDA,

@@ -1,18 +1,37 @@
 #include "cli/paths.h"
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* folder/rest, if there is a params.json in it. The specification says that relative folders are ignored. */
-static bool try_folder(char *path, size_t size, const char *folder, size_t n, const char *rest)
+/* How many files NAME.gguf there are in folder; the last one's path in file. */
+static int count_gguf(char *file, size_t size, const char *folder)
 {
-    char file[PATH_MAX];
-    if (n == 0 || folder[0] != '/') return false;
-    if (snprintf(path, size, "%.*s/%s", (int)n, folder, rest) >= (int)size) return false;
-    return snprintf(file, sizeof file, "%s/params.json", path) < (int)sizeof file && access(file, F_OK) == 0;
+    int n = 0;
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        size_t length = strlen(e->d_name);
+        if (length <= 5 || e->d_name[0] == '.' || strcmp(e->d_name + length - 5, ".gguf") != 0) continue;
+        if (snprintf(file, size, "%s/%s", folder, e->d_name) < (int)size) n++;
+    }
+    if (dir) closedir(dir);
+    return n;
+}
+
+/* folder/rest, if there is a model in it. The specification says that relative folders are ignored. */
+static int try_folder(char *path, size_t size, const char *folder, size_t n, const char *rest)
+{
+    char file[PATH_MAX], gguf[PATH_MAX];
+    if (n == 0 || folder[0] != '/') return 0;
+    if (snprintf(path, size, "%.*s/%s", (int)n, folder, rest) >= (int)size) return 0;
+    bool whole = snprintf(file, sizeof file, "%s/params.json", path) < (int)sizeof file && access(file, F_OK) == 0;
+    int n_gguf = count_gguf(gguf, sizeof gguf, path);
+    if (whole + n_gguf > 1) return 2;
+    if (n_gguf) snprintf(path, size, "%s", gguf);
+    return whole + n_gguf;
 }
 
 static bool is_build_folder(const char *folder)
@@ -37,24 +56,25 @@ static bool runs_from_build_folder(void)
     return is_build_folder(exe);
 }
 
-static bool try_home(char *path, size_t size)
+static int try_home(char *path, size_t size)
 {
     const char *home = getenv("XDG_DATA_HOME");
     if (home && home[0] == '/') return try_folder(path, size, home, strlen(home), "surtitle/model");
     home = getenv("HOME");
-    return home && try_folder(path, size, home, strlen(home), ".local/share/surtitle/model");
+    return home ? try_folder(path, size, home, strlen(home), ".local/share/surtitle/model") : 0;
 }
 
-bool paths_find_model(char *path, size_t size, bool *demo)
+int paths_find_model(char *path, size_t size, bool *demo)
 {
     *demo = false;
     path[0] = 0;
-    if (try_home(path, size)) return true;
+    int found = try_home(path, size);
+    if (found) return found;
     const char *dirs = getenv("XDG_DATA_DIRS");
     if (!dirs || !*dirs) dirs = "/usr/local/share:/usr/share";
     while (*dirs) {
         size_t n = strcspn(dirs, ":");
-        if (try_folder(path, size, dirs, n, "surtitle/model")) return true;
+        if ((found = try_folder(path, size, dirs, n, "surtitle/model"))) return found;
         dirs += n + (dirs[n] == ':');
     }
     *demo = true;

@@ -13,7 +13,6 @@
 #include "text/tekken.h"
 #include "util/clock.h"
 #include "util/error.h"
-#include "util/half.h"
 
 struct state { /* immutable after open, shared */
     const struct sur_checkpoint *checkpoint;
@@ -309,9 +308,10 @@ static int step_one(struct session *s, const struct sur_step_job *job)
     int64_t first = sur_progress_position(&s->progress);
     for (int i = 0; i < job->n; i++) {
         int32_t id = job->tokens ? job->tokens[i] : s->last_token;
-        const uint16_t *e = (const void *)((const char *)embedding->data + (size_t)id * embedding->row_bytes);
+        float *x = s->x + (size_t)i * (size_t)dim;
         const float *row = s->rows + (size_t)((first + i) % SUR_ROW_RING) * (size_t)dim;
-        for (int d = 0; d < dim; d++) s->x[(size_t)i * (size_t)dim + (size_t)d] = row[d] + sur_bf16_to_f32(e[d]);
+        sur_dequantise_row(embedding->type, sur_view_row(embedding, id), dim, x);
+        for (int d = 0; d < dim; d++) x[d] = row[d] + x[d];
     }
     sur_cpu_stack_run(&s->decoder, s->x, job->n, first);
     for (int i = 0; i < job->n_out; i++)
@@ -381,6 +381,7 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
 
 const struct sur_backend sur_backend_cpu = {
     .name = "cpu",
+    .weight_types = 1 << SUR_WEIGHT_BF16,
     .probe = probe,
     .open = state_open,
     .close = state_close,

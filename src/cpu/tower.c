@@ -22,10 +22,8 @@ static void run(const struct sur_cpu_tower *t, int64_t work, sur_pool_fn fn, voi
 float *sur_cpu_widen(const struct sur_view *view)
 {
     if (!view->data) return NULL;
-    size_t n = (size_t)view->rows * (size_t)view->cols;
-    const uint16_t *from = view->data;
-    float *to = malloc(n * sizeof *to);
-    for (size_t i = 0; to && i < n; i++) to[i] = sur_bf16_to_f32(from[i]);
+    float *to = malloc((size_t)view->rows * (size_t)view->cols * sizeof *to);
+    if (to) sur_view_widen(view, to);
     return to;
 }
 
@@ -261,20 +259,42 @@ void sur_cpu_stack_randomize(struct sur_cpu_stack *k, int64_t end)
     }
 }
 
+/* How many rows of q or k a share is made of: where they are in halves order, whole heads. */
+static int rotary_unit(const struct sur_view *w)
+{
+    int d = w->head_dim_halves;
+    return !d ? 4 : d % 4 ? 2 * d : d;
+}
+
+/* Rows r0 .. r1 - 1 of q or k, in the model's order whatever the order of the file. The bias comes last, so that the
+ * bits are the same for both. */
+static void rotary_product(const struct sur_cpu_stack *k, const struct sur_view *w, const float *bias, int n, float *y,
+                           size_t y_stride, int r0, int r1)
+{
+    int d = w->head_dim_halves;
+    product(k->tower, w, d ? NULL : bias, k->x, n, y, y_stride, false, r0, r1);
+    for (int c = 0; d && c < n; c++)
+        for (int r = r0; r < r1; r += d) {
+            float head[SUR_MAX_HEAD_DIM], *to = y + (size_t)c * y_stride + r;
+            memcpy(head, to, (size_t)d * sizeof *head);
+            for (int i = 0; i < d; i++) to[i] = head[sur_view_place(w, i)];
+            for (int i = 0; bias && i < d; i++) to[i] += bias[r + i];
+        }
+    rotate(k, y, y_stride, n, r0, r1);
+}
+
 static void qkv_part(void *arg, int part, int n_parts)
 {
     const struct pass *p = arg;
     struct sur_cpu_stack *k = p->k;
     const struct sur_cpu_layer *l = &k->tower->layers[p->layer];
     int wide = l->w->wq.rows, narrow = l->w->wk.rows, r0, r1;
-    sur_pool_share(wide, 4, part, n_parts, &r0, &r1);
-    product(k->tower, &l->w->wq, l->bq, k->x, p->n, k->q, (size_t)wide, false, r0, r1);
-    rotate(k, k->q, (size_t)wide, p->n, r0, r1);
-    sur_pool_share(narrow, 4, part, n_parts, &r0, &r1);
+    sur_pool_share(wide, rotary_unit(&l->w->wq), part, n_parts, &r0, &r1);
+    rotary_product(k, &l->w->wq, l->bq, p->n, k->q, (size_t)wide, r0, r1);
+    sur_pool_share(narrow, rotary_unit(&l->w->wk), part, n_parts, &r0, &r1);
     float *key = k->kv_new, *value = k->kv_new + narrow;
     size_t stride = 2 * (size_t)narrow;
-    product(k->tower, &l->w->wk, NULL, k->x, p->n, key, stride, false, r0, r1);
-    rotate(k, key, stride, p->n, r0, r1);
+    rotary_product(k, &l->w->wk, NULL, p->n, key, stride, r0, r1);
     append(p, k->k, key, true, r0, r1);
     product(k->tower, &l->w->wv, l->bv, k->x, p->n, value, stride, false, r0, r1);
     append(p, k->v, value, false, r0, r1);

@@ -171,6 +171,7 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
 
 static const struct sur_backend backend = {
     .name = "cuda",
+    .weight_types = 1 << SUR_WEIGHT_BF16,
     .probe = gpu_probe,
     .open = state_open,
     .close = state_close,

@@ -9,7 +9,7 @@
 #include "model/backend.h"
 
 /* Changes with every change of this file, backend.h, checkpoint.h or params.h that a module must know of. */
-enum { SUR_GPU_ABI = 1 };
+enum { SUR_GPU_ABI = 2 };
 
 struct sur_gpu_host {
     int (*fail)(int code, const char *line); /* sur_fail: keeps the line, returns code */

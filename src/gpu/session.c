@@ -6,7 +6,6 @@
 
 #include "model/schedule.h"
 #include "util/error.h"
-#include "util/half.h"
 
 /* What the kernels' header repeats of the table's constants, because nvcc's side includes nothing of ours. */
 _Static_assert((int)SUR_GPU_ROW_RING == (int)SUR_ROW_RING, "rows of the adapter's ring");
@@ -75,13 +74,13 @@ size_t gpu_session_bytes(const struct sur_checkpoint *c, const struct sur_backen
            gpu_stack_bytes(&p->decoder, &decoder, &d);
 }
 
-/* y = W x, by the processor: for what is computed once a session. */
-static void multiply(const struct sur_view *w, const float *x, float *y)
+/* y = W x, by the processor: for what is computed once a session. row [w->cols] is scratch. */
+static void multiply(const struct sur_view *w, const float *x, float *y, float *row)
 {
     for (int r = 0; r < w->rows; r++) {
-        const uint16_t *row = (const void *)((const char *)w->data + (size_t)r * w->row_bytes);
+        sur_dequantise_row(w->type, sur_view_row(w, r), w->cols, row);
         double sum = 0;
-        for (int k = 0; k < w->cols; k++) sum += (double)sur_bf16_to_f32(row[k]) * (double)x[k];
+        for (int k = 0; k < w->cols; k++) sum += (double)row[k] * (double)x[k];
         y[r] = (float)sum;
     }
 }
@@ -91,9 +90,10 @@ static int fold_delay(struct gpu_session *s)
 {
     const struct sur_params *p = &s->state->checkpoint->params;
     size_t dim = (size_t)p->decoder.dim;
-    float *t = malloc(sizeof *t * (dim * 2 + (size_t)p->ada_dim));
+    size_t n_ada = (size_t)p->ada_dim;
+    float *t = malloc(sizeof *t * (3 * dim + 2 * n_ada));
     if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
-    float *ada = t + dim, *folded = ada + p->ada_dim;
+    float *ada = t + dim, *folded = ada + n_ada, *row = folded + dim;
     for (size_t i = 0; i < dim / 2; i++) {
         double angle = s->options.delay * exp(-log(10000.0) * (double)i / (double)(dim / 2));
         t[i] = (float)cos(angle);
@@ -102,11 +102,11 @@ static int fold_delay(struct gpu_session *s)
     int r = SUR_OK;
     for (int l = 0; !r && l < p->decoder.n_layers; l++) {
         const struct sur_layer *w = &s->state->checkpoint->weights.decoder[l];
-        const uint16_t *norm = w->ffn_norm.data;
-        multiply(&w->ada0, t, ada);
+        multiply(&w->ada0, t, ada, row);
         for (int i = 0; i < p->ada_dim; i++) ada[i] = 0.5f * ada[i] * (1.0f + erff(ada[i] * 0x1.6a09e6p-1f));
-        multiply(&w->ada2, ada, folded);
-        for (size_t i = 0; i < dim; i++) folded[i] = sur_bf16_to_f32(norm[i]) * (1.0f + folded[i]);
+        multiply(&w->ada2, ada, folded, row);
+        sur_view_widen(&w->ffn_norm, row);
+        for (size_t i = 0; i < dim; i++) folded[i] = row[i] * (1.0f + folded[i]);
         r = CHECK(cuMemcpyHtoD(gpu_pass_norm(&s->decoder, l, true), folded, dim * 4));
     }
     free(t);

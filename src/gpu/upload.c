@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "util/error.h"
-#include "util/half.h"
 #include "util/os_thread.h"
 
 enum { N_WORKERS = 8, N_BUFFERS = 2, BUFFER_BYTES = 4 << 20 };
@@ -109,7 +108,7 @@ static const char *find_row(const struct gpu_upload_item *item, int row)
 {
     for (int i = 0; i < GPU_UPLOAD_VIEWS && item->views[i]; i++) {
         const struct sur_view *v = item->views[i];
-        if (row < v->rows) return (const char *)v->data + (size_t)row * v->row_bytes;
+        if (row < v->rows) return sur_view_row(v, row);
         row -= v->rows;
     }
     return NULL;
@@ -135,18 +134,12 @@ static void pack_row(char *to, int place, const char *from, size_t n_bytes, size
     }
 }
 
-static void widen(const struct sur_view *v, char *to)
-{
-    const uint16_t *from = v->data;
-    for (int i = 0; i < v->cols; i++) ((float *)(void *)to)[i] = sur_bf16_to_f32(from[i]);
-}
-
 /* The piece's bytes as the device wants them. */
 static void fill(const struct piece *p, char *to)
 {
     const size_t pitch_bytes = (size_t)p->item.pitch * 2;
     if (p->item.form == GPU_UPLOAD_FP32) {
-        widen(p->item.views[0], to);
+        sur_view_widen(p->item.views[0], (float *)(void *)to);
         return;
     }
     for (int i = 0; i < p->n_rows; i++) {

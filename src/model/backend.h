@@ -82,6 +82,7 @@ struct sur_backend {
     int (*rows)(void *session, int put, int64_t first, int n, float *buffer);
     void (*stats)(void *state, struct sur_backend_stats *stats);
     double (*read_bandwidth)(void *state); /* bytes a second of the device's memory, probed now; NULL: none */
+    unsigned weight_types; /* those that matrices may have: 1 << enum sur_weight_type, or-ed */
     int64_t (*stage)(void *session, const char *which, int64_t first, float *out, size_t max); /* surtitle.h */
 };
 

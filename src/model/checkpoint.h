@@ -1,56 +1,58 @@
-/* A checkpoint in Mistral's layout: params.json, tekken.json, consolidated.safetensors. Immutable once open, shared by
- * all sessions and threads. Opening maps the weights and touches no more than their header. */
+/* A checkpoint: a folder in Mistral's layout (params.json, tekken.json, consolidated.safetensors) or one GGUF file.
+ * Immutable once open, shared by all sessions and threads. Opening maps the weights and reads no more than their
+ * header, except matrices of F16 and F32: those are converted to BF16 where that changes no value. */
 #ifndef SUR_MODEL_CHECKPOINT_H
 #define SUR_MODEL_CHECKPOINT_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model/blocks.h"
 #include "model/params.h"
-
-/* A matrix where it lies: [rows, cols], row r at data + r * row_bytes. A vector is one row. */
-struct sur_view {
-    enum sur_weight_type type;
-    int rows, cols;
-    size_t row_bytes;
-    const void *data;   /* even address, no other alignment promised */
-    const void *scales; /* NULL for bf16 */
-    int group;          /* 0 for bf16 */
-};
+#include "model/view.h"
 
 struct sur_layer {
-    struct sur_view wq, wk, wv, wo;       /* [heads * d, dim], [kv_heads * d, dim] x 2, [dim, heads * d]; d: head_dim */
-    struct sur_view bq, bv, bo;           /* [1, rows of wq, wv, wo]; encoder only, else data NULL */
+    struct sur_view wq, wk, wv, wo; /* [heads * d, dim], [kv_heads * d, dim] x 2, [dim, heads * d]; d: head_dim */
+    struct sur_view bq, bv, bo;     /* [1, rows of wq, wv, wo]; encoder only, else data NULL */
     struct sur_view attention_norm, ffn_norm; /* [1, dim] */
-    struct sur_view w1, w2, w3;           /* gate [hidden, dim], down [dim, hidden], up [hidden, dim] */
-    struct sur_view b2;                   /* [1, dim]; encoder only */
-    struct sur_view ada0, ada2;           /* [ada, dim], [dim, ada]; decoder only */
+    struct sur_view w1, w2, w3;               /* gate [hidden, dim], down [dim, hidden], up [hidden, dim] */
+    struct sur_view b2;                       /* [1, dim]; encoder only */
+    struct sur_view ada0, ada2;               /* [ada, dim], [dim, ada]; decoder only */
 };
 
 struct sur_weights {
-    struct sur_view conv0, conv0_bias;    /* [e, n_mels * 3] (input channel major, tap minor), [1, e] */
-    struct sur_view conv1, conv1_bias;    /* [e, e * 3], [1, e] */
-    struct sur_layer *encoder;            /* [encoder.n_layers] */
-    struct sur_view encoder_norm;         /* [1, e] */
-    struct sur_view adapter0, adapter2;   /* [dim, 4 e], [dim, dim] */
-    struct sur_view embedding;            /* [vocab, dim], also the head */
-    struct sur_layer *decoder;            /* [decoder.n_layers] */
-    struct sur_view norm;                 /* [1, dim] */
+    struct sur_view conv0, conv0_bias;  /* [e, n_mels * 3] (input channel major, tap minor), [1, e] */
+    struct sur_view conv1, conv1_bias;  /* [e, e * 3], [1, e] */
+    struct sur_layer *encoder;          /* [encoder.n_layers] */
+    struct sur_view encoder_norm;       /* [1, e] */
+    struct sur_view adapter0, adapter2; /* [dim, 4 e], [dim, dim] */
+    struct sur_view embedding;          /* [vocab, dim], also the head */
+    struct sur_layer *decoder;          /* [decoder.n_layers] */
+    struct sur_view norm;               /* [1, dim] */
 };
 
 struct sur_tekken;
 struct sur_safetensors;
+struct sur_gguf;
 
 struct sur_checkpoint {
     struct sur_params params;
     struct sur_weights weights;
     struct sur_tekken *tekken;
-    struct sur_safetensors *file;
+    struct sur_safetensors *file; /* NULL for a GGUF file */
+    struct sur_gguf *gguf;        /* NULL for a folder */
+    void **converted;             /* [n_converted] memory of views that do not point into the file */
+    int n_converted;
 };
 
-/* SUR_ERR_MODEL with one line that names the file and what is wrong with it; SUR_ERR_MEMORY. */
-int sur_checkpoint_open(struct sur_checkpoint **checkpoint, const char *dir);
+/* path: a folder or a GGUF file, told apart by what is there. SUR_ERR_MODEL with one line that names the file and what
+ * is wrong with it; SUR_ERR_MEMORY. */
+int sur_checkpoint_open(struct sur_checkpoint **checkpoint, const char *path);
 void sur_checkpoint_close(struct sur_checkpoint **checkpoint);
+/* The type of most of the matrices' weights, as the names of files have it: "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m",
+ * "f16", "f32". */
+const char *sur_checkpoint_type(const struct sur_checkpoint *checkpoint);
+/* SUR_OK if every matrix is of a type in the set (1 << type) types. SUR_ERR_BACKEND with a line that names a matrix,
+ * its type, and who does not run it. */
+int sur_checkpoint_need(const struct sur_checkpoint *checkpoint, unsigned types, const char *who);
 
 #endif

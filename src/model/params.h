@@ -1,4 +1,5 @@
-/* Every size of the model, and params.json, which holds them in Mistral's layout. Checked against docs/contract.md; nothing is assumed. Immutable. */
+/* Every size of the model, and params.json, which holds them in Mistral's layout. Checked against docs/contract.md;
+ * nothing is assumed. Immutable. */
 #ifndef SUR_MODEL_PARAMS_H
 #define SUR_MODEL_PARAMS_H
 

@@ -1,4 +1,5 @@
-/* The vocabulary (tekken.json in Mistral's layout): token id to bytes, the special tokens, and the streaming settings. Immutable after open.
+/* The vocabulary (tekken.json in Mistral's layout): token id to bytes, the special tokens, and the streaming settings.
+ * Immutable after open.
  * Ids below n_special are special; id n_special + i is vocabulary entry i, a byte string that may hold a part of a
  * UTF-8 character, or the byte 0. The file may list more entries than the model uses. */
 #ifndef SUR_TEXT_TEKKEN_H

@@ -65,6 +65,8 @@ static void test_null(void **state)
     sur_model_close(NULL);
     sur_model_close(&no_model);
     assert_string_equal(sur_model_backend(NULL), "");
+    assert_string_equal(sur_model_weights(NULL), "");
+    assert_string_equal(sur_model_weights(model), "bf16");
     assert_int_equal(sur_model_delay_ms(NULL), 0);
     sur_model_get_stats(model, NULL);
     sur_model_get_stats(NULL, &ms);
