@@ -8,7 +8,9 @@
 #   not pinned      commit, sizes and sums: the host's own words over https, from its API (lfs.sha256; for a small file
 #                   its git blob id). They prove that what arrived is what the host has, not who made it. What was
 #                   used is printed; --revision takes a commit that you trust.
-# All files come from one commit. A file has its own name only once it has passed; until then it ends in .part.
+# All files come from one commit. A file has its own name only once it has passed; until then it ends in .part. A file
+# that is there already is checked by its sum, and fetched again if that is another.
+# One at a time works in a folder.
 set -euo pipefail
 export LC_ALL=C
 
@@ -17,7 +19,7 @@ repo=mistralai/Voxtral-Mini-4B-Realtime-2602
 files=(params.json tekken.json consolidated.safetensors)
 tensor_bytes=8859358720
 revision=main
-dir=${XDG_DATA_HOME:-${HOME:?}/.local/share}/surtitle/model
+dir=
 dry_run=
 
 fail() {
@@ -28,7 +30,7 @@ fail() {
 while [ $# -gt 0 ]; do
     case $1 in
     --dir | --revision)
-        [ $# -ge 2 ] || fail "$1 needs a value"
+        [ -n "${2:-}" ] || fail "$1 needs a value"
         if [ "$1" = --dir ]; then dir=$2; else revision=$2; fi
         shift 2
         ;;
@@ -43,6 +45,16 @@ while [ $# -gt 0 ]; do
     esac
 done
 [[ $revision =~ ^[A-Za-z0-9._-]+$ ]] || fail "not a revision: $revision"
+if [ -z "$dir" ]; then # where surtitle looks: it ignores relative paths in these variables, too
+    if [[ ${XDG_DATA_HOME:-} = /* ]]; then
+        dir=$XDG_DATA_HOME/surtitle/model
+    elif [[ ${HOME:-} = /* ]]; then
+        dir=$HOME/.local/share/surtitle/model
+    else
+        fail 'neither XDG_DATA_HOME nor HOME is an absolute path: say where to with --dir DIR'
+    fi
+fi
+case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
 
 # Bytes free where a folder is or will be.
 free_bytes() {
@@ -110,12 +122,21 @@ for command in curl python3; do
     command -v "$command" >/dev/null || fail "$command is missing: apt-get install ca-certificates $command"
 done
 lines=$(metadata "${files[@]}") || fail "$host does not say commit, size and sum of the files of $repo at $revision"
-mkdir -p "$dir"
+mkdir -p "$dir" 2>/dev/null || fail "$dir: this folder cannot be made"
+exec 9<"$dir"
+flock --nonblock 9 || fail "$dir: another download is at work there, or the folder cannot be locked"
 plan=() need=0
 while read -r file commit size sum; do
+    for path in "$dir/$file" "$dir/$file.part"; do
+        if [ -e "$path" ] && [ ! -f "$path" ]; then fail "$path: is no regular file"; fi
+    done
+    [ ! -L "$dir/$file.part" ] || fail "$dir/$file.part: is a symbolic link"
     if [ "$(size_of "$dir/$file")" -eq "$size" ]; then
-        echo "$file: is there"
-        continue
+        if sum_matches "$dir/$file" "$size" "$sum"; then
+            echo "$file: is there, sum $sum"
+            continue
+        fi
+        echo "$file: is there with another sum than the host's: it is fetched again"
     fi
     plan+=("$file $commit $size $sum")
     need=$((need + size - $(size_of "$dir/$file.part")))

@@ -1,11 +1,12 @@
 """tools/download_model.sh against a curl that serves from memory: --dry-run touches nothing; a broken transfer resumes
-and ends under the file's own name; a wrong sum, too few tensors, or no room leave nothing but a line and status 1.
+and ends under the file's own name; a wrong sum, too few tensors, or no room leave nothing but a line and status 1; two at
+once do not harm each other; it writes where surtitle looks.
 Arguments: the source folder."""
-import hashlib, json, os, stat, struct, subprocess, sys, tempfile
+import hashlib, json, os, shutil, stat, struct, subprocess, sys, tempfile, time
 
 SCRIPT = os.path.join(sys.argv[1], "tools", "download_model.sh")
 FAKE_CURL = """#!%s
-import os, sys
+import os, sys, time
 args, box = sys.argv[1:], os.environ["BOX"]
 with open(os.path.join(box, "calls"), "a") as f:
     f.write(" ".join(args) + "\\n")
@@ -20,6 +21,11 @@ out = args[args.index("--output") + 1]
 at = os.path.getsize(out) if os.path.exists(out) else 0
 cut = os.path.join(box, "cut")
 breaks = os.path.exists(cut) and os.path.basename(url) == "tekken.json"
+hold = os.path.join(box, "hold")
+if os.path.exists(hold):
+    os.rename(hold, hold + ".seen")
+    while os.path.exists(hold + ".seen"):
+        time.sleep(0.01)
 with open(out, "ab") as f:
     f.write(data[at:at + 5] if breaks else data[at:])
 if breaks:
@@ -28,9 +34,27 @@ if breaks:
 """ % sys.executable
 
 
-def run(box, *args, script=SCRIPT):
+def start(box, *args, script=SCRIPT, **variables):
     env = dict(os.environ, BOX=box, PATH=os.path.join(box, "bin") + ":" + os.environ["PATH"], XDG_DATA_HOME=box + "/data")
-    return subprocess.run([script, *args], env=env, capture_output=True, text=True, timeout=60)
+    env.update(variables)
+    return subprocess.Popen([script, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=box)
+
+
+def run(*args, **more):
+    p = start(*args, **more)
+    out, err = p.communicate(timeout=60)
+    return subprocess.CompletedProcess(args, p.returncode, out, err)
+
+
+def refused(r, text):
+    assert r.returncode == 1 and r.stderr.count("\n") == 1 and text in r.stderr, r
+
+
+def until(ok):
+    end = time.monotonic() + 60
+    while not ok():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def serve(box, tensor_bytes, wrong_sum=False):
@@ -49,6 +73,64 @@ def serve(box, tensor_bytes, wrong_sum=False):
     with open(os.path.join(box, "api.json"), "w") as f:
         json.dump({"sha": "a" * 40, "siblings": siblings}, f)
     return files
+
+
+def check_places(box):
+    """Relative paths in the environment are ignored, as surtitle ignores them; --dir takes any name."""
+    home = os.path.join(box, "home")
+    r = run(box, "--dry-run", XDG_DATA_HOME="relative", HOME=home)
+    assert r.returncode == 0 and home + "/.local/share/surtitle/model (" in r.stdout, r
+    r = run(box, "--dry-run", XDG_DATA_HOME=box + "/data", HOME="relative")
+    assert r.returncode == 0 and box + "/data/surtitle/model (" in r.stdout, r
+    refused(run(box, "--dry-run", XDG_DATA_HOME="relative", HOME="relative"), "--dir")
+    refused(run(box, "--dry-run", XDG_DATA_HOME="", HOME=""), "--dir")
+    refused(run(box, "--dir", ""), "--dir")
+    r = run(box, "--dir", "-x", "--dry-run")
+    assert r.returncode == 0 and box + "/-x (" in r.stdout, r
+
+
+def check_what_is_there(box, small, model):
+    """What lies in the folder is known by its sum, and must be a file."""
+    whole = os.path.join(model, "consolidated.safetensors")
+    with open(whole, "rb") as f:
+        data = f.read()
+    with open(whole, "wb") as f:
+        f.write(data[:-1] + b"x")
+    r = run(box, script=small)
+    assert r.returncode == 0 and "fetched again" in r.stdout and r.stdout.count("is there, sum") == 2, r
+    with open(whole, "rb") as f:
+        assert f.read() == data
+    os.rename(whole, whole + ".kept")
+    part = whole + ".part"
+    os.mkfifo(part)
+    refused(run(box, script=small), "no regular file")
+    os.remove(part)
+    os.symlink("elsewhere", part)
+    refused(run(box, script=small), "link")
+    os.remove(part)
+    os.mkdir(whole)
+    refused(run(box, script=small), "no regular file")
+    os.rmdir(whole)
+    os.rename(whole + ".kept", whole)
+    with open(os.path.join(box, "file"), "w"):
+        refused(run(box, "--dir", "file/x", script=small), "cannot be made")
+
+
+def check_two_at_once(box, small, model, files):
+    """The second one ends with a line, and the first one's files are whole."""
+    shutil.rmtree(model)
+    hold = os.path.join(box, "hold")
+    with open(hold, "w"):
+        first = start(box, script=small)
+    until(lambda: os.path.exists(hold + ".seen"))
+    refused(run(box, script=small), "another download")
+    os.remove(hold + ".seen")
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, (out, err)
+    assert sorted(os.listdir(model)) == sorted(files)
+    for name, data in files.items():
+        with open(os.path.join(model, name), "rb") as f:
+            assert f.read() == data, name
 
 
 def main():
@@ -92,10 +174,13 @@ def main():
             assert all("/resolve/" + "a" * 40 + "/" in c for c in f if "/resolve/" in c)
         r = run(box, script=small)
         assert r.returncode == 0 and r.stdout.count("is there") == 3, r
+        check_places(box)
+        check_what_is_there(box, small, model)
+        check_two_at_once(box, small, model, files)
 
         r = run(box, "--dir", os.path.join(box, "other"))  # the real figure: 64 bytes of tensors are too few
         assert r.returncode == 1 and "8859358720" in r.stderr, r
-    print("download_model.sh: dry run, sums, resume and figures hold")
+    print("download_model.sh: dry run, sums, resume, places, two at once and figures hold")
 
 
 main()
