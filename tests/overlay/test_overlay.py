@@ -8,7 +8,7 @@ SANITIZED = "--sanitized" in sys.argv
 WORDS = [w for w in sys.argv[3:] if w != "--sanitized"]
 BOX = tempfile.mkdtemp(prefix="surtitle-overlay.")
 MODEL, CLIP, RAW = (os.path.join(BOX, n) for n in ("model", "talk.wav", "talk.raw"))
-LONG = 60
+LONG = 300  # seconds that nothing here takes, on a busy machine or under a sanitizer
 runs_programs = True
 ENV = dict(os.environ, LC_ALL="C.UTF-8", XDG_DATA_HOME=BOX + "/none", XDG_DATA_DIRS=BOX + "/none", HOME=BOX, PS1="@@ ",
            TMUX="", SHELL="/bin/sh", VIMINIT="", LESS="")
@@ -78,7 +78,7 @@ class Terminal:
         self.tmux("send-keys", "-l", text)
         self.keys("Enter")
 
-    def until(self, ok, seconds=20, look=None):
+    def until(self, ok, seconds=LONG, look=None):
         look, end = look or self.show, time.monotonic() + seconds
         while True:
             seen = look()
@@ -147,28 +147,32 @@ def has_captions(t, least=8):
 
 # ---- captions alone ----
 
+def rows_moved(seen):
+    """How often a row moved up; words stay where they are, or a whole row moves up."""
+    moves = 0
+    for a, b in zip(seen, seen[1:]):
+        stays = all(y.startswith(x) for x, y in zip(a, b))
+        up = a[1:] == b[:1] + b[1:2] or b[0] == a[1] and b[1].startswith(a[2])
+        assert stays or up, (a, b)
+        moves += up and not stays
+    return moves
+
+
 def test_alone(t):
     want = squeeze(text_of(CLIP))
     t.start("--overlay", "--pace", "--width", "30", CLIP)
-    seen, end = [], time.monotonic() + 7
-    while time.monotonic() < end:
+    seen, end = [], time.monotonic() + LONG
+    while rows_moved(seen) < 2:
+        assert time.monotonic() < end, ("no row moves up", seen)
         rows = t.rows()
         if any("talk.wav" in r and "[" in r for r in rows[19:]):
             state, below = captions(rows)
             assert len(below) == 3 and rows.index(state) == 20, rows
             seen.append([r.strip() for r in below])
         time.sleep(0.05)
-    assert any(squeeze("".join(s)) for s in seen), "no captions came"
-    assert "lag 0." in state and t.ask("#{cursor_flag} #{alternate_on}") == "0 0", state
+    assert re.search(r"lag \d", state) and t.ask("#{cursor_flag} #{alternate_on}") == "0 0", state
     for below in seen:
         assert squeeze("".join(below)) in want, (below, want)
-    moves = 0
-    for a, b in zip(seen, seen[1:]):  # words stay where they are, or a whole row moves up
-        stays = all(y.startswith(x) for x, y in zip(a, b))
-        up = a[1:] == b[:1] + b[1:2] or b[0] == a[1] and b[1].startswith(a[2])
-        assert stays or up, (a, b)
-        moves += up and not stays
-    assert moves >= 1, "no row moved up"
     t.keys("C-c")
     assert t.status() == 0
     assert not re.search(r"\[[| ]{8}\]", t.show()), t.show()
@@ -193,11 +197,14 @@ def test_width_and_small_terminals(t):
 
 
 def test_captions_vanish(t):
-    t.start("--overlay", "-", before=f"(cat {RAW}; sleep 9) | ")
-    rows = has_captions(t)
-    began = time.monotonic()
+    began, end = time.monotonic(), path("end")
+    os.mkfifo(end)
+    t.start("--overlay", "-", before=f"(cat {RAW}; cat {end}) | ")
+    has_captions(t)
     t.until(lambda rows: not squeeze("".join(captions(rows)[1])), look=t.rows)
-    assert 2 < time.monotonic() - began < 8
+    assert time.monotonic() - began > 4
+    with open(end, "w"):  # until now the input has not ended
+        pass
     assert t.status() == 0
 
 
@@ -260,7 +267,7 @@ def test_a_terminal_that_is_held_up_or_goes(t):
         has_captions(t, 4)
         pid = t.pid()
         t.tmux("respawn-pane", "-k", "env PS1='@@ ' sh")
-        end = time.monotonic() + 10
+        end = time.monotonic() + LONG
         while os.path.exists(f"/proc/{pid}"):
             assert time.monotonic() < end, "it lives on"
             time.sleep(0.05)
