@@ -2,7 +2,7 @@
 counted by a preloaded shim (count_malloc.c) while it captions a stream.
 
 Two runs that differ only in how much audio they get must end with the same number of allocations: whatever steps
-allocated, each or one in a hundred, would show in the difference of 500 steps. Both are long past the point where every
+allocated, each or one in a hundred, would show in the difference of 325 steps. Both are long past the point where every
 ring has wrapped. A worker's first use of a thread-local variable may fall either side of the end, hence SLACK.
 Arguments: program, tools/make_checkpoint.py, the shim."""
 import os, struct, subprocess, sys, tempfile
@@ -10,7 +10,7 @@ import os, struct, subprocess, sys, tempfile
 import numpy as np
 
 PROGRAM, MAKE, SHIM = sys.argv[1:4]
-SHORT_S, LONG_S = 20, 60  # 250 and 750 steps; the rings wrap after 64
+SHORT_S, LONG_S = 10, 36  # 125 and 450 steps; the rings wrap after 64
 SLACK = 2
 
 
