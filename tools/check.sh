@@ -57,7 +57,8 @@ suite() {
     printf '\n== tests in build-%s\n' "$*"
     shift
     rm -f "$log"
-    meson test -C "$dir" --no-rebuild --print-errorlogs "$@" </dev/null
+    # many tests wait for most of their time
+    meson test -C "$dir" --no-rebuild --print-errorlogs --num-processes $(($(nproc) + 1)) "$@" </dev/null
     status=$?
     counts=$(python3 - "$log" <<'PYTHON'
 import json, sys
