@@ -2,21 +2,18 @@
 #include "core.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 
 #include "backends.h"
+#include "cpu/pool.h"
 #include "util/error.h"
 #include "util/log.h"
 
 const char *sur_version(void)
 {
     return SUR_VERSION;
-}
-
-void sur_model_options_init(struct sur_model_options *o)
-{
-    if (o) *o = (struct sur_model_options){.dir = NULL};
 }
 
 /* Cores of the affinity mask; 0: unknown. The kernel refuses a mask smaller than its own, which on some machines is
@@ -42,34 +39,29 @@ static int default_threads(void)
     return n < 1 ? 1 : n > 16 ? 16 : n;
 }
 
-int sur_check_reserved(const uint64_t reserved[8])
+static atomic_int n_forks;
+static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
+
+static void on_fork_in_child(void)
 {
-    for (int i = 0; i < 8; i++)
-        if (reserved[i])
-            return sur_fail(SUR_ERR_ARGUMENT, "options with a field that surtitle " SUR_VERSION " does not know");
-    return SUR_OK;
+    atomic_fetch_add(&n_forks, 1);
+    sur_pool_forget();
 }
 
-static int check_options(const struct sur_model_options *o)
+static void watch_forks(void)
 {
-    if (!o->dir) return sur_fail(SUR_ERR_ARGUMENT, "no model folder was named");
-    if (o->threads < 0 || o->threads > 1024) return sur_fail(SUR_ERR_ARGUMENT, "%d threads: 0 to 1024", o->threads);
-    if (o->vram_limit_mib < 0)
-        return sur_fail(SUR_ERR_ARGUMENT, "a limit of %d MiB of the GPU's memory", o->vram_limit_mib);
-    const struct {
-        const char *name;
-        int value, last;
-    } choices[] = {{"backend", (int)o->backend, SUR_BACKEND_CPU},
-                   {"backend to encode on", (int)o->encode_on, SUR_BACKEND_CPU},
-                   {"backend to decode on", (int)o->decode_on, SUR_BACKEND_CPU},
-                   {"kv", (int)o->kv, SUR_KV_FP32},
-                   {"cpu level", (int)o->cpu, SUR_CPU_AVX512},
-                   {"gemm", (int)o->gemm, SUR_GEMM_BLAS},
-                   {"window attention", (int)o->window_attention, SUR_ATTENTION_GEMM}};
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
-        if (choices[i].value < 0 || choices[i].value > choices[i].last)
-            return sur_fail(SUR_ERR_ARGUMENT, "there is no %s %d", choices[i].name, choices[i].value);
-    return sur_check_reserved(o->reserved);
+    pthread_atfork(NULL, NULL, on_fork_in_child);
+}
+
+int sur_forks(void)
+{
+    return atomic_load_explicit(&n_forks, memory_order_relaxed);
+}
+
+int sur_check_process(const struct sur_model *m)
+{
+    if (m->n_forks == sur_forks()) return SUR_OK;
+    return sur_fail(SUR_ERR_ARGUMENT, "the model was opened before a fork, and cannot be used in the child");
 }
 
 int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
@@ -77,10 +69,12 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
     if (!model) return sur_fail(SUR_ERR_ARGUMENT, "nowhere to put the model: NULL");
     *model = NULL;
     if (!o) return sur_fail(SUR_ERR_ARGUMENT, "no options were given");
-    int r = check_options(o);
+    int r = sur_check_model_options(o);
     if (r) return r;
     struct sur_model *m = calloc(1, sizeof *m);
     if (!m) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    pthread_once(&watch_once, watch_forks);
+    m->n_forks = sur_forks();
     r = sur_checkpoint_open(&m->checkpoint, o->dir);
     if (!r) {
         m->tekken = sur_tekken_info(m->checkpoint->tekken);
@@ -107,7 +101,7 @@ void sur_model_close(struct sur_model **model)
                 atomic_load(&m->n_sessions));
         return;
     }
-    if (m->state) m->backend->close(m->state);
+    if (m->state && m->n_forks == sur_forks()) m->backend->close(m->state);
     sur_checkpoint_close(&m->checkpoint);
     free(m);
     *model = NULL;
@@ -128,7 +122,7 @@ void sur_model_get_stats(const struct sur_model *m, struct sur_model_stats *stat
     struct sur_backend_stats b = {0};
     if (!stats) return;
     *stats = (struct sur_model_stats){0};
-    if (!m) return;
+    if (!m || sur_check_process(m)) return;
     m->backend->stats(m->state, &b);
     *stats = (struct sur_model_stats){.load_ns = b.load_ns,
                                       .device_bytes = b.memory_bytes,
@@ -141,10 +135,4 @@ void sur_model_get_stats(const struct sur_model *m, struct sur_model_stats *stat
 int sur_model_delay_ms(const struct sur_model *m)
 {
     return m ? m->tekken->delay_ms : 0;
-}
-
-int sur_delay_check(int ms)
-{
-    if (ms == 2400 || (ms >= 80 && ms <= 1200 && ms % 80 == 0)) return SUR_OK;
-    return sur_fail(SUR_ERR_ARGUMENT, "a delay of %d ms does not exist: 80 to 1200 in steps of 80, or 2400", ms);
 }

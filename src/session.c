@@ -21,10 +21,8 @@
 #include "util/scale.h"
 #include "util/utf8.h"
 
-/* The whole prompt must fit into the ring of rows beside a pass that is being added. */
-enum { PROMPT_MAX = 192 };
 /* Whole passes reach the prompt's end before an empty ring of rows refuses one. */
-_Static_assert(SUR_ROW_RING / SUR_WHOLE_TOKENS * SUR_WHOLE_TOKENS >= PROMPT_MAX, "the longest prompt");
+_Static_assert(SUR_ROW_RING / SUR_WHOLE_TOKENS * SUR_WHOLE_TOKENS >= SUR_PROMPT_MAX, "the longest prompt");
 enum { N_EVENTS = 256, ALTERNATIVE_BYTES = 260, EVENTS_A_STEP = SUR_TIMELINE_LOSSES + 4, CHUNK = SUR_TOKEN_SAMPLES };
 
 struct queued_event {
@@ -82,35 +80,6 @@ struct sur_session {
 
 /* ---- create, destroy ---- */
 
-void sur_session_options_init(struct sur_session_options *o)
-{
-    if (o) *o = (struct sur_session_options){.rate = SUR_RATE, .channels = 1};
-}
-
-static int check_options(const struct sur_session_options *o, int delay_ms, const struct sur_model *m)
-{
-    int r = sur_delay_check(delay_ms);
-    if (!r) r = sur_check_reserved(o->reserved);
-    if (r) return r;
-    if ((unsigned)o->format > SUR_F32LE || (unsigned)o->mode > SUR_WHOLE || (unsigned)o->resampler > SUR_RESAMPLE_SPEEX)
-        return sur_fail(SUR_ERR_ARGUMENT, "there is no format %d, mode %d or resampler %d", (int)o->format,
-                        (int)o->mode, (int)o->resampler);
-    if (o->n_force && !o->force) return sur_fail(SUR_ERR_ARGUMENT, "n_force is %zu and force is NULL", o->n_force);
-    if (o->rate < 1000 || o->rate > 768000)
-        return sur_fail(SUR_ERR_ARGUMENT, "a rate of %d Hz: 1000 to 768000", o->rate);
-    if (o->channels < 1 || o->channels > 64) return sur_fail(SUR_ERR_ARGUMENT, "%d channels: 1 to 64", o->channels);
-    if (o->buffer_ms < 0 || o->buffer_ms > 600000)
-        return sur_fail(SUR_ERR_ARGUMENT, "a buffer of %d ms: 0 to 600000", o->buffer_ms);
-    if (sur_schedule_prompt(m->tekken->n_left_pad, delay_ms / 80) > PROMPT_MAX)
-        return sur_fail(SUR_ERR_MODEL, "tekken.json: streaming_n_left_pad_tokens is %d; the longest prompt is %d",
-                        m->tekken->n_left_pad, PROMPT_MAX);
-    for (size_t i = 0; i < o->n_force; i++)
-        if (o->force[i] < 0 || o->force[i] >= m->checkpoint->params.vocab_size)
-            return sur_fail(SUR_ERR_ARGUMENT, "forced token %zu is %d; the model has ids 0 to %d", i, o->force[i],
-                            m->checkpoint->params.vocab_size - 1);
-    return SUR_OK;
-}
-
 static int create_parts(struct sur_session *s)
 {
     const struct sur_params *p = &s->model->checkpoint->params;
@@ -136,7 +105,8 @@ int sur_session_create(struct sur_session **session, struct sur_model *m, const 
     if (!session) return sur_fail(SUR_ERR_ARGUMENT, "nowhere to put the session: NULL");
     *session = NULL;
     if (!m || !o) return sur_fail(SUR_ERR_ARGUMENT, "no %s was given", m ? "options" : "model");
-    int delay_ms = o->delay_ms ? o->delay_ms : m->tekken->delay_ms, r = check_options(o, delay_ms, m);
+    int delay_ms = o->delay_ms ? o->delay_ms : m->tekken->delay_ms, r = sur_check_session_options(o, delay_ms, m);
+    if (!r) r = sur_check_process(m);
     if (r) return r;
     struct sur_session *s = calloc(1, sizeof *s);
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
@@ -161,7 +131,7 @@ void sur_session_destroy(struct sur_session **session)
 {
     struct sur_session *s = session ? *session : NULL;
     if (!s) return;
-    if (s->backend) s->model->backend->session_destroy(s->backend);
+    if (s->backend && s->model->n_forks == sur_forks()) s->model->backend->session_destroy(s->backend);
     if (s->event_fd >= 0) close(s->event_fd);
     sur_ring_destroy(&s->ring);
     sur_resampler_destroy(&s->resampler);
@@ -176,9 +146,12 @@ void sur_session_destroy(struct sur_session **session)
 
 /* ---- feed ---- */
 
-static int no_session(void)
+/* Whether a call may go on: there is a session, its model is this process's, and `most` is at least 1. */
+static int check(const struct sur_session *s, int most)
 {
-    return sur_fail(SUR_ERR_ARGUMENT, "no session was given");
+    if (!s) return sur_fail(SUR_ERR_ARGUMENT, "no session was given");
+    if (most < 1) return sur_fail(SUR_ERR_ARGUMENT, "at most %d: at least 1", most);
+    return sur_check_process(s->model);
 }
 
 static float sample(const struct sur_session *s, const char *at)
@@ -246,7 +219,7 @@ size_t sur_session_feed(struct sur_session *s, const void *frames, size_t n_fram
 
 int sur_session_skip(struct sur_session *s, int64_t n_samples, enum sur_skip_reason why)
 {
-    if (!s) return no_session();
+    if (!s) return check(s, 1);
     if (n_samples < 0 || n_samples > SUR_MAX_SKIP - s->skip_asked)
         return sur_fail(SUR_ERR_ARGUMENT, "a skip of %lld samples", (long long)n_samples);
     if ((unsigned)why > SUR_SKIP_DEVICE) return sur_fail(SUR_ERR_ARGUMENT, "there is no reason %d to skip", (int)why);
@@ -258,7 +231,7 @@ int sur_session_skip(struct sur_session *s, int64_t n_samples, enum sur_skip_rea
 
 int sur_session_flush(struct sur_session *s)
 {
-    if (!s) return no_session();
+    if (!s) return check(s, 1);
     if (s->options.mode == SUR_WHOLE)
         return sur_fail(SUR_ERR_ARGUMENT, "a session in whole mode cannot be flushed: its passes have a fixed length");
     if (atomic_load_explicit(&s->finished, memory_order_relaxed) || sur_ring_written(s->ring) == 0) return SUR_OK;
@@ -362,9 +335,7 @@ static int encode_pass(struct sur_session *s, size_t most_frames, int *n_done)
 
 int sur_session_encode(struct sur_session *s, int max_tokens)
 {
-    if (!s) return no_session();
-    if (max_tokens < 1) return sur_fail(SUR_ERR_ARGUMENT, "at most %d tokens to encode", max_tokens);
-    int done = 0, r = SUR_OK;
+    int done = 0, r = check(s, max_tokens);
     while (r == SUR_OK && done < max_tokens)
         r = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, SIZE_MAX, &done);
     return done && (r == SUR_AGAIN || r == SUR_END) ? SUR_OK : r;
@@ -484,7 +455,7 @@ static int prefill(struct sur_session *s)
 {
     int n = s->n_prompt - 1;
     if (atomic_load_explicit(&s->n_encoded, memory_order_acquire) < n) return SUR_AGAIN;
-    int32_t tokens[PROMPT_MAX];
+    int32_t tokens[SUR_PROMPT_MAX];
     for (int i = 0; i < n; i++) tokens[i] = i ? s->model->tekken->pad : s->model->tekken->bos;
     int64_t t = sur_clock_ns();
     struct sur_step_job job = {.session = s->backend, .n = n, .tokens = tokens};
@@ -512,9 +483,7 @@ static int one_step(struct sur_session *s)
 
 int sur_session_decode(struct sur_session *s, int max_steps)
 {
-    if (!s) return no_session();
-    if (max_steps < 1) return sur_fail(SUR_ERR_ARGUMENT, "at most %d steps to decode", max_steps);
-    int done = 0, r = SUR_OK;
+    int done = 0, r = check(s, max_steps);
     while (r == SUR_OK && done < max_steps) {
         int64_t position = s->n_prompt - 1 + s->n_steps;
         if (atomic_load(&s->stopped))
@@ -540,10 +509,11 @@ int sur_session_decode(struct sur_session *s, int max_steps)
  * and is not to wait for more. */
 int sur_session_run(struct sur_session *s)
 {
-    if (!s) return no_session();
+    int done = 0, e = check(s, 1);
+    if (e) return e;
     const bool step_waits = s->prompted && s->n_prompt - 1 + s->n_steps < atomic_load(&s->n_encoded);
     const size_t most_frames = step_waits ? 2 * SUR_TOKEN_FRAMES : SIZE_MAX;
-    int done = 0, e = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, most_frames, &done);
+    e = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, most_frames, &done);
     if (e != SUR_OK && e != SUR_AGAIN && e != SUR_END) return e;
     int d = sur_session_decode(s, 1);
     return d == SUR_AGAIN && e == SUR_OK ? SUR_OK : d;
@@ -551,7 +521,7 @@ int sur_session_run(struct sur_session *s)
 
 int sur_session_poll(struct sur_session *s, struct sur_event *event)
 {
-    if (!s || !event) return s ? sur_fail(SUR_ERR_ARGUMENT, "nowhere to put the event: NULL") : no_session();
+    if (!s || !event) return sur_fail(SUR_ERR_ARGUMENT, "no session was given, or nowhere to put the event: NULL");
     if (s->n_events_in == s->n_events_out) return SUR_AGAIN;
     struct queued_event *q = &s->events[s->n_events_out++ % N_EVENTS];
     for (int i = 0; i < q->event.n_alternatives; i++) q->event.alternatives[i].text = q->alternatives[i];
@@ -592,7 +562,8 @@ void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats
 
 int64_t sur_session_stage(struct sur_session *s, const char *which, int64_t first, float *out, size_t max)
 {
-    if (!s) return no_session();
+    int r = check(s, 1);
+    if (r) return r;
     if (!which || !out) return sur_fail(SUR_ERR_ARGUMENT, "no stage was named, or nowhere to put it: NULL");
     return s->model->backend->stage(s->backend, which, first, out, max);
 }

@@ -22,6 +22,13 @@
  * ""). The caller must ensure that pointers are valid and that arrays are as long as stated, that at most one thread is
  * in each group of calls, and that no thread is in a session when it is destroyed.
  *
+ * Signals, fork, dlclose. The library installs no signal handler, and its own threads block every signal that is meant
+ * for the program. Weights stay in the mapped file: when that is cut while in use, or its disk fails, the kernel raises
+ * SIGBUS in the thread that reads them, which ends the process unless the program handles it (sur_model_fault). After a
+ * fork the child cannot use what the parent opened: calls there return SUR_ERR_ARGUMENT and closing gives no backend
+ * back; the child may open models of its own, with the CPU. Once loaded the library stays in the process, dlclose or
+ * not, because its threads and a driver's may outlive the call.
+ *
  * Growing structs. Structs that the caller allocates end in reserved words: their size does not change, and fields
  * that come later take their place. Initialise options by their _init function, which sets the reserved words to 0; a
  * reserved word that is not 0 is a field that this library does not know, and is SUR_ERR_ARGUMENT.
@@ -128,6 +135,12 @@ struct sur_model_stats {
     uint64_t reserved[8];            /* 0 */
 };
 SUR_API void sur_model_get_stats(const struct sur_model *model, struct sur_model_stats *stats);
+/* For a SIGBUS handler, async-signal-safe: what is wrong at an address in the mapped file of an open model, as a line
+ * without a newline that names the file ("DIR/consolidated.safetensors: the file was cut while it was in use", or that
+ * it cannot be read). NULL: the address, si_addr of a signal whose si_code is BUS_ADRERR, lies in none; the signal is
+ * about something else. The line is valid until the model is closed. The access cannot be made good: the handler must
+ * not return. */
+SUR_API const char *sur_model_fault(const void *address);
 /* SUR_OK if delay_ms can be used: 80 to 1200 in steps of 80, or 2400. */
 SUR_API int sur_delay_check(int delay_ms);
 

@@ -5,11 +5,13 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "cli/os_stderr.h"
 #include "cli/os_wake.h"
+#include "surtitle.h"
 #include "util/clock.h"
 
 enum { DOUBLED_NS = 500000000 }; /* wrappers and process groups send one Ctrl-C twice within milliseconds */
@@ -69,23 +71,32 @@ static void on_suspend(int signal)
 
 static void on_clock(int signal) {}
 
-static void on_bus(int signal)
-{
-    static const char line[] = "surtitle: a file of the model was cut while it was in use\n";
-    static atomic_flag entered = ATOMIC_FLAG_INIT;
-    /* Several workers meet the same hole: only the first leaves, and not before the terminal is as it was. */
-    while (atomic_flag_test_and_set(&entered)) pause();
-    clean_up();
-    if (write(os_stderr_fd(), line, sizeof line - 1) < 0) _exit(1);
-    _exit(1);
-}
-
 /* SA_RESETHAND has made the default of it again. */
 static void on_crash(int signal)
 {
     clean_up();
     os_stderr_show_last();
     raise(signal);
+}
+
+/* A file of the model that was cut or cannot be read, which is said; or a fault of the program like any other. */
+static void on_bus(int number, siginfo_t *info, void *context)
+{
+    static atomic_flag entered = ATOMIC_FLAG_INIT;
+    /* Several workers meet the same hole: only the first leaves, and not before the terminal is as it was. */
+    while (atomic_flag_test_and_set(&entered)) pause();
+    const char *line = info->si_code == BUS_ADRERR ? sur_model_fault(info->si_addr) : NULL;
+    if (!line) {
+        signal(number, SIG_DFL);
+        on_crash(number);
+        return; /* the access is repeated, and ends the process */
+    }
+    char text[512] = "surtitle: "; /* snprintf is not async-signal-safe */
+    strncat(text, line, sizeof text - sizeof "surtitle: " - 1);
+    strcat(text, "\n");
+    clean_up();
+    if (write(os_stderr_fd(), text, strlen(text)) < 0) _exit(1);
+    _exit(1);
 }
 
 static void handle(int signal, void (*handler)(int))
@@ -126,7 +137,9 @@ void os_signal_install(void)
     handle(SIGALRM, on_clock);
     handle(SIGPIPE, SIG_IGN);
     handle(SIGXFSZ, SIG_IGN); /* a write past a limit of file sizes then fails with EFBIG */
-    handle(SIGBUS, on_bus);
+    struct sigaction bus = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigemptyset(&bus.sa_mask);
+    sigaction(SIGBUS, &bus, NULL);
     handle_crashes();
     sigprocmask(SIG_UNBLOCK, &ours, NULL); /* a mask is inherited, too */
 }

@@ -7,9 +7,9 @@
 
 /* Call once, before anything else. SIGINT, SIGTERM and SIGHUP ask for the end of the run, however often they come and
  * also where they were inherited as ignored. Only a second SIGINT, at least 0.5 s after the first, leaves at once with
- * 130. SIGPIPE and SIGXFSZ are ignored. SIGBUS, a mapped file that was cut, is one line and status 1. Before a crash
- * ends the program, what os_signal_before_exit was given is called. No system call is restarted: a call that blocks
- * returns EINTR. */
+ * 130. SIGPIPE and SIGXFSZ are ignored. SIGBUS from a file of the model, which was cut or cannot be read, is one line
+ * and status 1. Before a crash ends the program, what os_signal_before_exit was given is called. No system call is
+ * restarted: a call that blocks returns EINTR. */
 void os_signal_install(void);
 bool os_signal_stop(void); /* the end was asked for, by a signal or by os_signal_ask */
 /* The program itself asks for the end (CMD has ended): from any thread, and never counted as a signal. */

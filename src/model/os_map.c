@@ -3,67 +3,82 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "surtitle.h"
 #include "util/error.h"
+#include "util/utf8.h"
 
-/* The maps that the signal handler knows: a fixed list of atomics, because a handler may take no lock. */
-enum { N_SLOTS = 128 };
+/* The maps that sur_model_fault knows: a fixed list of atomics, because a signal handler may take no lock. */
+enum { N_SLOTS = 128, PATH_BYTES = 300, LINE_BYTES = 360 };
 static struct {
     atomic_bool taken;
-    _Atomic uintptr_t begin, end; /* begin 0: nothing here */
+    _Atomic uintptr_t begin; /* 0: nothing here. The rest is written before it is, and then stays. */
+    uintptr_t end;
+    int fd;                 /* of the file, to ask for its length */
+    char *cut, *unreadable; /* the two lines that a handler may have to say */
 } slots[N_SLOTS];
 
-static struct sigaction previous;
-static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
-
-static void on_sigbus(int number, siginfo_t *info, void *context)
+/* An address behind the last page that the file still has is one that was cut off; the kernel gives no other sign of
+ * the difference. fstat is async-signal-safe. */
+const char *sur_model_fault(const void *address)
 {
-    static const char line[] = "surtitle: the checkpoint file was cut while in use\n";
-    uintptr_t address = (uintptr_t)info->si_addr;
-    bool others = true;
-    if (previous.sa_flags & SA_SIGINFO)
-        previous.sa_sigaction(number, info, context);
-    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
-        previous.sa_handler(number);
-    else
-        others = false;
+    const uintptr_t a = (uintptr_t)address;
     for (int i = 0; i < N_SLOTS; i++) {
-        uintptr_t begin = atomic_load_explicit(&slots[i].begin, memory_order_acquire);
-        if (begin == 0 || address < begin || address >= atomic_load_explicit(&slots[i].end, memory_order_relaxed))
-            continue;
-        ssize_t written = write(STDERR_FILENO, line, sizeof line - 1);
-        (void)written; /* nothing could be done about it */
-        _exit(1);
+        const uintptr_t begin = atomic_load_explicit(&slots[i].begin, memory_order_acquire);
+        if (begin == 0 || a < begin || a >= slots[i].end) continue;
+        struct stat st;
+        const int error = errno;
+        const bool is_cut = fstat(slots[i].fd, &st) == 0 && (a & ~(uintptr_t)4095) - begin >= (uint64_t)st.st_size;
+        errno = error;
+        return is_cut ? slots[i].cut : slots[i].unreadable;
     }
-    if (!others) signal(number, SIG_DFL); /* the access is repeated on return, and ends the process as it would have */
+    return NULL;
 }
 
-static void install_handler(void)
+static char *line_of(const char *path, const char *what)
 {
-    struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGBUS, NULL, &previous); /* first, so that the handler never sees it empty */
-    sigaction(SIGBUS, &action, NULL);
+    char clean[PATH_BYTES], *line = malloc(LINE_BYTES);
+    sur_utf8_clean(clean, sizeof clean, path, strlen(path));
+    if (line) snprintf(line, LINE_BYTES, "%s: %s", clean, what);
+    return line;
 }
 
-static int take_slot(const void *data, uint64_t n_bytes)
+static void free_slot(int i)
+{
+    atomic_store_explicit(&slots[i].begin, (uintptr_t)0, memory_order_release);
+    if (slots[i].fd >= 0) close(slots[i].fd);
+    free(slots[i].cut);
+    free(slots[i].unreadable);
+    atomic_store(&slots[i].taken, false);
+}
+
+/* fd is the slot's from then on. */
+static int take_slot(const struct sur_map *map, int fd, const char *path, const char *name)
 {
     for (int i = 0; i < N_SLOTS; i++) {
         bool expected = false;
         if (!atomic_compare_exchange_strong(&slots[i].taken, &expected, true)) continue;
-        atomic_store_explicit(&slots[i].end, (uintptr_t)data + n_bytes, memory_order_relaxed);
-        atomic_store_explicit(&slots[i].begin, (uintptr_t)data, memory_order_release);
+        slots[i].end = (uintptr_t)map->data + map->n_bytes;
+        slots[i].fd = -1;
+        slots[i].cut = line_of(path, "the file was cut while it was in use");
+        slots[i].unreadable = line_of(path, "the file cannot be read: input/output error");
+        if (!slots[i].cut || !slots[i].unreadable) {
+            free_slot(i);
+            return sur_fail(SUR_ERR_MEMORY, "%s: out of memory", name);
+        }
+        slots[i].fd = fd;
+        atomic_store_explicit(&slots[i].begin, (uintptr_t)map->data, memory_order_release);
         return i;
     }
-    return -1;
+    return sur_fail(SUR_ERR_MEMORY, "%s: more than %d files are mapped", name, N_SLOTS);
 }
 
 static int map_descriptor(struct sur_map *map, int fd, const char *name, uint64_t max_bytes)
@@ -78,13 +93,18 @@ static int map_descriptor(struct sur_map *map, int fd, const char *name, uint64_
     void *data = mmap(NULL, (size_t)n_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED)
         return sur_fail(errno == ENOMEM ? SUR_ERR_MEMORY : SUR_ERR_MODEL, "%s: cannot map: %s", name, strerror(errno));
-    int slot = take_slot(data, n_bytes);
-    if (slot < 0) {
-        munmap(data, (size_t)n_bytes);
-        return sur_fail(SUR_ERR_MEMORY, "%s: more than %d files are mapped", name, N_SLOTS);
-    }
-    *map = (struct sur_map){.data = data, .n_bytes = n_bytes, .slot = slot};
+    *map = (struct sur_map){.data = data, .n_bytes = n_bytes, .slot = -1};
     return SUR_OK;
+}
+
+static void unmap(struct sur_map *map)
+{
+    union { /* munmap takes what mmap gave, which was not const */
+        const void *in;
+        void *out;
+    } data = {.in = map->data};
+    munmap(data.out, (size_t)map->n_bytes);
+    memset(map, 0, sizeof *map);
 }
 
 int sur_map_open(struct sur_map *map, const char *path, uint64_t max_bytes)
@@ -94,21 +114,20 @@ int sur_map_open(struct sur_map *map, const char *path, uint64_t max_bytes)
     /* O_NONBLOCK: a FIFO of that name must be refused, not waited for. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) return sur_fail(SUR_ERR_MODEL, "%s: %s", name, strerror(errno));
-    pthread_once(&handler_once, install_handler);
-    int rc = map_descriptor(map, fd, name, max_bytes);
+    int r = map_descriptor(map, fd, name, max_bytes);
+    if (!r) {
+        map->slot = take_slot(map, fd, path, name);
+        if (map->slot >= 0) return SUR_OK;
+        r = map->slot;
+        unmap(map);
+    }
     close(fd);
-    return rc;
+    return r;
 }
 
 void sur_map_close(struct sur_map *map)
 {
     if (!map->data) return;
-    atomic_store_explicit(&slots[map->slot].begin, (uintptr_t)0, memory_order_release);
-    union { /* munmap takes what mmap gave, which was not const */
-        const void *in;
-        void *out;
-    } data = {.in = map->data};
-    munmap(data.out, (size_t)map->n_bytes);
-    atomic_store(&slots[map->slot].taken, false);
-    memset(map, 0, sizeof *map);
+    free_slot(map->slot);
+    unmap(map);
 }

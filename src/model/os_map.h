@@ -1,7 +1,6 @@
-/* A whole file mapped read-only. If it is cut while mapped, touching what is gone raises SIGBUS. The first map installs
- * a handler: it calls the one that was there before, whose program may have a terminal to give back, and if that
- * returns and the map was ours, it writes one line to standard error and leaves with status 1. Any thread may open,
- * close and read. */
+/* A whole file mapped read-only. If the file is cut while it is mapped, or its disk fails, touching what cannot be read
+ * raises SIGBUS in the thread that does. No handler is installed here: sur_model_fault (surtitle.h) tells the program's
+ * own whether an address lies in a map, and what is wrong there. Any thread may open, close and read. */
 #ifndef SUR_MODEL_OS_MAP_H
 #define SUR_MODEL_OS_MAP_H
 
@@ -10,7 +9,7 @@
 struct sur_map {
     const void *data; /* page-aligned; NULL: not mapped */
     uint64_t n_bytes;
-    int slot; /* in the handler's list */
+    int slot; /* in sur_model_fault's list */
 };
 
 /* Maps a regular file of 1 to max_bytes bytes and reads none of it. On failure *map is zeroed. SUR_ERR_MODEL,

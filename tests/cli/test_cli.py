@@ -681,7 +681,8 @@ def test_model_is_cut_while_in_use():
     until_caption(path("cut"), True)
     os.truncate(os.path.join(broken, "consolidated.safetensors"), 4096)
     assert p.wait(LONG) == 1, (p.returncode, p.stderr.read())
-    assert p.stderr.read() == b"surtitle: a file of the model was cut while it was in use\n"
+    line = f"surtitle: {broken}/consolidated.safetensors: the file was cut while it was in use\n"
+    assert p.stderr.read().decode() == line
     assert open(path("cut")).read() == ""
     p.stderr.close()
 

@@ -235,7 +235,7 @@ def test_stopped_and_continued(t):
 
 def test_signals_give_the_terminal_back(t):
     for number, status in [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGSEGV, 139), (signal.SIGABRT, 134),
-                           (signal.SIGQUIT, 131), (signal.SIGBUS, 1), (signal.SIGUSR1, 138)]:
+                           (signal.SIGQUIT, 131), (signal.SIGBUS, 135), (signal.SIGUSR1, 138)]:
         if SANITIZED and number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
             continue
         t.start("--overlay", "--pace", CLIP, before="ulimit -c 0; ")
