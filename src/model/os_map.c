@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -81,6 +82,21 @@ static int take_slot(const struct sur_map *map, int fd, const char *path, const 
     return sur_fail(SUR_ERR_MEMORY, "%s: more than %d files are mapped", name, N_SLOTS);
 }
 
+/* What a download gave instead of the file. */
+static int check_start(int fd, const char *name)
+{
+    static const char lfs[] = "version https://git-lfs";
+    char start[64] = "";
+    ssize_t n = pread(fd, start, sizeof start - 1, 0);
+    if (n < 0) return sur_fail(SUR_ERR_MODEL, "%s: %s", name, strerror(errno));
+    if (strncmp(start, lfs, sizeof lfs - 1) == 0)
+        return sur_fail(SUR_ERR_MODEL, "%s: a git-lfs pointer, not the file itself: get that by git lfs pull", name);
+    const char *text = start + strspn(start, " \t\r\n");
+    if (strncasecmp(text, "<!doctype", 9) == 0 || strncasecmp(text, "<html", 5) == 0 || strncmp(text, "<?xml", 5) == 0)
+        return sur_fail(SUR_ERR_MODEL, "%s: a web page, not a file of a model: what was downloaded is an answer", name);
+    return SUR_OK;
+}
+
 static int map_descriptor(struct sur_map *map, int fd, const char *name, uint64_t max_bytes)
 {
     struct stat st;
@@ -90,6 +106,8 @@ static int map_descriptor(struct sur_map *map, int fd, const char *name, uint64_
     uint64_t n_bytes = (uint64_t)st.st_size;
     if (n_bytes > max_bytes || n_bytes > SIZE_MAX)
         return sur_fail(SUR_ERR_MODEL, "%s: %" PRIu64 " bytes; at most %" PRIu64 " are read", name, n_bytes, max_bytes);
+    int r = check_start(fd, name);
+    if (r) return r;
     void *data = mmap(NULL, (size_t)n_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED)
         return sur_fail(errno == ENOMEM ? SUR_ERR_MEMORY : SUR_ERR_MODEL, "%s: cannot map: %s", name, strerror(errno));

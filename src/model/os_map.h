@@ -12,8 +12,9 @@ struct sur_map {
     int slot; /* in sur_model_fault's list */
 };
 
-/* Maps a regular file of 1 to max_bytes bytes and reads none of it. On failure *map is zeroed. SUR_ERR_MODEL,
- * SUR_ERR_MEMORY; the line begins with the last part of path. */
+/* Maps a regular file of 1 to max_bytes bytes; reads its first bytes to say in the error what a file that cannot be one
+ * of a model is (a git-lfs pointer, an HTML page). On failure *map is zeroed. SUR_ERR_MODEL, SUR_ERR_MEMORY; the line
+ * begins with the last part of path. */
 int sur_map_open(struct sur_map *map, const char *path, uint64_t max_bytes);
 void sur_map_close(struct sur_map *map); /* takes a zeroed one, leaves one */
 

@@ -236,11 +236,33 @@ static void test_fault(void **state)
     unlink(path);
 }
 
+static void test_other_files(void **state)
+{
+    static const struct {
+        const char *text, *what;
+    } cases[] = {{"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 8859462744\n", "git-lfs pointer"},
+                 {"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "web page"},
+                 {"\n  <HTML><head>", "web page"},
+                 {"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>", "web page"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sur_safetensors *f = NULL;
+        FILE *out = fopen(path, "wb");
+        assert_non_null(out);
+        fputs(cases[i].text, out);
+        fclose(out);
+        assert_int_equal(sur_safetensors_open(&f, path), SUR_ERR_MODEL);
+        assert_non_null(strstr(sur_error_text(), cases[i].what));
+        assert_non_null(strstr(sur_error_text(), FILE_NAME));
+    }
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fault),    cmocka_unit_test(test_good),        cmocka_unit_test(test_tensor_fields),
-        cmocka_unit_test(test_overlaps), cmocka_unit_test(test_header_text), cmocka_unit_test(test_file),
+        cmocka_unit_test(test_fault),         cmocka_unit_test(test_other_files), cmocka_unit_test(test_good),
+        cmocka_unit_test(test_tensor_fields), cmocka_unit_test(test_overlaps),    cmocka_unit_test(test_header_text),
+        cmocka_unit_test(test_file),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
