@@ -1,12 +1,9 @@
 #include "cli/latency.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
 
+#include "sink/output.h"
 #include "surtitle.h"
 #include "util/error.h"
 
@@ -47,52 +44,55 @@ double latency_percentile(const struct latency *l, double p)
 }
 
 /* [[upper edge in ms, steps], ...]; the last one has no edge. */
-static void put_histogram(FILE *f, const struct latency *l)
+static void put_histogram(struct output *out, const struct latency *l)
 {
     static const double edges[] = {0.5, 1,  1.5, 2,  2.5, 3,  3.5, 4,   5,   6,    8,
                                    10,  15, 20,  30, 40,  60, 80,  160, 500, 1000, 5000};
     int bin = 0;
-    fprintf(f, "  \"histogram_ms\": [");
+    output_printf(out, "  \"histogram_ms\": [");
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
         int64_t n = 0;
         for (; bin < LATENCY_BINS && bin_ms(bin) <= edges[i] + 1e-9; bin++) n += l->bins[bin];
-        fprintf(f, "[%g, %" PRId64 "], ", edges[i], n);
+        output_printf(out, "[%g, %" PRId64 "], ", edges[i], n);
     }
     int64_t rest = 0;
     for (; bin < LATENCY_BINS; bin++) rest += l->bins[bin];
-    fprintf(f, "[null, %" PRId64 "]]\n", rest);
+    output_printf(out, "[null, %" PRId64 "]]\n", rest);
 }
 
-static void put_string(FILE *f, const char *name, const char *text)
+static void put_string(struct output *out, const char *name, const char *text)
 {
-    fprintf(f, "\"%s\": \"", name);
+    output_printf(out, "\"%s\": \"", name);
     for (; *text; text++) { /* names are clean UTF-8 already */
-        if (*text == '"' || *text == '\\') fputc('\\', f);
-        fputc((unsigned char)*text < 0x20 ? '?' : *text, f);
+        if (*text == '"' || *text == '\\') output_put(out, "\\", 1);
+        output_put(out, (unsigned char)*text < 0x20 ? "?" : text, 1);
     }
-    fprintf(f, "\", ");
+    output_printf(out, "\", ");
 }
 
 int latency_report(const struct latency *l, const struct latency_context *c, const char *path)
 {
-    FILE *f = fopen(path, "we");
-    if (!f) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
-    fprintf(f, "{\n  ");
-    put_string(f, "source", c->source);
-    put_string(f, "backend", c->backend);
-    fprintf(f, "\"rate\": %d, \"delay_ms\": %d,\n", c->rate, c->delay_ms);
-    fprintf(f, "  \"steps\": %" PRId64 ", \"startup_steps\": %" PRId64 ",\n", l->steps, l->startup_steps);
-    fprintf(f, "  \"added_ms\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f},\n",
-            latency_percentile(l, 50), latency_percentile(l, 90), latency_percentile(l, 99),
-            latency_percentile(l, 99.9), (double)l->max_ns * 1e-6);
-    fprintf(f, "  \"above_80_ms\": %" PRId64 ", \"longest_queue_ms\": %.1f,\n", l->above_80_ms, c->longest_queue_ms);
-    fprintf(f, "  \"skips\": %" PRId64 ", \"skipped_ms\": %.1f, \"lost_frames\": %" PRId64 ",\n", c->skips,
-            c->skipped_ms, c->lost_frames);
-    fprintf(f, "  \"resampler\": \"%s\", \"resampler_delay_ms\": %.2f, \"period_ms\": %.2f,\n", c->resampler,
-            c->resampler_ms, c->period_ms);
-    put_histogram(f, l);
-    fprintf(f, "}\n");
-    bool failed = ferror(f) != 0;
-    if (fclose(f) != 0 || failed) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
-    return SUR_OK;
+    struct output file, *out = &file;
+    int status = output_open(out, path);
+    if (status != SUR_OK) return status;
+    output_printf(out, "{\n  ");
+    put_string(out, "source", c->source);
+    put_string(out, "backend", c->backend);
+    output_printf(out, "\"rate\": %d, \"delay_ms\": %d,\n", c->rate, c->delay_ms);
+    output_printf(out, "  \"steps\": %" PRId64 ", \"startup_steps\": %" PRId64 ",\n", l->steps, l->startup_steps);
+    output_printf(out,
+                  "  \"added_ms\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f},\n",
+                  latency_percentile(l, 50), latency_percentile(l, 90), latency_percentile(l, 99),
+                  latency_percentile(l, 99.9), (double)l->max_ns * 1e-6);
+    output_printf(out, "  \"above_80_ms\": %" PRId64 ", \"longest_queue_ms\": %.1f,\n", l->above_80_ms,
+                  c->longest_queue_ms);
+    output_printf(out, "  \"skips\": %" PRId64 ", \"skipped_ms\": %.1f, \"lost_frames\": %" PRId64 ",\n", c->skips,
+                  c->skipped_ms, c->lost_frames);
+    output_printf(out, "  \"resampler\": \"%s\", \"resampler_delay_ms\": %.2f, \"period_ms\": %.2f,\n", c->resampler,
+                  c->resampler_ms, c->period_ms);
+    put_histogram(out, l);
+    output_printf(out, "}\n");
+    status = output_flush(out);
+    int closed = output_close(out);
+    return status < 0 ? status : closed;
 }

@@ -16,6 +16,7 @@
 #include "cli/paths.h"
 #include "cli/run.h"
 #include "cli/run_overlay.h"
+#include "sink/os_file.h"
 #include "util/clock.h"
 
 static int print(const char *text)
@@ -133,7 +134,8 @@ static int run_program(int argc, char **argv)
     message_set_level((enum sur_log_level)run.options.log_level);
     sur_set_log((enum sur_log_level)run.options.log_level, message_log, NULL);
     os_stderr_divert(debug_line); /* libmpg123, libsndfile, ALSA and JACK write to descriptors 1 and 2 */
-    output_set_standard(os_stdout_fd());
+    os_file_move(STDOUT_FILENO, os_stdout_fd());
+    os_file_move(STDERR_FILENO, os_stderr_fd());
     int status = run.options.list_devices ? list_devices() : captions(&run), finished = run_finish(&run);
     os_stderr_restore();
     return status != EXIT_DONE ? status : finished;

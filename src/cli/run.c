@@ -182,7 +182,7 @@ int run_open_outputs(struct run *run)
     so.cutoff = o->alternatives;
     int checked = run_overlay_check(run), status = SUR_OK;
     if (checked != EXIT_DONE) return checked;
-    if (o->caption_file) status = sink_create_caption_file(&run->sinks[1], o->caption_file, &so);
+    if (o->caption_file) status = sink_create_caption_file(&run->sinks[RUN_CAPTION_FILE], o->caption_file, &so);
     if (o->caption_file) os_signal_before_exit(sink_caption_file_abandon); /* a caption must not stand for ever */
     if (run->draws && !o->output) run->output.fd = -1;                     /* standard output is the screen */
     if (status == SUR_OK && run->output.fd >= 0) status = output_open(&run->output, o->output);
@@ -200,13 +200,15 @@ bool run_any_sink(const struct run *run)
     return run->sinks[0] || run->sinks[1] || run->sinks[2];
 }
 
-/* What a sink's call returned: its reader may go, but nothing else may fail. */
+/* What a sink's call returned: its reader may go, and the caption file may fail, which costs the status alone. */
 static int after_sink(struct run *run, int i, int status)
 {
     if (status == OUTPUT_CLOSED) sink_destroy(&run->sinks[i]);
     if (status >= 0) return EXIT_DONE;
     message("%s", message_failure());
-    return EXIT_FAILED;
+    if (i != RUN_CAPTION_FILE) return EXIT_FAILED;
+    run->side_failed = true;
+    return EXIT_DONE;
 }
 
 static int tell_start(struct run *run)
@@ -391,5 +393,6 @@ int run_finish(struct run *run)
     if (run->source.close) run->source.close(&run->source);
     free(run->frames);
     free(run->force);
+    if (run->side_failed && !run->options.command) return EXIT_FAILED; /* a command's status is its own */
     return status == SUR_OK ? EXIT_DONE : EXIT_FAILED;
 }

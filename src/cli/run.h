@@ -17,7 +17,7 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_DEVICE = 3, EXIT_NO_MODEL = 4, EXIT_NO_BACKEND = 5 };
 
 enum { EXIT_CANNOT_RUN = 127 };
-enum { RUN_SINKS = 3 };
+enum { RUN_CAPTION_FILE = 1, RUN_SINKS = 3 }; /* places in run.sinks */
 
 struct run {
     struct options options;
@@ -37,6 +37,7 @@ struct run {
     bool draws; /* captions are drawn over the terminal; overlay: from the time when all else is ready */
     struct overlay *overlay;
     const char *model_dir; /* the caller's */
+    bool side_failed;      /* the caption file could not be written for a time: status 1 at the end */
     struct sur_model *model;
     struct sur_session *session;
     int64_t start_ns, load_ns; /* begun; time that opening the model took */

@@ -3,15 +3,14 @@
  * Whoever reads it sees one caption or the next, never half of one: it is written beside itself and renamed over. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "sink/lines.h"
+#include "sink/os_file.h"
 #include "sink/sink.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -22,48 +21,85 @@ enum { SILENCE_STEPS = 50 /* 4 s */ };
 
 struct caption_sink {
     struct sink base;
-    char *path; /* with links resolved: the file is replaced, not a link to it */
-    mode_t mode;
+    struct os_file file;      /* .path: links are followed, because the file is replaced, not a link to it */
     struct lines_words words; /* the beginning of a word: shown when it is whole, so that it never jumps */
     struct lines_pause pause;
     bool whole; /* the lower row has ended: the next word begins another */
     bool changed;
+    bool failing; /* the file could not be written last time, and that was said */
     char upper[LINES_HELD], lower[LINES_HELD];
     int64_t last_text_ns; /* for an input that stands still, when no step tells the time */
 };
 
-static _Atomic(const char *) on_screen; /* the file, as long as its sink lives: for a handler that ends the program */
+/* For a handler that ends the program: the caption file, as long as its sink lives, and what is written beside it. */
+static _Atomic(const char *) on_screen;
+static char beside[PATH_MAX];
+static atomic_bool has_beside;
 
 void sink_caption_file_abandon(void)
 {
     const char *path = on_screen;
-    int error = errno, fd = path ? open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC) : -1;
+    int error = errno, fd = path ? open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
     if (fd >= 0) close(fd);
+    if (has_beside) unlink(beside);
     errno = error;
 }
 
 static int fail(const struct caption_sink *s)
 {
-    return sur_fail(SUR_ERR_IO, "cannot write %s: %s", s->path, strerror(errno));
+    const char *why = strerror(errno);
+    if (errno == EACCES || errno == EPERM || errno == EROFS)
+        return sur_fail(SUR_ERR_IO, "cannot replace %s, which needs a folder that can be written to: %s", s->file.path,
+                        why);
+    return sur_fail(SUR_ERR_IO, "cannot write %s: %s", s->file.path, why);
 }
 
-static int publish(struct caption_sink *s)
+/* Creates a file with a name of its own in the caption file's folder: any name of the caption file leaves room for it.
+ * O_EXCL never follows a link that somebody laid there. Where there is no file to replace, the umask gives the mode. */
+static int create_beside(const struct caption_sink *s)
 {
-    char beside[PATH_MAX], text[2 * LINES_HELD];
+    int folder = (int)(strrchr(s->file.path, '/') - s->file.path), fd = -1;
+    for (int tries = 0; tries < 100; tries++) {
+        uint32_t number = (uint32_t)sur_clock_ns() ^ (uint32_t)getpid() << 16;
+        if (snprintf(beside, sizeof beside, "%.*s/.surtitle-%08x", folder, s->file.path, number) >=
+            (int)sizeof beside) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, s->file.kind == OS_FILE_EXISTS ? 0600 : 0666);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
+    return fd;
+}
+
+static int replace(struct caption_sink *s)
+{
+    char text[2 * LINES_HELD];
     int n =
         snprintf(text, sizeof text, "%s%s%s%s", s->upper, s->upper[0] ? "\n" : "", s->lower, s->lower[0] ? "\n" : "");
-    s->changed = false;
-    if (snprintf(beside, sizeof beside, "%s.XXXXXX", s->path) >= (int)sizeof beside) {
-        errno = ENAMETOOLONG;
+    has_beside = true;
+    int fd = create_beside(s), status = SUR_OK;
+    if (fd < 0) {
+        has_beside = false;
         return fail(s);
     }
-    int fd = mkostemp(beside, O_CLOEXEC); /* O_EXCL: never through a link that somebody laid there */
-    if (fd < 0) return fail(s);
-    int status = fchmod(fd, s->mode) == 0 && output_write_all(fd, text, (size_t)n) == 0 ? SUR_OK : fail(s);
+    if (s->file.kind == OS_FILE_EXISTS && fchmod(fd, s->file.mode & 0777) != 0) status = fail(s);
+    if (status == SUR_OK && output_write_all(fd, text, (size_t)n) != 0) status = fail(s);
     if (close(fd) != 0 && errno != EINTR && status == SUR_OK) status = fail(s);
-    if (status == SUR_OK && rename(beside, s->path) != 0) status = fail(s);
+    if (status == SUR_OK && rename(beside, s->file.path) != 0) status = fail(s);
     if (status != SUR_OK) unlink(beside);
+    has_beside = false;
     return status;
+}
+
+/* What cannot be written now (a full disk, a folder that was moved) is tried again at every event and tick; only the
+ * first failure in a row is returned. */
+static int publish(struct caption_sink *s)
+{
+    int status = replace(s);
+    bool said = s->failing;
+    s->changed = s->failing = status != SUR_OK;
+    return said ? SUR_OK : status;
 }
 
 static void clear(struct caption_sink *s)
@@ -156,9 +192,8 @@ static void on_destroy(struct sink *sink)
 {
     struct caption_sink *s = (struct caption_sink *)sink;
     clear(s);
-    if (s->path && s->changed) publish(s); /* stopped early: a caption must not stand for ever */
+    if (on_screen && s->changed) publish(s); /* stopped early: a caption must not stand for ever */
     on_screen = NULL;
-    free(s->path);
 }
 
 static const struct sink_class sink_caption_file = {.name = "caption file",
@@ -172,25 +207,21 @@ int sink_create_caption_file(struct sink **sink, const char *path, const struct 
     int status = sink_allocate(sink, &sink_caption_file, NULL, options);
     if (status != SUR_OK) return status;
     struct caption_sink *s = (struct caption_sink *)*sink;
-    struct stat is;
-    s->path = realpath(path, NULL);
-    bool exists = s->path && stat(s->path, &is) == 0;
-    if (!s->path) s->path = strdup(path);
-    if (!s->path) {
-        status = sur_fail(SUR_ERR_MEMORY, "not enough memory for the caption file");
-    } else if (exists && !S_ISREG(is.st_mode)) {
+    os_file_find(&s->file, path);
+    if (s->file.kind == OS_FILE_UNKNOWN)
+        status = sur_fail(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    else if (s->file.kind == OS_FILE_EXISTS && !S_ISREG(s->file.mode))
         status = sur_fail(SUR_ERR_IO, "cannot write %s: it is not a regular file, which --caption-file replaces", path);
-    } else if (exists) {
-        s->mode = is.st_mode & 07777;
-    } else {
-        mode_t mask = umask(0);
-        umask(mask);
-        s->mode = 0666 & ~mask;
-    }
-    if (status == SUR_OK) status = publish(s);
+    else if (s->file.descriptor >= 0)
+        status = sur_fail(SUR_ERR_IO, "cannot write %s: a descriptor has no name by which it could be replaced", path);
+    else if (s->file.foreign_link)
+        status =
+            sur_fail(SUR_ERR_IO, "cannot write %s: it is another user's link, in a folder that all may write to", path);
+    else
+        status = publish(s);
     if (status != SUR_OK)
         sink_destroy(sink);
     else
-        on_screen = s->path;
+        on_screen = s->file.path;
     return status;
 }

@@ -10,23 +10,26 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sink/os_file.h"
 #include "surtitle.h"
 #include "util/clock.h"
 #include "util/error.h"
 
 static bool (*hurry)(void);
-static int standard_output = STDOUT_FILENO;
 
 int output_open(struct output *o, const char *path)
 {
+    struct os_file file = {.descriptor = STDOUT_FILENO}; /* where there is no path */
     memset(o, 0, sizeof *o);
-    o->fd = standard_output;
-    o->name = "standard output";
-    if (!path) return SUR_OK;
-    o->name = path;
+    o->name = path ? path : "standard output";
+    if (path) os_file_find(&file, path);
+    o->fd = os_file_moved(file.descriptor);
+    if (file.descriptor == STDOUT_FILENO || file.descriptor == STDERR_FILENO) return SUR_OK;
     do {
         o->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    } while (o->fd < 0 && errno == EINTR);
+    } while (o->fd < 0 && errno == EINTR && !(hurry && hurry()));
+    if (o->fd < 0 && errno == EINTR)
+        return sur_fail(SUR_ERR_IO, "cannot write %s: nothing has opened it to read", path);
     if (o->fd < 0) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
     o->owned = true;
     return SUR_OK;
@@ -85,11 +88,6 @@ void output_printf(struct output *o, const char *format, ...)
     }
     va_end(again);
     va_end(args);
-}
-
-void output_set_standard(int fd)
-{
-    standard_output = fd;
 }
 
 void output_set_hurry(bool (*asked)(void))

@@ -23,9 +23,9 @@ struct output {
     size_t n, size;
 };
 
-/* What standard output is, where it is not descriptor 1; before the first output_open. */
-void output_set_standard(int fd);
-/* path NULL: standard output; else the file is made or cut to nothing. SUR_ERR_IO names the file. */
+/* path NULL: standard output; else the file is made or cut to nothing. A path that leads to descriptor 1 or 2
+ * (/dev/stdout) is that descriptor, as it is. A FIFO waits for its reader, but not once haste is asked for
+ * (output_set_hurry). SUR_ERR_IO names the file. */
 int output_open(struct output *o, const char *path);
 /* Closes; a failure that shows only now (a full disk, a network file system) is SUR_ERR_IO. Takes a zeroed output. */
 int output_close(struct output *o);

@@ -57,18 +57,19 @@ def wait_for_handler(p, number=signal.SIGINT):
     wait_for(has, "the program has no handler")
 
 
-def wait_for_call(p, name):
-    """Until the main thread sleeps in this function of the kernel (or the like: part of a name in /proc/PID/wchan) or,
-    where the kernel does not say that, until it sleeps and goes on to do so."""
-    def sleeps():
+def wait_until_blocked(p):
+    """Until the main thread has slept in one call for half a second."""
+    def slept():
         with open(f"/proc/{p.pid}/stat") as f:
-            state = f.read().rsplit(")", 1)[1].split()[0]
-        with open(f"/proc/{p.pid}/wchan") as f:
-            where = f.read()
-        return state == "S" and (name in where or where in ("", "0"))
-    for _ in range(3):
-        wait_for(sleeps, f"the program does not wait in {name}")
-        time.sleep(0.2)
+            fields = f.read().rsplit(")", 1)[1].split()
+        with open(f"/proc/{p.pid}/status") as f:
+            return fields[0] == "S" and [fields[11:13], next(line for line in f if line.startswith("voluntary"))]
+
+    def still():
+        before = slept()
+        time.sleep(0.5)
+        return before and before == slept()
+    wait_for(still, "the program does not block")
 
 
 def fill(fd):

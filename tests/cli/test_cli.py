@@ -660,7 +660,7 @@ def test_caption_file():
     assert all(s == "" or (s.endswith("\n") and s.count("\n") <= 2 and "\n\n" not in s) for s in seen), seen
     p.communicate(clip(1), timeout=LONG)
     assert p.returncode == 0 and open(caption).read() == "" and os.stat(caption).st_mode & 0o777 == 0o640
-    assert [n for n in os.listdir(BOX) if n.startswith("screen")] == ["screen"]
+    assert [n for n in os.listdir(BOX) if n.startswith(("screen", ".surtitle-"))] == ["screen"]
 
 
 def until_caption(caption, wanted, seconds=LONG):

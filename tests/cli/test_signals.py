@@ -1,7 +1,7 @@
 """Signals: what ends a run, how often it may be asked, and what holds a run up must not keep it."""
 import os, select, signal, time, unittest
 
-from program import LONG, Terminal, fill, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_for_call
+from program import LONG, Terminal, fill, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_until_blocked
 
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -39,7 +39,7 @@ class Twice(unittest.TestCase):
         p = start("--format", "tokens", "-", stdout=writer)
         os.close(writer)
         p.stdin.write(noise(2))
-        wait_for_call(p, "pipe")
+        wait_until_blocked(p)
         return p, reader
 
     def test_only_a_second_interrupt_leaves_at_once(self):
@@ -71,7 +71,7 @@ class Command(unittest.TestCase):
         door = os.open(go, os.O_WRONLY)  # returns when CMD has opened it
         wait_for(lambda: self.readable(reader), "no captions")
         fill(reader)
-        wait_for_call(p, "pipe")
+        wait_until_blocked(p)
         p.send_signal(signal.SIGTERM)
         began = time.monotonic()
         os.write(door, b"\n")

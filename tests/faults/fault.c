@@ -266,7 +266,6 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offse
 /* What a build with 64-bit offsets calls. */
 void *mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset) __attribute__((alias("mmap")));
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
-int mkostemp64(char *path, int flags) __attribute__((alias("mkostemp")));
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *user)
 {
@@ -291,13 +290,6 @@ int open(const char *path, int flags, ...)
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
     va_end(args);
     return file_fails(SITE) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
-}
-
-int mkostemp(char *path, int flags)
-{
-    static int (*real)(char *, int);
-    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "mkostemp");
-    return file_fails(SITE) ? -1 : real(path, flags);
 }
 
 int fchmod(int fd, mode_t mode)

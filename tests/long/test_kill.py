@@ -37,7 +37,7 @@ def read(name):
 
 def clear():
     for name in os.listdir(BOX):
-        if name.startswith("caption"):
+        if name.startswith(("caption", ".surtitle-")):
             os.unlink(os.path.join(BOX, name))
 
 
@@ -76,7 +76,7 @@ def main():
             left, caption = read("captions"), read("caption")
             assert whole.startswith(left) and (not left or left.endswith(end) or left == "WEBVTT\n\n"), (name, left[-300:])
             assert is_caption(caption, words), caption
-            files = [f for f in os.listdir(BOX) if f.startswith("caption.")]
+            files = [f for f in os.listdir(BOX) if f.startswith(".surtitle-")]
             assert len(files) <= 1, files
             cut += 0 < len(left) < len(whole)
         clear()

@@ -1,6 +1,7 @@
 /* text, jsonl, tokens and the caption file against what they should be, and outputs that fail. jsonl is parsed back. */
 #include "sink_play.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
@@ -270,6 +271,52 @@ static const char *read_file(const char *path)
     return text;
 }
 
+static char watched[64]; /* a folder, while rename is watched */
+static int seen_beside;
+
+static int count_beside(const char *folder)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] == '.' && e->d_name[1] == 's';
+    if (d) closedir(d);
+    return n;
+}
+
+/* In place of the C library's: the moment at which a signal may find a file beside the caption file. */
+int rename(const char *from, const char *to)
+{
+    if (watched[0]) {
+        seen_beside += count_beside(watched);
+        sink_caption_file_abandon();
+        assert_int_equal(count_beside(watched), 0);
+    }
+    return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+/* What ends the program while a caption is being written leaves no file beside the caption file, which is empty. */
+static void test_caption_file_abandoned(void **state)
+{
+    char folder[] = "/tmp/test_sinks.XXXXXX", path[64];
+    struct play p = {0};
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/caption", folder);
+    sur_assembler_init(&p.assembler);
+    assert_int_equal(sink_create_caption_file(&p.sink, path, &(struct sink_options){.width = 20}), SUR_OK);
+    say(&p, " one");
+    assert_string_equal(read_file(path), "one\n");
+    snprintf(watched, sizeof watched, "%s", folder);
+    struct sur_event e = {.type = SUR_EVENT_TOKEN, .text = " two three", .piece = " two three", .piece_bytes = 10};
+    assert_int_equal(sink_event(p.sink, &e), SUR_ERR_IO); /* the file beside it has gone */
+    assert_int_equal(sink_event(p.sink, &e), SUR_OK);     /* which is said once */
+    watched[0] = 0;
+    assert_true(seen_beside > 0);
+    assert_string_equal(read_file(path), "");
+    sink_destroy(&p.sink);
+    unlink(path);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void test_caption_file(void **state)
 {
     char folder[] = "/tmp/test_sinks.XXXXXX", path[64], link[64];
@@ -374,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_jsonl_alternatives),
         cmocka_unit_test(test_tokens_golden),
         cmocka_unit_test(test_caption_file),
+        cmocka_unit_test(test_caption_file_abandoned),
         cmocka_unit_test(test_reader_gone),
         cmocka_unit_test(test_cannot_write),
     };
