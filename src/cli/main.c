@@ -91,28 +91,25 @@ static void print_stats(const struct run *run)
     message_plain("uploaded %.1f MiB", (double)m.uploaded_bytes / 1048576);
 }
 
-static int open_model(struct run *run)
+/* found, demo: as of paths_find_model. */
+static int open_model(struct run *run, int found, bool demo)
 {
-    static char path[PATH_MAX]; /* as long as the run */
-    bool demo;
-    if (run->options.model) return run_open_model(run, run->options.model);
-    int found = paths_find_model(path, sizeof path, &demo);
-    if (found != 1) {
-        if (found)
-            message("%s holds more than one model: say --model PATH", path);
-        else
-            message("no model is installed: tools/download_model.sh fetches one, or say --model PATH");
-        return EXIT_NO_MODEL;
-    }
-    if (demo) message("no model is installed: this is the demo model, %s", path);
-    return run_open_model(run, path);
+    if (found == 0) message("no model is installed: tools/download_model.sh fetches one, or say --model PATH");
+    if (found == 2) message("%s holds more than one model: say --model PATH", run->model_dir);
+    if (found != 1) return EXIT_NO_MODEL;
+    if (demo) message("no model is installed: this is the demo model, %s", run->model_dir);
+    return run_open_model(run);
 }
 
 static int captions(struct run *run)
 {
+    static char path[PATH_MAX]; /* as long as the run */
+    bool demo = false;
+    int found = run->options.model ? 1 : paths_find_model(path, sizeof path, &demo);
+    run->model_dir = run->options.model ? run->options.model : found ? path : NULL;
     int status = run_open_source(run);
     if (status != EXIT_DONE || (run->ended && os_signal_stop())) return status;
-    status = open_model(run);
+    status = open_model(run, found, demo);
     if (status == EXIT_DONE) status = run_open_outputs(run); /* a file is emptied only when there will be captions */
     if (status == EXIT_DONE) status = run_overlay_open(run);
     if (status == EXIT_DONE) status = run_captions(run);

@@ -10,8 +10,10 @@
 
 #include "cli/force.h"
 #include "cli/message.h"
+#include "cli/named_files.h"
 #include "cli/os_signal.h"
 #include "cli/run_overlay.h"
+#include "sink/os_file.h"
 #include "util/clock.h"
 
 /* What one read of standard input may hold: so much that nothing stays in the source's own buffer when it gives less.
@@ -74,13 +76,6 @@ static int open_microphone(struct run *run)
     return EXIT_DONE;
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat s, t;
-    return a && b && stat(a, &s) == 0 && stat(b, &t) == 0 && S_ISREG(s.st_mode) && s.st_dev == t.st_dev &&
-           s.st_ino == t.st_ino;
-}
-
 static bool half_contradicts(const struct options *o, const char *name, int half)
 {
     static const char *const names[] = {"auto", "cuda", "cpu"};
@@ -102,8 +97,25 @@ static const char *on_cpu_only(const struct options *o)
     return NULL;
 }
 
+/* `-` and /dev/stdout are standard output, which an overlay may take. The other two options name a file. */
+static int check_outputs(struct options *o, const char *model)
+{
+    struct os_file file;
+    const char *option = o->caption_file && strcmp(o->caption_file, "-") == 0       ? "--caption-file"
+                         : o->latency_report && strcmp(o->latency_report, "-") == 0 ? "--latency-report"
+                                                                                    : NULL;
+    if (option) {
+        message("%s takes the name of a file, and - is none: ./- is", option);
+        return EXIT_USAGE;
+    }
+    if (o->output &&
+        (strcmp(o->output, "-") == 0 || (os_file_find(&file, o->output), file.descriptor) == STDOUT_FILENO))
+        o->output = NULL;
+    return named_files_check(o, model) == SUR_OK ? EXIT_DONE : EXIT_USAGE;
+}
+
 /* What the options say together that each alone may say. */
-static int check_usage(const struct options *o)
+static int check_usage(struct options *o, const char *model)
 {
     const char *cuda_only = on_cpu_only(o);
     if (half_contradicts(o, "--encode-on", o->encode_on) || half_contradicts(o, "--decode-on", o->decode_on))
@@ -113,20 +125,16 @@ static int check_usage(const struct options *o)
                 o->backend == SUR_BACKEND_CPU     ? "backend"
                 : o->encode_on == SUR_BACKEND_CPU ? "encode-on"
                                                   : "decode-on");
-    else if (same_file(o->source, o->output))
-        message("--output %.100s is the sound itself: name another file", o->output);
-    else if (same_file(o->source, o->caption_file))
-        message("--caption-file %.100s is the sound itself: name another file", o->caption_file);
     else
-        return EXIT_DONE;
+        return check_outputs(o, model);
     return EXIT_USAGE;
 }
 
 int run_open_source(struct run *run)
 {
-    const struct options *o = &run->options;
+    struct options *o = &run->options;
     struct source_options so = {.pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels};
-    if (check_usage(o) != EXIT_DONE) return EXIT_USAGE;
+    if (check_usage(o, run->model_dir) != EXIT_DONE) return EXIT_USAGE;
     if (o->force && force_read(o->force, &run->force, &run->n_force) != SUR_OK) {
         message("%s", message_failure());
         return EXIT_FAILED;
@@ -273,13 +281,13 @@ static int from_library(int status)
     }
 }
 
-int run_open_model(struct run *run, const char *dir)
+int run_open_model(struct run *run)
 {
     const struct options *o = &run->options;
     struct sur_model_options mo;
     struct sur_session_options so;
     sur_model_options_init(&mo);
-    mo.dir = run->model_dir = dir;
+    mo.dir = run->model_dir;
     mo.backend = (enum sur_backend_kind)o->backend;
     mo.kv = (enum sur_kv_type)o->kv;
     mo.encode_on = (enum sur_backend_kind)o->encode_on;

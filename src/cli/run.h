@@ -36,7 +36,7 @@ struct run {
     struct sink *sinks[RUN_SINKS]; /* NULL: none, or its reader has gone */
     bool draws; /* captions are drawn over the terminal; overlay: from the time when all else is ready */
     struct overlay *overlay;
-    const char *model_dir; /* the caller's */
+    const char *model_dir; /* the caller's, before run_open_source; NULL: there is none */
     bool side_failed;      /* the caption file could not be written for a time: status 1 at the end */
     struct sur_model *model;
     struct sur_session *session;
@@ -46,8 +46,8 @@ struct run {
 /* Each returns EXIT_DONE, or the exit status after one line on standard error. In this order, then run_finish. */
 int run_open_source(struct run *run); /* and its first samples; the token ids of --force */
 int run_open_outputs(struct run *run);
-int run_open_model(struct run *run, const char *dir);
-int run_captions(struct run *run); /* to the end of the source, or until somebody asks for the end */
+int run_open_model(struct run *run); /* run.model_dir */
+int run_captions(struct run *run);   /* to the end of the source, or until somebody asks for the end */
 /* Frees a run, half built or not. EXIT_FAILED if only now it shows that the output could not be written. */
 int run_finish(struct run *run);
 

@@ -1,0 +1,105 @@
+#include "cli/named_files.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/message.h"
+#include "sink/os_file.h"
+
+enum { MAX_NAMED = 5, SHOWN_BYTES = 160 };
+
+struct named {
+    char shown[SHOWN_BYTES]; /* for the message: "--output talk.txt" */
+    bool written;
+    bool inherited; /* a descriptor that the shell opened, not a name on the command line */
+    struct os_file file;
+};
+
+static void add(struct named *all, size_t *n, bool written, const char *option, const char *path)
+{
+    struct named *f = &all[*n];
+    if (!path) return;
+    snprintf(f->shown, sizeof f->shown, "%s %.120s", option, path);
+    f->written = written;
+    f->inherited = false;
+    if (os_file_find(&f->file, path)) (*n)++;
+}
+
+static void add_descriptor(struct named *all, size_t *n, bool written, const char *shown, int descriptor)
+{
+    struct named *f = &all[*n];
+    snprintf(f->shown, sizeof f->shown, "%s", shown);
+    f->written = written;
+    f->inherited = true;
+    os_file_of_descriptor(&f->file, descriptor);
+    (*n)++;
+}
+
+/* Two outputs may share a terminal, a pipe or /dev/null: nothing is overwritten there. */
+static bool collide(const struct named *a, const struct named *b)
+{
+    if ((!a->written && !b->written) || !os_file_same(&a->file, &b->file)) return false;
+    if (a->file.kind == OS_FILE_NEW || S_ISREG(a->file.mode) || S_ISBLK(a->file.mode)) return true;
+    return S_ISFIFO(a->file.mode) && a->written != b->written;
+}
+
+static int refuse(const char *a, const char *b)
+{
+    message("%s and %s are the same file: name another one", a, b);
+    return SUR_ERR_ARGUMENT;
+}
+
+static bool ends(const char *path, const char *with)
+{
+    size_t n = strlen(path), m = strlen(with);
+    return n >= m && strcmp(path + n - m, with) == 0;
+}
+
+/* Against one file of the model. A file that the shell has just made for standard output may lie in its folder. */
+static int check_model_file(const struct named *all, size_t n, const char *path)
+{
+    struct named model = {.written = false};
+    snprintf(model.shown, sizeof model.shown, "the model's %.120s", path);
+    if (!os_file_find(&model.file, path) || !S_ISREG(model.file.mode)) return SUR_OK;
+    bool own = ends(path, ".json") || ends(path, ".safetensors") || ends(path, ".gguf");
+    for (size_t i = 0; i < n; i++)
+        if ((own || !all[i].inherited) && collide(&all[i], &model)) return refuse(all[i].shown, model.shown);
+    return SUR_OK;
+}
+
+static int check_model(const struct named *all, size_t n, const char *model)
+{
+    char path[PATH_MAX];
+    int status = check_model_file(all, n, model);
+    DIR *folder = opendir(model);
+    if (!folder) return status;
+    for (struct dirent *entry; status == SUR_OK && (entry = readdir(folder));)
+        if (snprintf(path, sizeof path, "%s/%s", model, entry->d_name) < (int)sizeof path)
+            status = check_model_file(all, n, path);
+    closedir(folder);
+    return status;
+}
+
+int named_files_check(const struct options *o, const char *model)
+{
+    struct named all[MAX_NAMED];
+    size_t n = 0;
+    if (o->source && strcmp(o->source, "-") == 0)
+        add_descriptor(all, &n, false, "standard input", STDIN_FILENO);
+    else
+        add(all, &n, false, "SOURCE", o->source);
+    add(all, &n, false, "--force", o->force);
+    if (o->output)
+        add(all, &n, true, "--output", o->output);
+    else
+        add_descriptor(all, &n, true, "standard output", STDOUT_FILENO);
+    add(all, &n, true, "--caption-file", o->caption_file);
+    add(all, &n, true, "--latency-report", o->latency_report);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (collide(&all[i], &all[k])) return refuse(all[i].shown, all[k].shown);
+    return model ? check_model(all, n, model) : SUR_OK;
+}
