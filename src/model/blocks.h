@@ -63,4 +63,8 @@ void sur_block_group_at(enum sur_weight_type type, const void *row, int g, struc
 /* row [cols] of any type as fp32; row needs no alignment. */
 void sur_dequantise_row(enum sur_weight_type type, const void *row, int cols, float *out);
 
+/* The opposite: the same bytes on every machine. Values must be finite. fp16 and bf16 are rounded to nearest even; fp16
+ * saturates. Q8_0 equals what the PyPI package gguf makes; the other types search for the least squared error. */
+void sur_quantise_row(enum sur_weight_type type, const float *values, int cols, void *row);
+
 #endif
