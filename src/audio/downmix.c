@@ -216,7 +216,7 @@ const char *downmix_text(enum downmix_event event)
 {
     static const char *const texts[DOWNMIX_EVENTS] = {
         [DOWNMIX_NOTHING] = "",
-        [DOWNMIX_ZEROS] = "gives nothing but zeros: is it muted?",
+        [DOWNMIX_ZEROS] = "gives nothing but zeros: is it muted, or does nothing play there?",
         [DOWNMIX_QUIET] = "is below -60 dBFS, too quiet to be speech: is it the right input?",
         [DOWNMIX_ANTIPHASE] = "has channels that cancel each other (antiphase): one of them is taken",
     };

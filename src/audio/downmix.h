@@ -66,7 +66,7 @@ void downmix_end(struct downmix *d);
 
 /* Any thread. An event that was not returned yet, or DOWNMIX_NOTHING. */
 enum downmix_event downmix_poll(struct downmix *d);
-/* What an event means, to be put behind the name of the source: "gives nothing but zeros: is it muted?" */
+/* What an event means, to be put behind the name of the source: "gives nothing but zeros: ..." */
 const char *downmix_text(enum downmix_event event);
 
 #endif

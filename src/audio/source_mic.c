@@ -14,10 +14,13 @@
 #include "util/clock.h"
 #include "util/utf8.h"
 
-enum { SERVER_RATE = 48000, BLOCKS_A_SECOND = 100, ZEROS_S = 5, MAX_CHANNELS = 2 };
+enum { SERVER_RATE = 48000, SERVER_CHANNELS = 2, BLOCKS_A_SECOND = 100 };
 enum { PIECE = 1024 /* frames that are converted at a time */, SPEEX_QUALITY = 8 };
 
-static const int64_t second = 1000000000, silent_ns = 1000000000, first_ns = 3000000000, retry_ns = 1000000000;
+static const int64_t second = 1000000000, silent_ns = 1000000000, retry_ns = 1000000000;
+/* A Bluetooth headset that changes its profile takes seconds, and takes them again when it is reopened: so the wait for
+ * a first block is long from the start, and doubles. */
+static const int64_t late_ns = 3000000000, first_patience_ns = 15000000000, most_patience_ns = 120000000000;
 
 enum state { CLOSED, WAITING /* for the first callback */, OPEN, LOST, PAUSED };
 
@@ -26,23 +29,23 @@ struct mic {
     struct mic_info info;
     struct capture *capture;
     const char *wanted; /* the caller's, NULL for the default one */
+    int channel;        /* from 1; 0: those that live */
 
     /* the watching thread */
     enum state state;
     PaStream *stream;
-    bool initialised, quiet /* no event for this reopening */, zeros_said;
+    bool initialised, heard /* a block has come in this run */, lost_said, late_said;
     char found[MIC_NAME_BYTES]; /* raw name of the device that was opened; by it a lost one is found again */
-    int64_t opened_ns, tried_ns;
+    int64_t opened_ns, tried_ns, patience_ns; /* patience: how long the next first block is waited for */
 
     /* the callback; between a stream's end and the next one's start the watching thread */
     bool resuming;                 /* the first block tells how much was lost since last_ns */
-    struct downmix mix;            /* to mono, at the capture's rate */
-    int64_t zero_run;              /* frames of the device */
+    struct downmix mix;            /* to mono, at the device's rate; its events are the watching thread's */
     SpeexResamplerState *converts; /* a device that is back at another rate, to the capture's; NULL: it has that rate */
+    struct downmix mono;           /* of what was converted */
     /* the callback writes, the watching thread reads */
-    _Atomic int64_t last_ns;     /* when the last block came */
-    _Atomic int64_t blocks;      /* of this stream */
-    _Atomic int64_t zero_frames; /* the run of zeros that lasts now */
+    _Atomic int64_t last_ns; /* when the last block came */
+    _Atomic int64_t blocks;  /* of this stream */
     /* any thread writes stopped, then waits until the callback has left on_samples */
     atomic_bool stopped, in_callback;
 };
@@ -60,24 +63,27 @@ static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...
 
 /* ---- the callback: copies, counts, returns ---- */
 
-static void put(struct mic *m, const float *frames, size_t n, int64_t now)
+static void put(struct mic *m, struct downmix *mix, const float *frames, size_t n, int64_t now)
 {
-    if (!capture_put(m->capture, &m->mix, frames, n, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
+    if (!capture_put(m->capture, mix, frames, n, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
 }
 
 /* speexdsp allocates nothing here. */
 static void put_converted(struct mic *m, const float *frames, size_t n, int64_t now)
 {
-    float out[PIECE * MAX_CHANNELS];
-    spx_uint32_t taken, given;
-    do {
-        taken = n < PIECE ? (spx_uint32_t)n : PIECE;
-        given = PIECE;
-        speex_resampler_process_interleaved_float(m->converts, frames, &taken, out, &given);
-        put(m, out, given, now);
-        frames += taken * (size_t)m->info.channels;
-        n -= taken;
-    } while (n > 0 && taken + given > 0);
+    float mono[PIECE], out[PIECE];
+    for (size_t piece; n > 0; n -= piece, frames += piece * (size_t)m->info.channels) {
+        piece = n < PIECE ? n : PIECE;
+        downmix_run(&m->mix, frames, piece, mono);
+        spx_uint32_t at = 0, taken, given;
+        do {
+            taken = (spx_uint32_t)piece - at;
+            given = PIECE;
+            speex_resampler_process_float(m->converts, 0, mono + at, &taken, out, &given);
+            put(m, &m->mono, out, given, now);
+            at += taken;
+        } while (at < piece && taken + given > 0);
+    }
 }
 
 static int on_samples(const void *in, void *out, unsigned long n, const PaStreamCallbackTimeInfo *time,
@@ -91,11 +97,7 @@ static int on_samples(const void *in, void *out, unsigned long n, const PaStream
     if (missing > 0 && (m->resuming || (flags & paInputOverflow)))
         capture_lose(m->capture, m->resuming ? CAPTURE_DEVICE : CAPTURE_GAP, missing);
     m->resuming = false;
-    m->converts ? put_converted(m, frames, n, now) : put(m, frames, n, now);
-    size_t i = 0, n_samples = n * (size_t)m->info.channels;
-    while (i < n_samples && frames[i] == 0) i++;
-    m->zero_run = i == n_samples ? m->zero_run + (int64_t)n : 0;
-    atomic_store_explicit(&m->zero_frames, m->zero_run, memory_order_relaxed);
+    m->converts ? put_converted(m, frames, n, now) : put(m, &m->mix, frames, n, now);
     atomic_store_explicit(&m->last_ns, now, memory_order_relaxed);
     atomic_fetch_add_explicit(&m->blocks, 1, memory_order_release);
     return paContinue;
@@ -199,24 +201,35 @@ static PaError try(struct mic *m, PaDeviceIndex device, int rate, int channels)
     const PaDeviceInfo *d = Pa_GetDeviceInfo(device);
     PaStreamParameters in = {.device = device, .channelCount = channels, .sampleFormat = paFloat32};
     in.suggestedLatency = d->defaultLowInputLatency > 0.02 ? d->defaultLowInputLatency : 0.02;
-    if (channels > d->maxInputChannels) return paInvalidChannelCount;
     m->info.device_rate = rate;
     m->info.channels = channels;
     return Pa_OpenStream(&m->stream, &in, NULL, rate, (unsigned long)(rate / BLOCKS_A_SECOND), paClipOff, on_block, m);
 }
 
-/* One channel, else two; the best rate, else another. For a reopened device the best is the capture's. */
+/* All channels, because speech may be on any of them: of a stream of fewer, PortAudio delivers a card's first ones. A
+ * sound server's plug, or ALSA's own, says that it has 32 or more whatever the source is, and mixes the source's to
+ * those that it is asked for. */
+static int most_channels(const struct mic *m, const PaDeviceInfo *d)
+{
+    int most = d->maxInputChannels;
+    if (is_server(d->name) || most > DOWNMIX_MAX_CHANNELS) most = SERVER_CHANNELS < most ? SERVER_CHANNELS : most;
+    return m->channel > most ? m->channel : most;
+}
+
+/* The best rate, else another: for a reopened device the best is the capture's. All channels, else fewer. */
 static PaError open_any(struct mic *m, PaDeviceIndex device)
 {
     const PaDeviceInfo *d = Pa_GetDeviceInfo(device);
-    int own = (int)(d->defaultSampleRate + 0.5), best = is_server(d->name) ? SERVER_RATE : own;
-    int rates[] = {best, own, 48000, 44100, 32000, 16000, 96000}, n = sizeof rates / sizeof *rates;
+    int own = (int)(d->defaultSampleRate + 0.5), best = m->capture           ? m->info.rate
+                                                        : is_server(d->name) ? SERVER_RATE
+                                                                             : own;
+    const int rates[] = {best, own, 48000, 44100, 32000, 16000, 96000}, n = sizeof rates / sizeof *rates;
+    const int most = most_channels(m, d), fewer[] = {most, 8, 4, 2, 1}, n_fewer = sizeof fewer / sizeof *fewer;
     PaError e = paInvalidSampleRate;
-    if (m->capture) rates[0] = m->info.rate;
     for (int i = 0; i < n; i++)
-        for (int channels = 1; channels <= MAX_CHANNELS; channels++) {
-            if (rates[i] < 8000 || rates[i] > 192000) continue;
-            e = try(m, device, rates[i], channels);
+        for (int j = 0; j < n_fewer; j++) {
+            if (rates[i] < 8000 || rates[i] > 192000 || (j > 0 && fewer[j] >= most) || fewer[j] < m->channel) continue;
+            e = try(m, device, rates[i], fewer[j]);
             if (e == paNoError) return e;
             m->stream = NULL;
         }
@@ -231,9 +244,11 @@ static int fit_capture(struct mic *m, char error[MIC_ERROR_BYTES])
         if (capture_create(&m->capture, m->info.rate, MIC_SECONDS) != 0)
             return fail(error, MIC_FAILED, "not enough memory for samples");
     }
+    downmix_init(&m->mix, m->info.device_rate, m->info.channels, m->channel);
+    downmix_init(&m->mono, m->info.rate, 1, 0);
     if (m->info.device_rate == m->info.rate) return MIC_OK;
-    m->converts = speex_resampler_init((spx_uint32_t)m->info.channels, (spx_uint32_t)m->info.device_rate,
-                                       (spx_uint32_t)m->info.rate, SPEEX_QUALITY, NULL);
+    m->converts =
+        speex_resampler_init(1, (spx_uint32_t)m->info.device_rate, (spx_uint32_t)m->info.rate, SPEEX_QUALITY, NULL);
     if (!m->converts) return fail(error, MIC_FAILED, "not enough memory for samples");
     speex_resampler_skip_zeros(m->converts);
     return MIC_OK;
@@ -266,22 +281,26 @@ static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
     const char *name = Pa_GetDeviceInfo(device)->name;
     snprintf(m->found, sizeof m->found, "%s", name);
     sur_utf8_clean(m->info.name, sizeof m->info.name, name, strlen(name));
+    int has = Pa_GetDeviceInfo(device)->maxInputChannels;
+    if (m->channel > has)
+        return fail(error, MIC_USAGE, "--channel %d: the microphone %s has %d channel%s", m->channel, m->info.name, has,
+                    has == 1 ? "" : "s");
     e = open_any(m, device);
     if (e != paNoError)
         return fail(error, MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
     int status = fit_capture(m, error);
     if (status != MIC_OK) return status;
-    downmix_init(&m->mix, m->info.rate, m->info.channels, 0);
-    m->zero_run = 0;
-    atomic_store(&m->zero_frames, 0);
     atomic_store(&m->blocks, 0);
     return start(m, error);
 }
 
-struct mic *mic_create(const char *device)
+struct mic *mic_create(const char *device, int channel)
 {
     struct mic *m = calloc(1, sizeof *m);
-    if (m) m->wanted = device;
+    if (!m) return NULL;
+    m->wanted = device;
+    m->channel = channel;
+    m->patience_ns = first_patience_ns;
     return m;
 }
 
@@ -324,54 +343,75 @@ struct capture *mic_capture(const struct mic *m)
 /* Callbacks may stop without an error, and a stream that is no longer active never becomes so again. */
 static bool delivers(const struct mic *m, int64_t now)
 {
-    int64_t patience = m->state == WAITING ? first_ns : silent_ns;
+    int64_t patience = m->state == WAITING ? m->patience_ns : silent_ns;
     int64_t since = m->state == WAITING ? m->opened_ns : atomic_load_explicit(&m->last_ns, memory_order_relaxed);
     return Pa_IsStreamActive(m->stream) == 1 && now - since < patience;
+}
+
+/* Of a device that has not delivered in this run, or since mic_resume, it is said once that it is late. */
+static enum mic_event late(struct mic *m)
+{
+    if (m->late_said || m->lost_said) return MIC_NOTHING;
+    m->late_said = true;
+    return MIC_LATE;
+}
+
+static enum mic_event lose(struct mic *m)
+{
+    bool said = m->lost_said;
+    if (m->state == WAITING && m->patience_ns < most_patience_ns) m->patience_ns *= 2;
+    m->state = LOST;
+    if (!m->heard) return late(m);
+    m->lost_said = true;
+    return said ? MIC_NOTHING : MIC_LOST;
 }
 
 static enum mic_event try_again(struct mic *m, int64_t now)
 {
     char error[MIC_ERROR_BYTES];
-    bool quiet = m->quiet;
     close_stream(m); /* hangs for as long as a sound server does not answer: so not before the loss was told */
     if (now - m->tried_ns < retry_ns) return MIC_NOTHING;
-    m->resuming = true;
+    m->resuming = m->heard;
     bool opened = open_device(m, error) == MIC_OK;
     m->tried_ns = sur_clock_ns();
-    if (opened) return MIC_NOTHING;
-    close_stream(m);
-    m->state = LOST;
-    m->quiet = false;
-    return quiet ? MIC_LOST : MIC_NOTHING; /* it went away while we had let it go */
+    return opened ? MIC_NOTHING : lose(m);
+}
+
+static enum mic_event wait_for_first(struct mic *m, int64_t now)
+{
+    enum mic_event what = m->lost_said ? MIC_BACK : m->late_said ? MIC_DELIVERS : MIC_NOTHING;
+    if (atomic_load_explicit(&m->blocks, memory_order_acquire) == 0)
+        return !delivers(m, now) ? lose(m) : now - m->opened_ns >= late_ns ? late(m) : MIC_NOTHING;
+    m->state = OPEN;
+    m->heard = true;
+    m->lost_said = m->late_said = false;
+    m->patience_ns = first_patience_ns;
+    return what;
+}
+
+static enum mic_event look_at_sound(struct mic *m)
+{
+    m->info.sound = downmix_poll(&m->mix);
+    return m->info.sound != DOWNMIX_NOTHING ? MIC_SOUND : MIC_NOTHING;
 }
 
 enum mic_event mic_watch(struct mic *m)
 {
     int64_t now = sur_clock_ns();
-    bool quiet = m->quiet;
-    if (m->state == LOST) return try_again(m, now);
-    if (m->state == WAITING && atomic_load_explicit(&m->blocks, memory_order_acquire) > 0) {
-        bool again = m->tried_ns != 0;
-        m->state = OPEN;
-        m->quiet = false;
-        return again && !quiet ? MIC_BACK : MIC_NOTHING;
-    }
-    if ((m->state == OPEN || m->state == WAITING) && !delivers(m, sur_clock_ns())) {
-        bool again = m->state == WAITING && m->tried_ns != 0; /* it only seemed to be back */
-        m->state = LOST;
-        if (m->tried_ns == 0) m->tried_ns = 1;
-        return again ? MIC_NOTHING : MIC_LOST;
-    }
-    if (m->state != OPEN || m->zeros_said ||
-        atomic_load_explicit(&m->zero_frames, memory_order_relaxed) < (int64_t)ZEROS_S * m->info.device_rate)
+    switch (m->state) {
+    case LOST:
+        return try_again(m, now);
+    case WAITING:
+        return wait_for_first(m, now);
+    case OPEN:
+        return delivers(m, sur_clock_ns()) ? look_at_sound(m) : lose(m);
+    default:
         return MIC_NOTHING;
-    m->zeros_said = true;
-    return MIC_ZEROS;
+    }
 }
 
 void mic_pause(struct mic *m)
 {
-    m->quiet = m->state == OPEN || m->state == WAITING;
     close_stream(m);
     m->state = PAUSED;
 }
@@ -380,7 +420,7 @@ void mic_resume(struct mic *m)
 {
     if (m->state != PAUSED) return;
     m->state = LOST;
-    m->tried_ns = 1; /* at once */
+    m->tried_ns = 0; /* at once */
 }
 
 /* ---- the list ---- */

@@ -17,21 +17,36 @@ enum { MIC_ERROR_BYTES = 512, MIC_NAME_BYTES = 128, MIC_SECONDS = 120 };
 
 struct mic;
 
-enum mic_status { MIC_OK = 0, MIC_NO_DEVICE = -1, MIC_FAILED = -2 };
+enum mic_status {
+    MIC_OK = 0,
+    MIC_NO_DEVICE = -1,
+    MIC_FAILED = -2,
+    MIC_USAGE = -3 /* the device has no such channel */
+};
 
 struct mic_info {
     char name[MIC_NAME_BYTES]; /* printable UTF-8 */
     int rate;                  /* of the capture: what the device had when it was opened first */
     int device_rate, channels; /* of the device now; the rest is done in the callback */
+    enum downmix_event sound;  /* after MIC_SOUND */
 };
 
-/* What mic_watch has seen. */
-enum mic_event { MIC_NOTHING, MIC_LOST, MIC_BACK, MIC_ZEROS /* 5 s of nothing but zeros; once a run */ };
+/* What mic_watch has seen. MIC_LOST is told only of a device that has delivered, and MIC_BACK only after MIC_LOST: the
+ * two take turns. */
+enum mic_event {
+    MIC_NOTHING,
+    MIC_LOST,     /* it delivers no more */
+    MIC_BACK,     /* it delivers again */
+    MIC_LATE,     /* 3 s after it was opened, or opened again after mic_pause, nothing has come yet */
+    MIC_DELIVERS, /* the first sound after MIC_LATE */
+    MIC_SOUND,    /* mic_info.sound says what is wrong with what it delivers */
+};
 
 /* device: an index, a part of a name in any case, or NULL for the default one; it stays the caller's and must live as
- * long as the microphone. NULL: not enough memory. */
-struct mic *mic_create(const char *device);
-/* Opens the device; from then on it captures. MIC_OK, else MIC_NO_DEVICE or MIC_FAILED with a line; after a failure
+ * long as the microphone. channel: the one to take, counted from 1, or 0 for those that live (audio/downmix.h). NULL:
+ * not enough memory. */
+struct mic *mic_create(const char *device, int channel);
+/* Opens the device; from then on it captures. MIC_OK, else another enum mic_status with a line; after a failure
  * mic_close and mic_destroy are all that may be called. */
 int mic_open(struct mic *mic, char error[MIC_ERROR_BYTES]);
 /* After mic_open: these do not change any more, but for the device's rate and channels when it was reopened. */

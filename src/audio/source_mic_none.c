@@ -13,7 +13,7 @@ static int refuse(char error[MIC_ERROR_BYTES])
     return MIC_NO_DEVICE;
 }
 
-struct mic *mic_create(const char *device)
+struct mic *mic_create(const char *device, int channel)
 {
     static struct mic none;
     return &none;

@@ -19,9 +19,8 @@ static const int64_t forever_ns = INT64_MAX;
 
 /* The thread may outlive the main thread's interest in it: then nothing here is freed. */
 struct device {
-    bool lists; /* immutable: the thread makes the list of devices, and ends */
-    struct mic *mic;
-    int wake, told; /* descriptors: posted to for the thread; by the thread when one of the flags below is set */
+    struct mic *mic; /* NULL: the thread makes the list of devices, and ends */
+    int wake, told;  /* descriptors: posted to for the thread; by the thread when one of the flags below is set */
 
     /* the thread's until `opened` is set, then immutable */
     int status;
@@ -79,8 +78,8 @@ static void tell(struct device *d, enum mic_event what)
 static void open_it(struct device *d)
 {
     enter(d);
-    d->status = d->lists ? mic_list(&d->text, d->error) : mic_open(d->mic, d->error);
-    if (d->status == MIC_OK && !d->lists) {
+    d->status = d->mic ? mic_open(d->mic, d->error) : mic_list(&d->text, d->error);
+    if (d->status == MIC_OK && d->mic) {
         d->info = *mic_get_info(d->mic);
         d->capture = mic_capture(d->mic);
     }
@@ -108,12 +107,12 @@ static void *device_thread(void *arg)
 {
     struct device *d = arg;
     open_it(d);
-    while (d->status == MIC_OK && !d->lists && !atomic_load(&d->stop)) {
+    while (d->status == MIC_OK && d->mic && !atomic_load(&d->stop)) {
         watch(d);
         os_wake_wait(d->wake, -1, look_ns);
     }
     enter(d);
-    if (!d->lists) mic_close(d->mic);
+    if (d->mic) mic_close(d->mic);
     leave(d);
     set(d, &d->ended);
     return NULL;
@@ -167,20 +166,20 @@ static bool wait_until(struct device *d, const atomic_bool *flag, int64_t until_
     return atomic_load(flag);
 }
 
-static struct device *create(bool lists, const char *name)
+/* Takes mic, also when it fails. */
+static struct device *create(struct mic *mic)
 {
     struct device *d = calloc(1, sizeof *d);
     sigset_t old;
+    if (!d) mic_destroy(&mic);
     if (!d) return NULL;
     pthread_mutex_init(&d->lock, NULL);
-    d->lists = lists;
     d->main_wake = -1;
     d->wake = os_wake_open();
     d->told = os_wake_open();
-    d->mic = lists ? NULL : mic_create(name);
+    d->mic = mic;
     os_signal_block(&old); /* for PortAudio's threads, too */
-    if ((lists || d->mic) && d->wake >= 0 && d->told >= 0)
-        d->running = pthread_create(&d->thread, NULL, device_thread, d) == 0;
+    if (d->wake >= 0 && d->told >= 0) d->running = pthread_create(&d->thread, NULL, device_thread, d) == 0;
     os_signal_restore(&old);
     if (d->running) return d;
     destroy(&d);
@@ -188,9 +187,9 @@ static struct device *create(bool lists, const char *name)
 }
 
 /* Starts the thread and waits for the answer to its first question. On MIC_OK the device is the caller's. */
-static int start(struct device **device, bool lists, const char *name, char error[MIC_ERROR_BYTES])
+static int start(struct device **device, struct mic *mic, char error[MIC_ERROR_BYTES])
 {
-    struct device *d = *device = create(lists, name);
+    struct device *d = *device = create(mic);
     if (!d) {
         snprintf(error, MIC_ERROR_BYTES, "not enough memory or threads for the microphone");
         return MIC_FAILED;
@@ -204,9 +203,13 @@ static int start(struct device **device, bool lists, const char *name, char erro
     return status;
 }
 
-int device_open(struct device **device, struct capture **capture, const char *name, char error[MIC_ERROR_BYTES])
+int device_open(struct device **device, struct capture **capture, const char *name, int channel,
+                char error[MIC_ERROR_BYTES])
 {
-    int status = start(device, false, name, error);
+    struct mic *mic = mic_create(name, channel);
+    *device = NULL;
+    snprintf(error, MIC_ERROR_BYTES, "not enough memory for the microphone");
+    int status = mic ? start(device, mic, error) : MIC_FAILED;
     *capture = status == MIC_OK ? (*device)->capture : NULL;
     return status;
 }
@@ -214,7 +217,7 @@ int device_open(struct device **device, struct capture **capture, const char *na
 int device_list(char **text, char error[MIC_ERROR_BYTES])
 {
     struct device *d;
-    int status = start(&d, true, NULL, error);
+    int status = start(&d, NULL, error);
     *text = status == MIC_OK ? d->text : NULL;
     if (status == MIC_OK) device_finish(&d);
     return status;

@@ -11,7 +11,7 @@
 
 struct device;
 
-enum { DEVICE_INTERRUPTED = -3 }; /* beside enum mic_status: the end was asked for before there was an answer */
+enum { DEVICE_INTERRUPTED = -4 }; /* beside enum mic_status: the end was asked for before there was an answer */
 
 struct device_event {
     enum mic_event what; /* MIC_NOTHING: there is none */
@@ -20,10 +20,11 @@ struct device_event {
 
 /* All of these are for the main thread. When the sound server has not answered for some seconds, one line says so. */
 
-/* Opens the microphone; it captures from now on. MIC_OK, its failure with a line, or DEVICE_INTERRUPTED without one.
- * The capture is ended by device_stop, and the caller's to destroy after device_finish. `name` lives as long as the
- * device. */
-int device_open(struct device **device, struct capture **capture, const char *name, char error[MIC_ERROR_BYTES]);
+/* Opens the microphone, name and channel as in mic_create; it captures from now on. MIC_OK, its failure with a line, or
+ * DEVICE_INTERRUPTED without one. The capture is ended by device_stop, and the caller's to destroy after device_finish.
+ */
+int device_open(struct device **device, struct capture **capture, const char *name, int channel,
+                char error[MIC_ERROR_BYTES]);
 /* mic_list, with the same failures as device_open; *text is the caller's to free. */
 int device_list(char **text, char error[MIC_ERROR_BYTES]);
 const struct mic_info *device_info(const struct device *device); /* as it was opened first */

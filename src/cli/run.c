@@ -61,12 +61,12 @@ static int open_microphone(struct run *run)
     }
     run->live_input = true;
     os_signal_watch_suspend();
-    int status = device_open(&run->device, &run->capture, o->device, error);
+    int status = device_open(&run->device, &run->capture, o->device, o->channel, error);
     run->ended = status == DEVICE_INTERRUPTED; /* before anything was heard */
     if (run->ended) return EXIT_DONE;
     if (status != MIC_OK) {
         message("%s", error);
-        return EXIT_NO_DEVICE;
+        return status == MIC_USAGE ? EXIT_USAGE : EXIT_NO_DEVICE;
     }
     const struct mic_info *info = device_info(run->device);
     memcpy(run->source.name, info->name, sizeof run->source.name);

@@ -41,6 +41,30 @@ static int start(struct run *run)
     return EXIT_FAILED;
 }
 
+static void say_device(const struct device_event *e)
+{
+    const char *name = e->info.name;
+    switch (e->what) {
+    case MIC_SOUND:
+        message("the microphone %s %s", name, downmix_text(e->info.sound));
+        break;
+    case MIC_LATE:
+        message("the microphone %s does not deliver yet: waiting for it", name);
+        break;
+    case MIC_DELIVERS:
+        message("the microphone %s delivers", name);
+        break;
+    case MIC_LOST:
+        message("the microphone %s is gone: captions go on when it is back", name);
+        break;
+    default:
+        if (e->info.device_rate == e->info.rate)
+            message("the microphone %s is back", name);
+        else
+            message("the microphone %s is back, at %d Hz", name, e->info.device_rate);
+    }
+}
+
 static int tell_device(struct run *run)
 {
     struct device_event e;
@@ -49,15 +73,8 @@ static int tell_device(struct run *run)
         int64_t frames = capture_put_in_all(run->capture) + capture_lost(run->capture);
         struct sink_device said = {
             .name = e.info.name, .lost = e.what == MIC_LOST, .t = frames * SUR_RATE / run->live.rate};
-        if (e.what == MIC_ZEROS)
-            message("the microphone %s gives nothing but zeros: is it muted?", e.info.name);
-        else if (e.what == MIC_LOST)
-            message("the microphone %s is gone: captions go on when it is back", e.info.name);
-        else if (e.info.device_rate == e.info.rate)
-            message("the microphone %s is back", e.info.name);
-        else
-            message("the microphone %s is back, at %d Hz", e.info.name, e.info.device_rate);
-        if (e.what != MIC_ZEROS) status = run_tell_device(run, &said);
+        say_device(&e);
+        if (e.what == MIC_LOST || e.what == MIC_BACK) status = run_tell_device(run, &said);
     }
     return status;
 }

@@ -2,9 +2,11 @@
  * SECONDS FILE", separated by ';'. In each it takes that rate and that many channels alone, and plays FILE (16 bits,
  * one channel) and then zeros, from its first callback on at the speed of speech; after SECONDS (0: never) it is gone,
  * and GONE_MS later there as its next life, under another number. FAKE_SLOW_MS: how long opening the model takes
- * longer. FAKE_HANG, "FUNCTION SECONDS": the function of PortAudio that returns so much later the first time, 0: never,
- * as when a sound server does not answer. FAKE_LOG: a file to which a line is added when a stream is started and when
- * it has ended. */
+ * longer. FAKE_INPUT: a card that takes any number of channels up to CHANNELS, and then delivers its first ones; FILE
+ * is on input FAKE_INPUT, the others have the noise of an open amplifier; -1: it is on all, every second one inverted.
+ * FAKE_FIRST_MS: how long after its start a stream's first block comes. FAKE_HANG, "FUNCTION SECONDS": the function of
+ * PortAudio that returns so much later the first time, 0: never, as when a sound server does not answer. FAKE_LOG: a
+ * file to which a line is added when a stream is started and when it has ended. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +23,7 @@
 #include "surtitle.h"
 #include "util/clock.h"
 
-enum { MAX_LIVES = 8, MAX_FRAMES = 192000 / 100, GONE_MS = 1500 };
+enum { MAX_LIVES = 8, MAX_FRAMES = 192000 / 100, MAX_CHANNELS = 64, GONE_MS = 1500 };
 
 static struct life {
     int rate, channels, seconds;
@@ -37,9 +39,15 @@ static struct stream {
     PaStreamCallback *callback;
     void *user;
     unsigned long n;
+    int channels;
     pthread_t thread;
     atomic_bool stop, ended, started;
 } stream;
+
+static int number(const char *variable)
+{
+    return getenv(variable) ? atoi(getenv(variable)) : 0;
+}
 
 static void read_lives(void)
 {
@@ -78,6 +86,7 @@ PaError Pa_Initialize(void)
     if (n_devices == 0) return paNoError;
     snprintf(name, sizeof name, "Fake: USB Audio (hw:%d,0)", now_living);
     device = (PaDeviceInfo){.name = name, .maxInputChannels = 8, .defaultSampleRate = lives[now_living].rate};
+    if (number("FAKE_INPUT")) device.maxInputChannels = lives[now_living].channels;
     return paNoError;
 }
 
@@ -118,24 +127,37 @@ PaError Pa_OpenStream(PaStream **to, const PaStreamParameters *in, const PaStrea
     const struct life *l = &lives[now_living];
     may_hang(__func__);
     if ((int)rate != l->rate) return paInvalidSampleRate;
-    if (in->channelCount != l->channels) return paInvalidChannelCount;
+    if (number("FAKE_INPUT") ? in->channelCount > l->channels : in->channelCount != l->channels)
+        return paInvalidChannelCount;
     if (in->sampleFormat != paFloat32 || out || n == 0 || n > MAX_FRAMES) return paInternalError;
     memset(&stream, 0, sizeof stream);
     stream.callback = callback;
     stream.user = user;
     stream.n = n;
+    stream.channels = in->channelCount;
     *to = &stream;
     return paNoError;
 }
 
+static float sample(const int16_t *samples, size_t i)
+{
+    size_t channels = (size_t)stream.channels;
+    int input = number("FAKE_INPUT");
+    if (input < 0) return (float)samples[i / channels] / (i % channels % 2 ? -32768 : 32768);
+    if (input && i % channels != (size_t)input - 1) return (float)(rand() % 3 - 1) / 32768;
+    return (float)samples[i / channels] / 32768;
+}
+
 static void *play(void *arg)
 {
+    static float block[MAX_FRAMES * MAX_CHANNELS];
     const struct life *l = &lives[now_living];
-    float block[MAX_FRAMES * 2];
     int16_t samples[MAX_FRAMES];
     FILE *f;
     do f = fopen(l->file, "rb");
     while (!f && errno == ENOMEM); /* a test may let any allocation fail, but this one is not the program's */
+    int64_t first = sur_clock_ns() + (int64_t)number("FAKE_FIRST_MS") * 1000000;
+    while (!stream.stop && sur_clock_ns() < first) sur_clock_sleep_until(sur_clock_ns() + 10000000);
     int64_t began = sur_clock_ns(), given = 0, left = l->seconds > 0 ? (int64_t)l->seconds * l->rate : INT64_MAX;
     if (!f) abort();
     for (; !stream.stop && given < left; given += (int64_t)stream.n) {
@@ -143,8 +165,7 @@ static void *play(void *arg)
         while (sur_clock_ns() < due) sur_clock_sleep_until(due);
         memset(samples, 0, sizeof samples);
         if (fread(samples, sizeof *samples, stream.n, f) < stream.n && ferror(f)) abort();
-        for (size_t i = 0; i < stream.n * (size_t)l->channels; i++)
-            block[i] = (float)samples[i / (size_t)l->channels] / 32768;
+        for (size_t i = 0; i < stream.n * (size_t)stream.channels; i++) block[i] = sample(samples, i);
         stream.callback(block, NULL, stream.n, NULL, 0, stream.user);
     }
     fclose(f);
@@ -202,7 +223,7 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *opt
     int (*real)(struct sur_model **, const struct sur_model_options *);
     *(void **)&real = dlsym(RTLD_NEXT, "sur_model_open");
     if (!real) abort();
-    int64_t until = sur_clock_ns() + (getenv("FAKE_SLOW_MS") ? atoll(getenv("FAKE_SLOW_MS")) : 0) * 1000000;
+    int64_t until = sur_clock_ns() + (int64_t)number("FAKE_SLOW_MS") * 1000000;
     while (sur_clock_ns() < until) sur_clock_sleep_until(until);
     return real(model, options);
 }

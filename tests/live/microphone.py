@@ -1,5 +1,5 @@
 """What the tests of the microphone share: the model and its clip, a run of the program, and the loop over tests."""
-import json, os, signal, subprocess, sys, tempfile, time, wave
+import concurrent.futures, json, os, signal, subprocess, sys, tempfile, time, wave
 
 import numpy as np
 
@@ -100,24 +100,24 @@ def check_words(want, got):
     assert want and len(missed) <= len(want) // 4, (want, got)
 
 
-def run_tests(module, names, *arguments):
-    """Functions test_* whose names hold each of `names`. Returns the status to exit with."""
-    passed, failed = 0, 0
-    for name, test in list(module.items()):
-        if not name.startswith("test_") or not all(word in name for word in names):
-            continue
+def run_tests(module, names, *arguments, at_once=1):
+    """Functions test_* whose names hold each of `names`, so many at a time. Returns the status to exit with."""
+    def run(name):
         began = time.monotonic()
         try:
-            test(*arguments)
-            passed += 1
-            print(f"{name}: {time.monotonic() - began:.1f} s")
+            module[name](*arguments)
+            line = "passed"
         except Exception as e:
-            failed += 1
-            line = e.__traceback__.tb_next.tb_lineno if e.__traceback__.tb_next else 0
-            print(f"{name}, line {line}: {type(e).__name__}: {str(e)[:1500]}")
-        for p in Recording.running:  # what a failed test left
-            p.kill()
-            p.wait()
-        Recording.running.clear()
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+            at = e.__traceback__.tb_next.tb_lineno if e.__traceback__.tb_next else 0
+            line = f"failed, line {at}: {type(e).__name__}: {str(e)[:1500]}"
+        print(f"{name}: {line}, {time.monotonic() - began:.1f} s", flush=True)
+        return line == "passed"
+
+    chosen = [name for name in module if name.startswith("test_") and all(word in name for word in names)]
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        passed = list(pool.map(run, chosen))
+    for p in Recording.running:  # what a failed test left
+        p.kill()
+        p.wait()
+    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
+    return 0 if passed and all(passed) else 1

@@ -1,7 +1,7 @@
 """The program on a microphone that does as it is told (fake_portaudio.c, preloaded): what a sound server never does.
 Arguments: program, the fake, source folder, and optionally words that the names of the tests to run contain. 77: a build
 without PortAudio."""
-import json, os, shutil, signal, subprocess, sys, tempfile, time, wave
+import functools, json, os, shutil, signal, subprocess, sys, tempfile, time, wave
 
 import numpy as np
 
@@ -13,11 +13,12 @@ BOX = tempfile.mkdtemp(prefix="surtitle-fake.")
 MODEL = Model(ROOT, BOX)
 
 
-def record(lives, slow_ms=0, **env):
-    return Recording(PROGRAM, MODEL, dict(os.environ, LD_PRELOAD=FAKE, FAKE_MIC=lives, FAKE_SLOW_MS=str(slow_ms),
-                                          LC_ALL="C.UTF-8", **env))
+def record(lives, *options, **env):
+    env = {name: str(value) for name, value in env.items()}
+    return Recording(PROGRAM, MODEL, dict(os.environ, LD_PRELOAD=FAKE, FAKE_MIC=lives, LC_ALL="C.UTF-8", **env), *options)
 
 
+@functools.cache
 def of_the_file():
     r = subprocess.run([PROGRAM, "--model", MODEL.folder, "--format", "jsonl", MODEL.clip], capture_output=True, timeout=120, check=True)
     return [e for e in map(json.loads, r.stdout.decode().split("\n")[:-1]) if e["type"] == "text"]
@@ -41,7 +42,7 @@ def test_said_while_the_model_loads():
     """The clip begins with the first callback, and is half over before the model is there: its words, at their times."""
     path, seconds = raw(16000)
     want = of_the_file()
-    run = record(f"16000 1 0 {path}", slow_ms=5000)
+    run = record(f"16000 1 0 {path}", FAKE_SLOW_MS=5000)
     time.sleep(4)
     assert not run.events(), "the model was not slow"
     time.sleep(max(0, seconds + 1.5 - (time.monotonic() - run.began)))
@@ -94,13 +95,65 @@ def test_suspend_after_a_slow_one():
     assert run.errors() == "", run.errors()
 
 
+def has_heard(run, seconds):
+    """Waits until so many seconds of sound have been captioned: what a session says last is at its end."""
+    wait_for(lambda: any(e["t1"] > seconds - 1.5 for e in run.events("text")) or not MODEL.demo, "the last word")
+
+
+def check_clip(run):
+    if MODEL.demo:
+        check_words(spoken(of_the_file()), spoken(run.events("text")))
+
+
+def test_channels():
+    """The clip on one input of several is heard; on all of them, every second one inverted, too, and that is said."""
+    path, seconds = raw(16000)
+    runs = [record(f"16000 4 0 {path}", FAKE_INPUT=2), record(f"16000 2 0 {path}", FAKE_INPUT=-1),
+            record(f"16000 18 0 {path}", "--channel", "4", FAKE_INPUT=4)]
+    wrong = record(f"16000 18 0 {path}", "--channel", "19", FAKE_INPUT=4)
+    assert wrong.p.wait(60) == 2 and wrong.errors().count("\n") == 1 and "has 18 channels" in wrong.errors(), wrong.errors()
+    for run in runs:
+        has_heard(run, seconds)
+        run.end()
+        check_clip(run)
+    said = [run.errors() for run in runs]
+    assert said[0] == said[2] == "" and said[1].count("\n") == said[1].count("antiphase") == 1, said
+
+
+def test_first_block_late():
+    """A microphone that takes its time is waited for: it is opened once, nothing is lost, and it is no lost device."""
+    path, seconds = raw(16000)
+    runs = [(record(f"16000 1 0 {path}", FAKE_FIRST_MS=ms, FAKE_LOG=f"{BOX}/{ms}"), f"{BOX}/{ms}") for ms in (4000, 12000)]
+    for run, log in runs:
+        wait_for(lambda: " delivers\n" in run.errors(), "the sound")
+        has_heard(run, seconds)
+        end, _ = run.end()
+        check_clip(run)
+        assert end["skipped"] == 0 and not run.events("device"), end
+        said = run.errors()
+        assert said.count("\n") == 2 and said.count("does not deliver yet") == 1 and " gone" not in said, said
+        assert open(log).read() == "started\nended\n", open(log).read()
+
+
+def test_zeros_again():
+    """Nothing but zeros is said each time, not once a run."""
+    sound = np.random.default_rng(4).integers(-3000, 3000, 16000)
+    path = BOX + "/zeros.raw"
+    np.concatenate([sound, np.zeros(16000 * 6), sound]).astype("<i2").tofile(path)
+    run = record(f"16000 1 0 {path}")
+    wait_for(lambda: run.errors().count("zeros") == 2, "the second line")
+    time.sleep(1)
+    run.end()
+    assert run.errors().count("\n") == 2, run.errors()
+
+
 def main():
     r = subprocess.run([PROGRAM, "--list-devices"], capture_output=True, timeout=60)
     if b"no microphone support" in r.stderr:
         print("a build without PortAudio")
         return 77
     MODEL.make(10)
-    return run_tests(globals(), sys.argv[4:])
+    return run_tests(globals(), sys.argv[4:], at_once=3)
 
 
 try:

@@ -115,14 +115,6 @@ def test_stopped_while_lost(daemon):
         daemon.start()
 
 
-def test_zeros(daemon):
-    run = record(daemon)
-    wait_for(lambda: "zeros" in run.errors(), "the word of zeros")
-    time.sleep(1)
-    run.end()
-    assert run.errors().count("zeros") == 1, run.errors()
-
-
 def test_suspend(daemon):
     run = record(daemon)
     run.p.send_signal(signal.SIGTSTP)

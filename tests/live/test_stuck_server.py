@@ -120,7 +120,7 @@ def main():
     MODEL.make(3)
     daemon = None if why else Daemon(BOX)
     try:
-        return run_tests(globals(), sys.argv[5:], daemon)
+        return run_tests(globals(), sys.argv[5:], daemon, at_once=3)
     finally:
         if daemon:
             daemon.stop()
