@@ -379,11 +379,12 @@ static enum mic_event try_again(struct mic *m, int64_t now)
 
 static enum mic_event wait_for_first(struct mic *m, int64_t now)
 {
-    enum mic_event what = m->lost_said ? MIC_BACK : m->late_said ? MIC_DELIVERS : MIC_NOTHING;
+    enum mic_event what = m->lost_said ? MIC_BACK : MIC_DELIVERS;
     if (atomic_load_explicit(&m->blocks, memory_order_acquire) == 0)
         return !delivers(m, now) ? lose(m) : now - m->opened_ns >= late_ns ? late(m) : MIC_NOTHING;
     m->state = OPEN;
     m->heard = true;
+    m->info.late = m->late_said;
     m->lost_said = m->late_said = false;
     m->patience_ns = first_patience_ns;
     return what;

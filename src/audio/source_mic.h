@@ -28,7 +28,8 @@ struct mic_info {
     char name[MIC_NAME_BYTES]; /* printable UTF-8 */
     int rate;                  /* of the capture: what the device had when it was opened first */
     int device_rate, channels; /* of the device now; the rest is done in the callback */
-    enum downmix_event sound;  /* after MIC_SOUND */
+    enum downmix_event sound;  /* of MIC_SOUND */
+    bool late;                 /* of MIC_DELIVERS */
 };
 
 /* What mic_watch has seen. MIC_LOST is told only of a device that has delivered, and MIC_BACK only after MIC_LOST: the
@@ -38,7 +39,7 @@ enum mic_event {
     MIC_LOST,     /* it delivers no more */
     MIC_BACK,     /* it delivers again */
     MIC_LATE,     /* 3 s after it was opened, or opened again after mic_pause, nothing has come yet */
-    MIC_DELIVERS, /* the first sound after MIC_LATE */
+    MIC_DELIVERS, /* the first block after it was opened, where MIC_BACK is not told; mic_info.late: after MIC_LATE */
     MIC_SOUND,    /* mic_info.sound says what is wrong with what it delivers */
 };
 

@@ -52,7 +52,7 @@ static void say_device(const struct device_event *e)
         message("the microphone %s does not deliver yet: waiting for it", name);
         break;
     case MIC_DELIVERS:
-        message("the microphone %s delivers", name);
+        e->info.late ? message("the microphone %s delivers", name) : message_debug("the microphone %s delivers", name);
         break;
     case MIC_LOST:
         message("the microphone %s is gone: captions go on when it is back", name);

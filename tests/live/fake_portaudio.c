@@ -71,10 +71,10 @@ static void may_hang(const char *function)
     while (sur_clock_ns() < until) sur_clock_sleep_until(until);
 }
 
-static void note(const char *line)
+static void note(const char *what)
 {
     int fd = getenv("FAKE_LOG") ? open(getenv("FAKE_LOG"), O_WRONLY | O_APPEND | O_CREAT, 0600) : -1;
-    if (fd >= 0 && write(fd, line, strlen(line)) < 0) abort();
+    if (fd >= 0 && dprintf(fd, "%s %.3f\n", what, (double)sur_clock_ns() * 1e-9) < 0) abort();
     if (fd >= 0) close(fd);
 }
 
@@ -160,6 +160,7 @@ static void *play(void *arg)
     while (!stream.stop && sur_clock_ns() < first) sur_clock_sleep_until(sur_clock_ns() + 10000000);
     int64_t began = sur_clock_ns(), given = 0, left = l->seconds > 0 ? (int64_t)l->seconds * l->rate : INT64_MAX;
     if (!f) abort();
+    note("plays");
     for (; !stream.stop && given < left; given += (int64_t)stream.n) {
         int64_t due = began + given * 1000000000 / l->rate;
         while (sur_clock_ns() < due) sur_clock_sleep_until(due);
@@ -170,6 +171,7 @@ static void *play(void *arg)
     }
     fclose(f);
     if (!stream.stop) { /* unplugged */
+        note("gone");
         now_living++;
         back_ns = sur_clock_ns() + (int64_t)GONE_MS * 1000000;
     }
@@ -180,7 +182,7 @@ static void *play(void *arg)
 PaError Pa_StartStream(PaStream *s)
 {
     may_hang(__func__);
-    note("started\n");
+    note("started");
     stream.started = pthread_create(&stream.thread, NULL, play, NULL) == 0;
     return stream.started ? paNoError : paInternalError;
 }
@@ -191,7 +193,7 @@ static PaError end_stream(void)
     if (!stream.started) return paNoError;
     pthread_join(stream.thread, NULL);
     stream.started = false;
-    note("ended\n");
+    note("ended");
     return paNoError;
 }
 

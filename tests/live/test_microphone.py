@@ -4,7 +4,7 @@ tests to run contain. 77: no pulseaudio here, or a build without PortAudio."""
 import json, os, shutil, signal, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
-from microphone import Model, Recording, check_words, run_tests, spoken, wait_for, words  # noqa: E402
+from microphone import Model, Recording, check_words, run_tests, slowdown, spoken, wait_for, words  # noqa: E402
 from sound_server import Daemon, missing  # noqa: E402
 
 PROGRAM, ROOT = (os.path.abspath(a) for a in sys.argv[1:3])
@@ -13,30 +13,35 @@ MODEL = Model(ROOT, BOX)
 
 
 def record(daemon, *options):
+    """Returns when sound comes, and the model is there; run.sound: about when that was."""
     run = Recording(PROGRAM, MODEL, daemon.env, *options)
-    wait_for(daemon.is_recorded, "the recording")  # samples come: the sound server has connected it
-    wait_for(lambda: '"start"' in run.text(), "the model")
-    time.sleep(0.5)
+    wait_for(daemon.is_recorded, "the recording")  # the sound server has connected it
+    run.sound = time.monotonic()
+    run.wait_for_sound()
     return run
 
 
-def play(daemon, wait=True):
-    p = subprocess.Popen(["paplay", MODEL.clip], env=daemon.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if wait:
-        assert p.wait(60) == 0
-    return p
+def play(daemon):
+    assert subprocess.run(["paplay", MODEL.clip], env=daemon.env, stdin=subprocess.DEVNULL, timeout=120).returncode == 0
+    time.sleep(1)  # the sound server's own delay, which it does not tell
 
 
-def check_clip(daemon, run):
+def check_clip(daemon, run, end):
     """The clip's words, as the file gives them."""
     if MODEL.demo:
         r = subprocess.run([PROGRAM, "--model", MODEL.folder, MODEL.clip], env=daemon.env, capture_output=True, timeout=120,
                            check=True)
-        check_words(words(r.stdout.decode()), spoken(run.events("text")))
+        lost = sum(s["t1"] - s["t0"] for s in run.events("skip") if s["why"] != "device")
+        check_words(words(r.stdout.decode()), spoken(run.events("text")), 4 * lost)
+
+
+def device_skips(run):
+    """Without what a busy machine lost."""
+    return [s for s in run.events("skip") if s["why"] == "device"]
 
 
 def test_list(daemon):
-    r = subprocess.run([PROGRAM, "--list-devices"], env=daemon.env, capture_output=True, timeout=30)
+    r = subprocess.run([PROGRAM, "--list-devices"], env=daemon.env, capture_output=True, timeout=60)
     text = r.stdout.decode()
     assert r.returncode == 0 and not r.stderr and "ALSA" in text and "pulse" in text, r
     assert sum(line.startswith("*") and " default " in line for line in text.splitlines()) == 1, text
@@ -45,7 +50,7 @@ def test_list(daemon):
 def test_device_option(daemon):
     for words_, status, text in [(["--device", "nosuch"], 3, "nosuch"), (["--device", "999"], 3, "999"),
                                  (["--device", "x", MODEL.clip], 2, "--device"), (["--rate", "8000"], 2, "--rate")]:
-        r = subprocess.run([PROGRAM, "--model", MODEL.folder, *words_], env=daemon.env, capture_output=True, timeout=30)
+        r = subprocess.run([PROGRAM, "--model", MODEL.folder, *words_], env=daemon.env, capture_output=True, timeout=60)
         line = r.stderr.decode()
         assert r.returncode == status and line.count("\n") == 1 and text in line, r
     run = record(daemon, "--device", "PULS")
@@ -57,59 +62,59 @@ def test_clip(daemon):
     report = BOX + "/report.json"
     run = record(daemon, "--latency-report", report, "--stats")
     play(daemon)
-    time.sleep(1)
-    end, _ = run.end()
-    took = time.monotonic() - run.began
-    assert took - end["t"] < 2.5 and end["skipped"] == 0 and end["steps"] > 20, (end, took)
-    check_clip(daemon, run)
+    end = run.end(since=run.sound)
+    assert not device_skips(run) and end["steps"] > 20, (run.events("skip"), end)
+    check_clip(daemon, run, end)
     assert "ALSA" not in run.errors() and "gone" not in run.errors(), run.errors()
     with open(report) as f:
         r = json.load(f)
     assert r["rate"] == 48000 and r["resampler"] == "speex" and 4.5 < r["resampler_delay_ms"] < 6, r
     assert r["steps"] > 10 and 0 < r["added_ms"]["p50"] <= r["added_ms"]["max"] and r["period_ms"] <= 100, r
-    assert sum(n for _, n in r["histogram_ms"]) == r["steps"] and r["lost_frames"] == 0, r
+    assert sum(n for _, n in r["histogram_ms"]) == r["steps"], r
+    assert abs(r["skipped_ms"] - 1000 * end["skipped"]) < 1, (r, end)
 
 
 def test_unplugged(daemon):
     run = record(daemon)
-    player = play(daemon, wait=False)
+    player = subprocess.Popen(["paplay", MODEL.clip], env=daemon.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(1.5)
     daemon.pactl("unload-module", "module-null-sink")
-    wait_for(lambda: "lost" in run.states(), "the device's loss")
+    gone = time.monotonic()
+    wait_for(lambda: run.states() == ["lost"], "the device's loss")
     player.kill()
     player.wait()
     daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
-    wait_for(lambda: "back" in run.states(), "the device's return")
+    there = time.monotonic()
+    wait_for(lambda: run.states() == ["lost", "back"], "the device's return")
+    back_after = time.monotonic() - gone
     play(daemon)
-    time.sleep(1)
-    end, _ = run.end()
+    end = run.end(since=run.sound)
     lost, back = run.events("device")
-    skips = run.events("skip")
-    assert [s["why"] for s in skips] == ["device"], skips
-    gap = skips[0]["t1"] - skips[0]["t0"]
-    assert 0.5 < gap < 15 and abs(end["skipped"] - gap) < 0.01, (skips, end)
+    skips = device_skips(run)
+    assert len(skips) == 1, skips
     # only that time: it begins where the last sample came, and the clock has gone on since
-    assert abs(lost["t"] - skips[0]["t0"]) < 0.2 and abs(back["t"] - skips[0]["t1"]) < 0.5, (lost, back, skips)
-    assert time.monotonic() - run.began - end["t"] < 2.5, end
+    gap = skips[0]["t1"] - skips[0]["t0"]
+    assert there - gone - 0.5 < gap < back_after + 1.5 * slowdown(), (gap, there - gone, back_after)
+    assert abs(lost["t"] - skips[0]["t0"]) < 0.2 and -0.1 < back["t"] - skips[0]["t1"] < slowdown(), (lost, back, skips)
     assert run.errors().count(" is gone: ") == 1 and run.errors().count("default is back\n") == 1, run.errors()
-    check_clip(daemon, run)
+    check_clip(daemon, run, end)
 
 
 def test_server_restarts(daemon):
     run = record(daemon)
     daemon.stop()
-    wait_for(lambda: "lost" in run.states(), "the device's loss")
+    wait_for(lambda: run.states() == ["lost"], "the device's loss")
     daemon.start()
-    wait_for(lambda: "back" in run.states(), "the device's return")
+    wait_for(lambda: run.states() == ["lost", "back"], "the device's return")
     time.sleep(0.5)
-    assert run.end()[0]["skipped"] > 0.3
+    assert run.end(since=run.sound)["skipped"] > 0.3
 
 
 def test_stopped_while_lost(daemon):
     run = record(daemon)
     daemon.stop()
     try:
-        wait_for(lambda: "lost" in run.states(), "the device's loss")
+        wait_for(lambda: run.states() == ["lost"], "the device's loss")
         run.end(signal.SIGTERM)
     finally:
         daemon.start()
@@ -117,17 +122,20 @@ def test_stopped_while_lost(daemon):
 
 def test_suspend(daemon):
     run = record(daemon)
+    began = time.monotonic()
     run.p.send_signal(signal.SIGTSTP)
     stat = f"/proc/{run.p.pid}/stat"
     wait_for(lambda: open(stat).read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
     assert not daemon.is_recorded(), "the microphone is still held"
     time.sleep(2)
     run.p.send_signal(signal.SIGCONT)
-    time.sleep(2)
-    end, _ = run.end()
-    skips = run.events("skip")
-    assert [s["why"] for s in skips] == ["device"] and 1.5 < end["skipped"] < 6, (skips, end)
-    assert not run.events("device") and time.monotonic() - run.began - end["t"] < 2.5, end
+    run.wait_for_sound(times=2)
+    took = time.monotonic() - began
+    time.sleep(1)
+    run.end(since=run.sound)
+    skips = device_skips(run)
+    assert len(skips) == 1 and 1.5 < skips[0]["t1"] - skips[0]["t0"] < took + 0.5, (skips, took)
+    assert not run.events("device")
 
 
 def main():

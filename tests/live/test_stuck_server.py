@@ -1,7 +1,7 @@
 """A sound server that does not answer: one signal ends the program within 3 s, and a line has said what is waited for.
 Arguments: program, the fake of PortAudio, source folder, "quick" or "all", and optionally words that the names of the tests to
 run contain. 77: a build without PortAudio."""
-import os, shutil, signal, socket, sys, tempfile, time
+import os, shutil, signal, socket, sys, tempfile
 
 sys.dont_write_bytecode = True
 from microphone import Model, Recording, run_tests, wait_for  # noqa: E402
@@ -59,8 +59,7 @@ def test_end_hangs(daemon):
     functions = ["Pa_StopStream", "Pa_CloseStream", "Pa_Terminate"]
     runs = [hanging(f, 0) for f in (functions if ALL else functions[:1])]
     for run in runs:
-        wait_for(lambda: '"start"' in run.text(), "the model")
-    time.sleep(1)
+        run.wait_for_sound()
     for run in runs:
         assert run.end_soon() == 0 and run.errors() == GIVES_UP and run.events()[-1]["type"] == "end", run.errors()
 
@@ -94,8 +93,7 @@ def test_server_is_stopped(daemon):
     if not daemon:
         return
     run = Recording(PROGRAM, MODEL, daemon.env)
-    wait_for(lambda: daemon.is_recorded() and '"start"' in run.text(), "the recording")
-    time.sleep(1)
+    run.wait_for_sound()
     daemon.process.send_signal(signal.SIGSTOP)
     try:
         wait_for(lambda: run.states() == ["lost"], "the loss")
