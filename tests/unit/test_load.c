@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -88,6 +89,113 @@ static void test_good(void **state)
     assert_ptr_equal(again, b);
 }
 
+/* A copy of the good module, alone in a folder of its own, of which n_bytes are written (-1: all). */
+static char place[64], copied[96];
+
+static void copy_good(long n_bytes)
+{
+    char from[PATH_MAX];
+    static char bytes[1 << 20];
+    snprintf(from, sizeof from, "%s/fake_good.so", folder);
+    FILE *in = fopen(from, "rb");
+    assert_non_null(in);
+    size_t n = fread(bytes, 1, sizeof bytes, in);
+    fclose(in);
+    if (n_bytes >= 0 && (size_t)n_bytes < n) n = (size_t)n_bytes;
+    unlink(copied);
+    FILE *out = fopen(copied, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(bytes, 1, n, out), n);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(chmod(copied, 0644), 0);
+}
+
+static int load_copy(const char *wanted)
+{
+    const struct sur_backend *b;
+    why[0] = 0;
+    int r = sur_gpu_load(&b, copied, why, sizeof why);
+    if (wanted && !strstr(why, wanted)) fail_msg("'%s' is not in '%s'", wanted, why);
+    if (wanted) assert_non_null(strstr(why, copied));
+    return r;
+}
+
+static int make_place(void **state)
+{
+    snprintf(place, sizeof place, "/tmp/sur-load-XXXXXX");
+    if (!mkdtemp(place)) return -1;
+    snprintf(copied, sizeof copied, "%s/module.so", place);
+    return 0;
+}
+
+static int remove_place(void **state)
+{
+    unlink(copied);
+    return rmdir(place);
+}
+
+/* Whoever may write the module or its folder could run code in our process. */
+static void test_owners(void **state)
+{
+    (void)state;
+    copy_good(-1);
+    assert_int_equal(load_copy(NULL), SUR_OK);
+    assert_int_equal(chmod(copied, 0646), 0);
+    assert_int_equal(load_copy("others than"), SUR_ERR_BACKEND);
+    assert_int_equal(chmod(copied, 0644), 0);
+    assert_int_equal(chmod(place, 01777), 0); /* as /tmp is */
+    assert_int_equal(load_copy("others than"), SUR_ERR_BACKEND);
+    assert_int_equal(chmod(place, 0700), 0);
+    if (geteuid() == 0) {
+        assert_int_equal(chown(copied, 4242, 0), 0);
+        assert_int_equal(load_copy("others than"), SUR_ERR_BACKEND);
+        assert_int_equal(chown(copied, 0, 4242), 0);
+        assert_int_equal(chmod(copied, 0664), 0); /* a group that may not write the library */
+        assert_int_equal(load_copy("others than"), SUR_ERR_BACKEND);
+    }
+    unlink(copied);
+    assert_int_equal(mkfifo(copied, 0600), 0);
+    assert_int_equal(load_copy("not a regular file"), SUR_ERR_BACKEND);
+}
+
+/* dlopen of a file that was cut ends the process by SIGBUS; here it is a reason. */
+static void test_cut(void **state)
+{
+    (void)state;
+    struct stat st;
+    copy_good(-1);
+    assert_int_equal(stat(copied, &st), 0);
+    static const long starts[] = {0, 1, 4, 63, 64, 65, 120, 500};
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        copy_good(starts[i]);
+        assert_int_equal(load_copy("cannot be loaded"), SUR_ERR_BACKEND);
+    }
+    for (long n = 4096; n < st.st_size; n += 1024) {
+        copy_good(n);
+        assert_int_equal(load_copy("cannot be loaded"), SUR_ERR_BACKEND);
+    }
+    copy_good((long)st.st_size - 1);
+    assert_int_equal(load_copy("cannot be loaded"), SUR_ERR_BACKEND);
+}
+
+/* Headers that lie, field by field and byte by byte: a reason or a module, and no crash. */
+static void test_headers(void **state)
+{
+    (void)state;
+    static const unsigned char values[] = {0, 1, 0x7f, 0xff};
+    for (long at = 0; at < 64; at++)
+        for (size_t v = 0; v < sizeof values; v++) {
+            /* the kernel and the loader check these themselves; the entry point is not a library's */
+            copy_good(-1);
+            FILE *f = fopen(copied, "r+b");
+            assert_non_null(f);
+            fseek(f, at, SEEK_SET);
+            fputc(values[v], f);
+            fclose(f);
+            load_copy(NULL);
+        }
+}
+
 /* This test lies in the build folder: so does the module that it would take. */
 static void test_place(void **state)
 {
@@ -109,8 +217,9 @@ int main(int argc, char **argv)
 {
     if (argc != 2) return fprintf(stderr, "usage: test_load FOLDER\n"), 2;
     folder = argv[1];
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_missing),       cmocka_unit_test(test_foreign),
-                                       cmocka_unit_test(test_other_version), cmocka_unit_test(test_no_driver),
-                                       cmocka_unit_test(test_good),          cmocka_unit_test(test_place)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_missing),   cmocka_unit_test(test_foreign), cmocka_unit_test(test_other_version),
+        cmocka_unit_test(test_no_driver), cmocka_unit_test(test_good),    cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_cut),       cmocka_unit_test(test_headers), cmocka_unit_test(test_place)};
+    return cmocka_run_group_tests(tests, make_place, remove_place);
 }
