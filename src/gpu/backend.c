@@ -4,6 +4,7 @@
 
 #include "gpu/host.h"
 #include "gpu/session.h"
+#include "gpu_abi.h"
 #include "model/schedule.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -187,10 +188,10 @@ static const struct sur_backend backend = {
     .stage = stage,
 };
 
-__attribute__((visibility("default"))) const struct sur_backend *sur_backend_cuda(int abi,
+__attribute__((visibility("default"))) const struct sur_backend *sur_backend_cuda(uint64_t abi,
                                                                                   const struct sur_gpu_host *host);
 
-const struct sur_backend *sur_backend_cuda(int abi, const struct sur_gpu_host *host)
+const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_host *host)
 {
     if (abi != SUR_GPU_ABI) return NULL;
     gpu_set_host(host);

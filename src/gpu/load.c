@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gpu_abi.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"

@@ -8,9 +8,6 @@
 
 #include "model/backend.h"
 
-/* Changes with every change of this file, backend.h, checkpoint.h or params.h that a module must know of. */
-enum { SUR_GPU_ABI = 2 };
-
 struct sur_gpu_host {
     int (*fail)(int code, const char *line); /* sur_fail: keeps the line, returns code */
     void (*log)(enum sur_log_level level, const char *line);
@@ -19,7 +16,8 @@ struct sur_gpu_host {
     int (*may_allocate)(size_t n_bytes);
 };
 
-/* The module's one symbol. NULL when abi is not the module's own. host must outlive the backend. */
-typedef const struct sur_backend *(*sur_backend_cuda_fn)(int abi, const struct sur_gpu_host *host);
+/* The module's one symbol. abi: SUR_GPU_ABI, a hash of this file and of all that it includes of ours, which the build
+ * makes (gpu_abi.h, by abi.sh). NULL when it is not the module's own. host must outlive the backend. */
+typedef const struct sur_backend *(*sur_backend_cuda_fn)(uint64_t abi, const struct sur_gpu_host *host);
 
 #endif

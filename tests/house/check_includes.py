@@ -57,6 +57,9 @@ def sources(top, suffixes):
                 yield full, os.path.relpath(full, top)
 
 
+GENERATED = ("config.h", "gpu_abi.h")  # in the build folder
+
+
 def check(root):
     src, kernels, bad, seen = os.path.join(root, "src"), os.path.join(root, "kernels"), [], 0
     for full, path in sources(src, (".c", ".h")):
@@ -64,11 +67,11 @@ def check(root):
             seen += 1
             places = [root] if header.startswith("kernels/") else [src, os.path.dirname(full)]
             if not any(os.path.exists(os.path.join(place, header)) for place in places):
-                if header != "config.h":
+                if header not in GENERATED:
                     bad.append(f"src/{path}:{number}: {header} is not a path from src/")
             elif path == "surtitle.h":
                 bad.append(f"src/{path}:{number}: surtitle.h includes nothing of the project")
-            elif header != "config.h" and not allowed(path, header):
+            elif header not in GENERATED and not allowed(path, header):
                 bad.append(f"src/{path}:{number}: {layer_of(path)} may not include {header}")
     for full, path in sources(kernels, (".cu", ".cuh", ".h")):
         for number, header in includes(full):

@@ -2,8 +2,9 @@
 #include <stdio.h>
 
 #include "gpu/module.h"
+#include "gpu_abi.h"
 
-SUR_API const struct sur_backend *sur_backend_cuda(int abi, const struct sur_gpu_host *host);
+SUR_API const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_host *host);
 
 static const struct sur_gpu_host *given;
 
@@ -16,7 +17,7 @@ static int probe(char *why, size_t why_bytes)
 
 static const struct sur_backend fake = {.name = "fake", .probe = probe};
 
-const struct sur_backend *sur_backend_cuda(int abi, const struct sur_gpu_host *host)
+const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_host *host)
 {
     given = host;
     return abi == SUR_GPU_ABI + FAKE_ABI ? &fake : NULL;
