@@ -20,6 +20,8 @@ struct state { /* immutable after open, shared */
     const struct sur_cpu_ops *ops;
     struct sur_pool *pool;
     struct sur_cpu_tower encoder, decoder;
+    struct sur_cpu_matrix conv0, conv1, adapter0, adapter2, embedding;
+    struct sur_cpu_arena arena; /* of the packed matrices */
     float *conv0_bias, *conv1_bias, *encoder_norm, *norm;
     int64_t load_ns;
 };
@@ -60,12 +62,43 @@ static void state_close(void *state)
     if (!s) return;
     if (s->encoder.shape) sur_cpu_tower_close(&s->encoder);
     if (s->decoder.shape) sur_cpu_tower_close(&s->decoder);
+    sur_cpu_arena_finish(&s->arena);
     sur_pool_destroy(&s->pool);
     free(s->conv0_bias);
     free(s->conv1_bias);
     free(s->encoder_norm);
     free(s->norm);
     free(s);
+}
+
+/* Packs what is quantised. */
+static int pack(struct state *s)
+{
+    const struct sur_weights *w = &s->checkpoint->weights;
+    const struct sur_cpu_tower *const towers[] = {&s->encoder, &s->decoder};
+    enum { OTHERS = 5, PER_LAYER = 9 };
+    const int n_layers = s->encoder.shape->n_layers + s->decoder.shape->n_layers;
+    struct sur_cpu_matrix **all = malloc((size_t)(OTHERS + PER_LAYER * n_layers) * sizeof *all);
+    int n = 0;
+    if (!all) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
+    s->conv0.view = &w->conv0;
+    s->conv1.view = &w->conv1;
+    s->adapter0.view = &w->adapter0;
+    s->adapter2.view = &w->adapter2;
+    s->embedding.view = &w->embedding;
+    struct sur_cpu_matrix *const others[OTHERS] = {&s->conv0, &s->conv1, &s->adapter0, &s->adapter2, &s->embedding};
+    for (int i = 0; i < OTHERS; i++) all[n++] = others[i];
+    for (int t = 0; t < 2; t++)
+        for (int i = 0; i < towers[t]->shape->n_layers; i++) {
+            struct sur_cpu_layer *l = &towers[t]->layers[i];
+            struct sur_cpu_matrix *const own[PER_LAYER] = {&l->wq, &l->wk, &l->wv,   &l->wo,  &l->w1,
+                                                           &l->w2, &l->w3, &l->ada0, &l->ada2};
+            for (int j = 0; j < PER_LAYER; j++)
+                if (own[j]->view->data) all[n++] = own[j];
+        }
+    int r = sur_cpu_arena_pack(&s->arena, all, n, s->pool);
+    free(all);
+    return r;
 }
 
 static int state_open(void **state, const struct sur_checkpoint *c, const struct sur_backend_options *options)
@@ -86,6 +119,8 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     if (!r) r = sur_pool_create(&s->pool, options->threads);
     if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, s->ops, options->gemm, s->pool);
     if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, s->ops, options->gemm, s->pool);
+    if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_checkpoint_need(c, 1 << SUR_WEIGHT_BF16, "--gemm blas");
+    if (!r) r = pack(s);
     if (!r) {
         s->conv0_bias = sur_cpu_widen(&c->weights.conv0_bias);
         s->conv1_bias = sur_cpu_widen(&c->weights.conv1_bias);
@@ -130,11 +165,11 @@ static int fold_delay(struct session *s)
         t[dim / 2 + i] = (float)sin(angle);
     }
     for (int l = 0; l < p->decoder.n_layers; l++) {
-        const struct sur_layer *w = &s->state->checkpoint->weights.decoder[l];
+        const struct sur_cpu_layer *w = &s->state->decoder.layers[l];
         float *folded = s->decoder.ffn_norms + (size_t)l * (size_t)dim;
-        sur_cpu_linear(&s->state->decoder, &w->ada0, NULL, t, 1, ada);
+        sur_cpu_linear(&s->decoder, &w->ada0, NULL, t, 1, ada);
         ops->gelu(ada, (size_t)p->ada_dim);
-        sur_cpu_linear(&s->state->decoder, &w->ada2, NULL, ada, 1, scale);
+        sur_cpu_linear(&s->decoder, &w->ada2, NULL, ada, 1, scale);
         for (int i = 0; i < dim; i++) folded[i] *= 1.0f + scale[i];
     }
     free(t);
@@ -160,14 +195,22 @@ static int step_most(const struct sur_backend_session_options *o)
     return o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX;
 }
 
+/* The adapter's second product has columns of the decoder's width, and the encoder's stack gives it room. */
+static size_t encoder_values(const struct sur_params *p, const struct sur_backend_session_options *o)
+{
+    return (size_t)o->max_tokens * (size_t)p->decoder.dim;
+}
+
 /* What a session needs is checked against the machine before any of it is allocated: a hostile params.json may ask
  * for windows of a million positions. */
 static int check_memory(const struct state *st, const struct sur_backend_session_options *o)
 {
     const struct sur_params *p = &st->checkpoint->params;
     uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t enc = sur_cpu_stack_bytes(&p->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, sur_pool_size(st->pool));
-    uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, step_most(o), SUR_STEP_MAX, sur_pool_size(st->pool));
+    const int threads = sur_pool_size(st->pool);
+    uint64_t enc =
+        sur_cpu_stack_bytes(&p->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, threads, encoder_values(p, o));
+    uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, step_most(o), SUR_STEP_MAX, threads, (size_t)p->ada_dim);
     if (!enc || !dec || enc + dec > have)
         return sur_fail(SUR_ERR_BACKEND, "a session of this model needs %llu MiB of memory; this machine has %llu MiB",
                         (unsigned long long)((enc + dec) >> 20), (unsigned long long)(have >> 20));
@@ -189,8 +232,8 @@ static int session_create(void **session, void *state, const struct sur_backend_
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
     s->state = st;
     s->options = *o;
-    r = sur_cpu_stack_init(&s->encoder, &st->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0);
-    if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, step_most(o), SUR_STEP_MAX);
+    r = sur_cpu_stack_init(&s->encoder, &st->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, encoder_values(p, o));
+    if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, step_most(o), SUR_STEP_MAX, (size_t)p->ada_dim);
     s->mel = calloc((2 + frames) * mels, sizeof(float));
     s->conv0 = calloc((1 + frames) * e, sizeof(float));
     s->columns = calloc(gathered > rows_size ? gathered : rows_size, sizeof(float));
@@ -229,10 +272,10 @@ static void stem(struct session *s, const float *mel, size_t frames)
     size_t mels = (size_t)c->params.n_mels, e = (size_t)c->params.encoder.dim;
     memcpy(s->mel + 2 * mels, mel, frames * mels * sizeof *mel);
     gather(s->columns, s->mel, mels, frames, 1);
-    sur_cpu_linear(&s->state->encoder, &c->weights.conv0, s->state->conv0_bias, s->columns, (int)frames, s->conv0 + e);
+    sur_cpu_linear(&s->encoder, &s->state->conv0, s->state->conv0_bias, s->columns, (int)frames, s->conv0 + e);
     ops->gelu(s->conv0 + e, frames * e);
     gather(s->columns, s->conv0, e, frames / 2, 2);
-    sur_cpu_linear(&s->state->encoder, &c->weights.conv1, s->state->conv1_bias, s->columns, (int)frames / 2, s->h);
+    sur_cpu_linear(&s->encoder, &s->state->conv1, s->state->conv1_bias, s->columns, (int)frames / 2, s->h);
     ops->gelu(s->h, frames / 2 * e);
     memcpy(s->mel, s->mel + frames * mels, 2 * mels * sizeof *mel);
     memcpy(s->conv0, s->conv0 + frames * e, e * sizeof *mel);
@@ -259,10 +302,10 @@ static void encode_one(struct session *s, const float *mel, int n_tokens)
         st->ops->rmsnorm(h, h, st->encoder_norm, e, (float)c->params.encoder.norm_eps);
     }
     /* Four frames of a token lie side by side already. */
-    sur_cpu_linear(&st->decoder, &c->weights.adapter0, NULL, s->h, n_tokens, s->adapter);
+    sur_cpu_linear(&s->encoder, &st->adapter0, NULL, s->h, n_tokens, s->adapter);
     st->ops->gelu(s->adapter, (size_t)n_tokens * (size_t)c->params.decoder.dim);
     float *rows = s->columns; /* free again, and large enough: see session_create */
-    sur_cpu_linear(&st->decoder, &c->weights.adapter2, NULL, s->adapter, n_tokens, rows);
+    sur_cpu_linear(&s->encoder, &st->adapter2, NULL, s->adapter, n_tokens, rows);
     put_rows(s, first, n_tokens, rows);
 }
 
@@ -303,21 +346,20 @@ static int step_one(struct session *s, const struct sur_step_job *job)
 {
     struct state *st = s->state;
     const struct sur_checkpoint *c = st->checkpoint;
-    const struct sur_view *embedding = &c->weights.embedding;
     int dim = c->params.decoder.dim, vocab = c->params.vocab_size;
     int64_t first = sur_progress_position(&s->progress);
     for (int i = 0; i < job->n; i++) {
         int32_t id = job->tokens ? job->tokens[i] : s->last_token;
         float *x = s->x + (size_t)i * (size_t)dim;
         const float *row = s->rows + (size_t)((first + i) % SUR_ROW_RING) * (size_t)dim;
-        sur_dequantise_row(embedding->type, sur_view_row(embedding, id), dim, x);
+        sur_cpu_matrix_row(&st->embedding, id, x);
         for (int d = 0; d < dim; d++) x[d] = row[d] + x[d];
     }
     sur_cpu_stack_run(&s->decoder, s->x, job->n, first);
     for (int i = 0; i < job->n_out; i++)
         st->ops->rmsnorm(s->out + (size_t)i * (size_t)dim, s->x + (size_t)(job->n - job->n_out + i) * (size_t)dim,
                          st->norm, dim, (float)c->params.decoder.norm_eps);
-    if (job->n_out) sur_cpu_linear(&st->decoder, embedding, NULL, s->out, job->n_out, s->logits);
+    if (job->n_out) sur_cpu_linear(&s->decoder, &st->embedding, NULL, s->out, job->n_out, s->logits);
     s->n_logits = job->n_out;
     for (int i = 0; i < job->n_out; i++) best_four(s->logits + (size_t)i * (size_t)vocab, vocab, &job->out[i]);
     if (job->n_out) s->last_token = job->out[job->n_out - 1].id;
@@ -381,7 +423,8 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
 
 const struct sur_backend sur_backend_cpu = {
     .name = "cpu",
-    .weight_types = 1 << SUR_WEIGHT_BF16,
+    .weight_types = 1 << SUR_WEIGHT_BF16 | 1 << SUR_WEIGHT_Q8_0 | 1 << SUR_WEIGHT_Q4_K | 1 << SUR_WEIGHT_Q5_K |
+                    1 << SUR_WEIGHT_Q6_K,
     .probe = probe,
     .open = state_open,
     .close = state_close,

@@ -135,8 +135,7 @@ void sur_packed_fill(const struct sur_packed *p, const struct sur_view *view, in
         uint8_t *to = p->data + (size_t)tile * p->tile_bytes;
         int left = p->rows - tile * SUR_TILE_ROWS, n_rows = left < SUR_TILE_ROWS ? left : SUR_TILE_ROWS;
         if (filled_up || n_rows < SUR_TILE_ROWS) memset(to, 0, p->tile_bytes);
-        for (int row = 0; row < n_rows; row++)
-            pack_row(p, to, (const uint8_t *)view->data + (size_t)(tile * SUR_TILE_ROWS + row) * view->row_bytes, row);
+        for (int row = 0; row < n_rows; row++) pack_row(p, to, sur_view_row(view, tile * SUR_TILE_ROWS + row), row);
     }
 }
 

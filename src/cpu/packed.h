@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model/checkpoint.h"
+#include "model/view.h"
 
 enum {
     SUR_TILE_ROWS = 16,
@@ -55,8 +55,8 @@ static inline size_t sur_packed_block_bytes(enum sur_weight_type type)
 /* The sizes of a quantised matrix once packed; data stays NULL. cols is a multiple of sur_block_values(type). */
 void sur_packed_describe(struct sur_packed *packed, enum sur_weight_type type, int rows, int cols);
 size_t sur_packed_bytes(const struct sur_packed *packed);
-/* Fills tiles tile0 .. tile1 - 1 of packed->data from the view, which has the same type and shape. Any number of
- * threads may fill different tiles. */
+/* Fills tiles tile0 .. tile1 - 1 of packed->data from the view, which has the same type and shape; rows are in the
+ * model's order then. Any number of threads may fill different tiles. */
 void sur_packed_fill(const struct sur_packed *packed, const struct sur_view *view, int tile0, int tile1);
 /* One row as floats, as sur_dequantise_row gives it: [cols]. */
 void sur_packed_row(const struct sur_packed *packed, int row, float *out);

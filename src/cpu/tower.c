@@ -35,6 +35,7 @@ int sur_cpu_tower_open(struct sur_cpu_tower *t, const struct sur_tower *shape, c
     t->shape = shape;
     t->ops = ops;
     t->matmul = gemm == SUR_GEMM_BLAS ? sur_blas_matmul : ops->matmul;
+    t->quant = sur_quant_select(ops);
     t->pool = pool;
     t->layers = calloc((size_t)shape->n_layers, sizeof *t->layers);
     t->inv = calloc((size_t)shape->head_dim / 2, sizeof *t->inv);
@@ -42,7 +43,16 @@ int sur_cpu_tower_open(struct sur_cpu_tower *t, const struct sur_tower *shape, c
     for (int j = 0; j < shape->head_dim / 2; j++) t->inv[j] = (float)pow(shape->rope_theta, -2.0 * j / shape->head_dim);
     for (int i = 0; i < shape->n_layers; i++) {
         struct sur_cpu_layer *l = &t->layers[i];
-        const struct sur_layer *w = l->w = &layers[i];
+        const struct sur_layer *w = &layers[i];
+        l->wq.view = &w->wq;
+        l->wk.view = &w->wk;
+        l->wv.view = &w->wv;
+        l->wo.view = &w->wo;
+        l->w1.view = &w->w1;
+        l->w2.view = &w->w2;
+        l->w3.view = &w->w3;
+        l->ada0.view = &w->ada0;
+        l->ada2.view = &w->ada2;
         l->attention_norm = sur_cpu_widen(&w->attention_norm);
         l->ffn_norm = sur_cpu_widen(&w->ffn_norm);
         l->bq = sur_cpu_widen(&w->bq);
@@ -74,14 +84,14 @@ void sur_cpu_tower_close(struct sur_cpu_tower *t)
 }
 
 struct sizes {
-    uint64_t k, v, columns, scratch;
+    uint64_t k, v, columns, scratch, groups;
     int n_blocks, v_stride;
 };
 
 /* All sizes are below 2^20 (checked when params.json was read), so these products fit in 64 bits but for the rings',
  * which are bounded here. */
 static bool stack_sizes(struct sizes *z, const struct sur_tower *s, enum sur_kv_type kv, int max_n, int slack,
-                        int threads)
+                        int threads, size_t more_values)
 {
     uint64_t positions = (uint64_t)s->window + (uint64_t)max_n + (uint64_t)slack;
     z->n_blocks = (int)((positions + SUR_KEY_BLOCK - 1) / SUR_KEY_BLOCK);
@@ -93,24 +103,29 @@ static bool stack_sizes(struct sizes *z, const struct sur_tower *s, enum sur_kv_
              narrow = (uint64_t)s->n_kv_heads * (uint64_t)s->head_dim;
     z->columns = (uint64_t)max_n *
                  ((uint64_t)s->dim + 2 * wide + 2 * narrow + 2 * (uint64_t)s->hidden_dim + (uint64_t)s->head_dim);
+    uint64_t widest = wide > (uint64_t)s->hidden_dim ? wide : (uint64_t)s->hidden_dim;
+    uint64_t values = (uint64_t)max_n * (widest > (uint64_t)s->dim ? widest : (uint64_t)s->dim);
+    z->groups = (values > more_values ? values : more_values) / SUR_GROUP + 1;
     z->scratch = (uint64_t)threads * sur_attend_scratch(max_n * (s->n_heads / s->n_kv_heads), z->v_stride);
     return z->k < UINT64_C(1) << 46 && z->v < UINT64_C(1) << 46;
 }
 
-uint64_t sur_cpu_stack_bytes(const struct sur_tower *s, enum sur_kv_type kv, int max_n, int slack, int threads)
+uint64_t sur_cpu_stack_bytes(const struct sur_tower *s, enum sur_kv_type kv, int max_n, int slack, int threads,
+                             size_t more_values)
 {
     struct sizes z;
-    if (!stack_sizes(&z, s, kv, max_n, slack, threads)) return 0;
-    return z.k + z.v + 4 * (z.columns + z.scratch + (uint64_t)s->n_layers * (uint64_t)s->dim);
+    if (!stack_sizes(&z, s, kv, max_n, slack, threads, more_values)) return 0;
+    return z.k + z.v + z.groups * sizeof(struct sur_quant_group) +
+           4 * (z.columns + z.scratch + (uint64_t)s->n_layers * (uint64_t)s->dim);
 }
 
 int sur_cpu_stack_init(struct sur_cpu_stack *k, const struct sur_cpu_tower *tower, enum sur_kv_type kv, int max_n,
-                       int slack)
+                       int slack, size_t more_values)
 {
     const struct sur_tower *s = tower->shape;
     struct sizes z;
     int threads = sur_pool_size(tower->pool);
-    if (!stack_sizes(&z, s, kv, max_n, slack, threads))
+    if (!stack_sizes(&z, s, kv, max_n, slack, threads, more_values))
         return sur_fail(SUR_ERR_MEMORY, "the model's windows are too large");
     size_t n = (size_t)max_n, wide = (size_t)s->n_heads * (size_t)s->head_dim,
            narrow = (size_t)s->n_kv_heads * (size_t)s->head_dim;
@@ -130,8 +145,9 @@ int sur_cpu_stack_init(struct sur_cpu_stack *k, const struct sur_cpu_tower *towe
     k->up = calloc(n * (size_t)s->hidden_dim, sizeof(float));
     k->rotation = calloc(n * (size_t)s->head_dim, sizeof(float));
     k->scratch = calloc(z.scratch, sizeof(float));
+    k->groups = calloc(z.groups, sizeof *k->groups); /* never touched where nothing is packed */
     if (!k->k || !k->v || !k->ffn_norms || !k->x || !k->q || !k->attended || !k->kv_new || !k->gate || !k->up ||
-        !k->rotation || !k->scratch)
+        !k->rotation || !k->scratch || !k->groups)
         return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session's keys and values");
     for (int i = 0; i < s->n_layers; i++)
         memcpy(k->ffn_norms + (size_t)i * (size_t)s->dim, tower->layers[i].ffn_norm, (size_t)s->dim * sizeof(float));
@@ -140,8 +156,8 @@ int sur_cpu_stack_init(struct sur_cpu_stack *k, const struct sur_cpu_tower *towe
 
 void sur_cpu_stack_finish(struct sur_cpu_stack *k)
 {
-    void *all[] = {k->k,      k->v,    k->ffn_norms, k->x,        k->q,      k->attended,
-                   k->kv_new, k->gate, k->up,        k->rotation, k->scratch};
+    void *all[] = {k->k,      k->v,    k->ffn_norms, k->x,        k->q,       k->attended,
+                   k->kv_new, k->gate, k->up,        k->rotation, k->scratch, k->groups};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
@@ -155,25 +171,55 @@ static inline void put(char *ring, size_t at, float f, enum sur_kv_type kv)
 
 /* ---- one pass ---- */
 
-static void product(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n,
-                    float *y, size_t y_stride, bool accumulate, int row0, int row1)
+/* n columns, x [n, cols], for rows row0 .. row1 - 1; of a packed matrix row0 is a multiple of ROWS, and the columns
+ * were quantised before. */
+static void product(const struct sur_cpu_stack *k, const struct sur_cpu_matrix *w, const float *bias, const float *x,
+                    int n, float *y, size_t y_stride, bool accumulate, int row0, int row1)
 {
-    struct sur_matmul m = {.w = w->data,
-                           .w_stride = w->row_bytes / 2,
-                           .k = w->cols,
+    if (sur_cpu_matrix_packed(w)) {
+        struct sur_quant_matmul m = {&w->packed, k->groups, n, y, y_stride, bias, accumulate};
+        k->tower->quant->matmul(&m, row0, row1);
+        return;
+    }
+    struct sur_matmul m = {.w = w->view->data,
+                           .w_stride = w->view->row_bytes / 2,
+                           .k = w->view->cols,
                            .x = x,
-                           .x_stride = (size_t)w->cols,
+                           .x_stride = (size_t)w->view->cols,
                            .n = n,
                            .y = y,
                            .y_stride = y_stride,
                            .bias = bias,
                            .accumulate = accumulate};
-    t->matmul(&m, row0, row1);
+    k->tower->matmul(&m, row0, row1);
+}
+
+enum { ROWS = SUR_TILE_ROWS }; /* of the smallest share of a product */
+
+struct columns {
+    struct sur_cpu_stack *k;
+    const float *x;
+    int cols, n;
+};
+
+static void quantise_part(void *arg, int part, int n_parts)
+{
+    const struct columns *c = arg;
+    int g0, g1, n_groups = c->cols / SUR_GROUP * c->n;
+    sur_pool_share(n_groups, 8, part, n_parts, &g0, &g1);
+    c->k->tower->quant->quantise(c->k->groups + g0, c->x + (size_t)g0 * SUR_GROUP, (g1 - g0) * SUR_GROUP);
+}
+
+/* Columns x [n, cols] as packed matrices need them. */
+static void quantise(struct sur_cpu_stack *k, const float *x, int cols, int n)
+{
+    struct columns c = {k, x, cols, n};
+    run(k->tower, 4 * (int64_t)cols * n, quantise_part, &c);
 }
 
 struct linear {
-    const struct sur_cpu_tower *tower;
-    const struct sur_view *w;
+    struct sur_cpu_stack *k;
+    const struct sur_cpu_matrix *w;
     const float *bias, *x;
     float *y;
     int n;
@@ -184,21 +230,22 @@ static void linear_part(void *arg, int part, int n_parts)
 {
     struct linear *l = arg;
     int r0, r1;
-    sur_pool_share(l->w->rows, 4, part, n_parts, &r0, &r1);
-    product(l->tower, l->w, l->bias, l->x, l->n, l->y, (size_t)l->w->rows, l->accumulate, r0, r1);
+    sur_pool_share(l->w->view->rows, ROWS, part, n_parts, &r0, &r1);
+    product(l->k, l->w, l->bias, l->x, l->n, l->y, (size_t)l->w->view->rows, l->accumulate, r0, r1);
 }
 
-static void linear(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n,
+static void linear(struct sur_cpu_stack *k, const struct sur_cpu_matrix *w, const float *bias, const float *x, int n,
                    float *y, bool accumulate)
 {
-    struct linear l = {t, w, bias, x, y, n, accumulate};
-    run(t, (int64_t)w->rows * w->cols * n, linear_part, &l);
+    struct linear l = {k, w, bias, x, y, n, accumulate};
+    if (sur_cpu_matrix_packed(w)) quantise(k, x, w->view->cols, n);
+    run(k->tower, (int64_t)w->view->rows * w->view->cols * n, linear_part, &l);
 }
 
-void sur_cpu_linear(const struct sur_cpu_tower *t, const struct sur_view *w, const float *bias, const float *x, int n,
+void sur_cpu_linear(struct sur_cpu_stack *k, const struct sur_cpu_matrix *w, const float *bias, const float *x, int n,
                     float *y)
 {
-    linear(t, w, bias, x, n, y, false);
+    linear(k, w, bias, x, n, y, false);
 }
 
 struct pass { /* what the parts of one layer's regions share */
@@ -259,25 +306,31 @@ void sur_cpu_stack_randomize(struct sur_cpu_stack *k, int64_t end)
     }
 }
 
-/* How many rows of q or k a share is made of: where they are in halves order, whole heads. */
-static int rotary_unit(const struct sur_view *w)
+/* The order of the rows of q and k in memory: packed ones are in the model's order. */
+static int halves(const struct sur_cpu_matrix *w)
 {
-    int d = w->head_dim_halves;
-    return !d ? 4 : d % 4 ? 2 * d : d;
+    return sur_cpu_matrix_packed(w) ? 0 : w->view->head_dim_halves;
+}
+
+/* How many rows of q or k a share is made of: where they are in halves order, whole heads. */
+static int rotary_unit(const struct sur_cpu_matrix *w)
+{
+    int d = halves(w);
+    return !d ? ROWS : d % 4 ? 2 * d : d;
 }
 
 /* Rows r0 .. r1 - 1 of q or k, in the model's order whatever the order of the file. The bias comes last, so that the
  * bits are the same for both. */
-static void rotary_product(const struct sur_cpu_stack *k, const struct sur_view *w, const float *bias, int n, float *y,
-                           size_t y_stride, int r0, int r1)
+static void rotary_product(const struct sur_cpu_stack *k, const struct sur_cpu_matrix *w, const float *bias, int n,
+                           float *y, size_t y_stride, int r0, int r1)
 {
-    int d = w->head_dim_halves;
-    product(k->tower, w, d ? NULL : bias, k->x, n, y, y_stride, false, r0, r1);
+    int d = halves(w);
+    product(k, w, d ? NULL : bias, k->x, n, y, y_stride, false, r0, r1);
     for (int c = 0; d && c < n; c++)
         for (int r = r0; r < r1; r += d) {
             float head[SUR_MAX_HEAD_DIM], *to = y + (size_t)c * y_stride + r;
             memcpy(head, to, (size_t)d * sizeof *head);
-            for (int i = 0; i < d; i++) to[i] = head[sur_view_place(w, i)];
+            for (int i = 0; i < d; i++) to[i] = head[sur_view_place(w->view, i)];
             for (int i = 0; bias && i < d; i++) to[i] += bias[r + i];
         }
     rotate(k, y, y_stride, n, r0, r1);
@@ -288,15 +341,16 @@ static void qkv_part(void *arg, int part, int n_parts)
     const struct pass *p = arg;
     struct sur_cpu_stack *k = p->k;
     const struct sur_cpu_layer *l = &k->tower->layers[p->layer];
-    int wide = l->w->wq.rows, narrow = l->w->wk.rows, r0, r1;
-    sur_pool_share(wide, rotary_unit(&l->w->wq), part, n_parts, &r0, &r1);
-    rotary_product(k, &l->w->wq, l->bq, p->n, k->q, (size_t)wide, r0, r1);
-    sur_pool_share(narrow, rotary_unit(&l->w->wk), part, n_parts, &r0, &r1);
+    int wide = l->wq.view->rows, narrow = l->wk.view->rows, r0, r1;
     float *key = k->kv_new, *value = k->kv_new + narrow;
     size_t stride = 2 * (size_t)narrow;
-    rotary_product(k, &l->w->wk, NULL, p->n, key, stride, r0, r1);
+    sur_pool_share(wide, rotary_unit(&l->wq), part, n_parts, &r0, &r1);
+    rotary_product(k, &l->wq, l->bq, p->n, k->q, (size_t)wide, r0, r1);
+    sur_pool_share(narrow, rotary_unit(&l->wk), part, n_parts, &r0, &r1);
+    rotary_product(k, &l->wk, NULL, p->n, key, stride, r0, r1);
     append(p, k->k, key, true, r0, r1);
-    product(k->tower, &l->w->wv, l->bv, k->x, p->n, value, stride, false, r0, r1);
+    sur_pool_share(narrow, ROWS, part, n_parts, &r0, &r1);
+    product(k, &l->wv, l->bv, k->x, p->n, value, stride, false, r0, r1);
     append(p, k->v, value, false, r0, r1);
 }
 
@@ -338,13 +392,13 @@ static void gate_part(void *arg, int part, int n_parts)
 {
     const struct pass *p = arg;
     struct sur_cpu_stack *k = p->k;
-    const struct sur_layer *w = k->tower->layers[p->layer].w;
+    const struct sur_cpu_layer *l = &k->tower->layers[p->layer];
     const struct sur_cpu_ops *ops = k->tower->ops;
-    size_t hidden = (size_t)w->w1.rows;
+    size_t hidden = (size_t)l->w1.view->rows;
     int r0, r1;
-    sur_pool_share(w->w1.rows, 4, part, n_parts, &r0, &r1);
-    product(k->tower, &w->w1, NULL, k->x, p->n, k->gate, hidden, false, r0, r1);
-    product(k->tower, &w->w3, NULL, k->x, p->n, k->up, hidden, false, r0, r1);
+    sur_pool_share(l->w1.view->rows, ROWS, part, n_parts, &r0, &r1);
+    product(k, &l->w1, NULL, k->x, p->n, k->gate, hidden, false, r0, r1);
+    product(k, &l->w3, NULL, k->x, p->n, k->up, hidden, false, r0, r1);
     for (int c = 0; c < p->n; c++)
         ops->silu_mul(k->gate + (size_t)c * hidden + r0, k->up + (size_t)c * hidden + r0, (size_t)(r1 - r0));
 }
@@ -355,6 +409,11 @@ static void norm(const struct sur_cpu_stack *k, const float *h, const float *w, 
     for (int c = 0; c < n; c++)
         k->tower->ops->rmsnorm(k->x + (size_t)c * (size_t)s->dim, h + (size_t)c * (size_t)s->dim, w, s->dim,
                                (float)s->norm_eps);
+}
+
+static bool any_packed(const struct sur_cpu_matrix *a, const struct sur_cpu_matrix *b, const struct sur_cpu_matrix *c)
+{
+    return sur_cpu_matrix_packed(a) || sur_cpu_matrix_packed(b) || sur_cpu_matrix_packed(c);
 }
 
 void sur_cpu_stack_run(struct sur_cpu_stack *k, float *h, int n, int64_t first)
@@ -374,11 +433,13 @@ void sur_cpu_stack_run(struct sur_cpu_stack *k, float *h, int n, int64_t first)
         int64_t wide = (int64_t)s->n_heads * s->head_dim, narrow = (int64_t)s->n_kv_heads * s->head_dim;
         int64_t keys = s->window < first + n ? s->window : first + n;
         norm(k, h, l->attention_norm, n);
+        if (any_packed(&l->wq, &l->wk, &l->wv)) quantise(k, k->x, s->dim, n);
         run(t, (wide + 2 * narrow) * s->dim * n, qkv_part, &p);
         run(t, 2 * wide * keys * n, attend_part, &p);
-        linear(t, &l->w->wo, l->bo, k->attended, n, h, true);
+        linear(k, &l->wo, l->bo, k->attended, n, h, true);
         norm(k, h, k->ffn_norms + (size_t)i * (size_t)s->dim, n);
+        if (any_packed(&l->w1, &l->w3, &l->w3)) quantise(k, k->x, s->dim, n);
         run(t, (int64_t)2 * s->hidden_dim * s->dim * n, gate_part, &p);
-        linear(t, &l->w->w2, l->b2, k->gate, n, h, true);
+        linear(k, &l->w2, l->b2, k->gate, n, h, true);
     }
 }
