@@ -16,6 +16,7 @@
 #include "backends.h"
 #include "bench/probe.h"
 #include "bench/synthetic.h"
+#include "cpu/packed.h"
 #include "cpu/pool.h"
 #include "model/schedule.h"
 #include "util/clock.h"
@@ -44,21 +45,27 @@ static double quantile(double *v, int n, double q)
     return v[(int)(q * (n - 1) + 0.5)];
 }
 
+/* What a product reads: quantised matrices as the CPU keeps them. */
 static uint64_t bytes(const struct sur_view *v)
 {
-    return v->data ? (uint64_t)v->rows * v->row_bytes : 0;
+    struct sur_packed packed;
+    if (!v->data) return 0;
+    if (!sur_weight_quantised(v->type)) return (uint64_t)v->rows * v->row_bytes;
+    sur_packed_describe(&packed, v->type, v->rows, v->cols);
+    return sur_packed_bytes(&packed);
 }
 
-static uint64_t layer_bytes(const struct sur_layer *w)
+static uint64_t weights(const struct sur_view *v)
 {
-    return bytes(&w->wq) + bytes(&w->wk) + bytes(&w->wv) + bytes(&w->wo) + bytes(&w->w1) + bytes(&w->w2) +
-           bytes(&w->w3);
+    return v->data ? (uint64_t)v->rows * (uint64_t)v->cols : 0;
 }
 
-static uint64_t tower_bytes(const struct sur_layer *w, int n)
+/* Of a tower's products, by one of the functions above. */
+static uint64_t tower_sum(const struct sur_layer *w, int n, uint64_t (*of)(const struct sur_view *))
 {
     uint64_t sum = 0;
-    for (int i = 0; i < n; i++) sum += layer_bytes(&w[i]);
+    for (int i = 0; i < n; i++)
+        sum += of(&w[i].wq) + of(&w[i].wk) + of(&w[i].wv) + of(&w[i].wo) + of(&w[i].w1) + of(&w[i].w2) + of(&w[i].w3);
     return sum;
 }
 
@@ -201,17 +208,21 @@ static int all_phases(struct bench *b, const char *only)
 {
     const struct sur_params *p = &b->checkpoint->params;
     const struct sur_weights *w = &b->checkpoint->weights;
-    uint64_t decoder = tower_bytes(w->decoder, p->decoder.n_layers), head = bytes(&w->embedding);
-    uint64_t encoder = tower_bytes(w->encoder, p->encoder.n_layers) + bytes(&w->conv0) + bytes(&w->conv1);
+    const int encoder_layers = p->encoder.n_layers, decoder_layers = p->decoder.n_layers;
+    uint64_t decoder = tower_sum(w->decoder, decoder_layers, bytes), head = bytes(&w->embedding);
+    uint64_t encoder = tower_sum(w->encoder, encoder_layers, bytes) + bytes(&w->conv0) + bytes(&w->conv1);
     uint64_t at_1000 = decoder + head + kv_bytes(&p->decoder, 1000, b->options.kv);
     uint64_t adapter = bytes(&w->adapter0) + bytes(&w->adapter2);
     size_t mel = (size_t)SUR_WHOLE_TOKENS * SUR_TOKEN_FRAMES * (size_t)p->n_mels,
            rows = (size_t)PROMPT * (size_t)p->decoder.dim;
     float *data = random_floats(mel > rows ? mel : rows);
     int r = data ? 0 : -1, far = p->encoder.window / SUR_TOKEN_ROWS + 1;
-    /* a weight used on n columns makes n operations a byte (two an element of two bytes); the stem's conv1 runs at the
-     * encoder's rate, conv0 at twice that, the adapter once a token */
-    double token_flops = SUR_TOKEN_ROWS * (double)(encoder + bytes(&w->conv0)) + (double)adapter;
+    /* a weight used on a column makes two operations; the stem's conv1 runs at the encoder's rate, conv0 at twice that,
+     * the adapter once a token */
+    double column_flops = 2 * (double)(tower_sum(w->encoder, encoder_layers, weights) + weights(&w->conv1));
+    double token_flops = SUR_TOKEN_ROWS * (column_flops + 4 * (double)weights(&w->conv0)) +
+                         2 * (double)(weights(&w->adapter0) + weights(&w->adapter2));
+    double position_flops = 2 * (double)tower_sum(w->decoder, decoder_layers, weights);
     struct phase phases[] = {
         {"step@100", decoder + head + kv_bytes(&p->decoder, 100, b->options.kv), 0, NULL, 1, 100, data, run_step,
          undo_step},
@@ -223,7 +234,7 @@ static int all_phases(struct bench *b, const char *only)
         {"step@1000 x8", at_1000, 0, NULL, 8, 1000, data, run_step, undo_step},
         {"encode 1 token", encoder + adapter + kv_bytes(&p->encoder, p->encoder.window, b->options.kv), 0, NULL, 1, far,
          data, run_encode, undo_encode},
-        {"prefill 38", 0, (double)decoder * (PROMPT - 1), NULL, PROMPT - 1, 0, data, run_step, undo_prefill},
+        {"prefill 38", 0, position_flops * (PROMPT - 1), NULL, PROMPT - 1, 0, data, run_step, undo_prefill},
         {"encode 64 tokens", 0, 64 * token_flops, NULL, 64, far, data, run_encode, undo_encode},
         {"encode 256 tokens", 0, SUR_WHOLE_TOKENS * token_flops, NULL, SUR_WHOLE_TOKENS, far, data, run_encode,
          undo_encode},
@@ -240,7 +251,8 @@ static int all_phases(struct bench *b, const char *only)
 }
 
 static const char usage[] =
-    "usage: surtitle-bench --model DIR | --synthetic full|tiny [--backend auto|cuda|cpu] [--cpu "
+    "usage: surtitle-bench --model PATH | --synthetic full|tiny [--weights bf16|q8_0|q6_k|q5_k_m|q4_k_m]\n"
+    "                      [--backend auto|cuda|cpu] [--cpu "
     "auto|plain|avx2|avx512]\n"
     "                      [--kv fp16|fp32] [--gemm own|lt|blas] [--window-attention own|gemm] [--vram-limit MIB]\n"
     "                      [--threads N] [--reps N] [--phase TEXT] [--json FILE]\n";
@@ -254,7 +266,7 @@ static int choose(const char *text, const char *const *names)
 }
 
 struct arguments {
-    const char *dir, *synthetic, *only, *json;
+    const char *dir, *synthetic, *weights, *only, *json;
     int backend, reps;
     struct sur_backend_options options;
 };
@@ -262,19 +274,13 @@ struct arguments {
 /* This function is long: a case an option. */
 static void parse(struct arguments *a, int argc, char **argv)
 {
-    static const struct option options[] = {{"model", 1, 0, 'm'},
-                                            {"synthetic", 1, 0, 's'},
-                                            {"backend", 1, 0, 'b'},
-                                            {"cpu", 1, 0, 'c'},
-                                            {"kv", 1, 0, 'k'},
-                                            {"gemm", 1, 0, 'g'},
-                                            {"window-attention", 1, 0, 'w'},
-                                            {"vram-limit", 1, 0, 'v'},
-                                            {"threads", 1, 0, 't'},
-                                            {"reps", 1, 0, 'r'},
-                                            {"phase", 1, 0, 'p'},
-                                            {"json", 1, 0, 'j'},
-                                            {0}};
+    static const struct option options[] = {{"model", 1, 0, 'm'},      {"synthetic", 1, 0, 's'},
+                                            {"weights", 1, 0, 'W'},    {"backend", 1, 0, 'b'},
+                                            {"cpu", 1, 0, 'c'},        {"kv", 1, 0, 'k'},
+                                            {"gemm", 1, 0, 'g'},       {"window-attention", 1, 0, 'w'},
+                                            {"vram-limit", 1, 0, 'v'}, {"threads", 1, 0, 't'},
+                                            {"reps", 1, 0, 'r'},       {"phase", 1, 0, 'p'},
+                                            {"json", 1, 0, 'j'},       {0}};
     static const char *const backends[] = {"auto", "cuda", "cpu", NULL}, *const kvs[] = {"fp16", "fp32", NULL};
     static const char *const gemms[] = {"own", "lt", "blas", NULL}, *const attentions[] = {"own", "gemm", NULL};
     static const char *const levels[] = {"auto", "plain", "avx2", "avx512", NULL};
@@ -285,6 +291,9 @@ static void parse(struct arguments *a, int argc, char **argv)
             break;
         case 's':
             a->synthetic = optarg;
+            break;
+        case 'W':
+            a->weights = optarg;
             break;
         case 'b':
             a->backend = choose(optarg, backends);
@@ -320,6 +329,7 @@ static void parse(struct arguments *a, int argc, char **argv)
         default:
             bad = true;
         }
+    bad = bad || (a->weights && !a->synthetic);
     if (bad || !a->dir == !a->synthetic || optind != argc || a->options.threads < 1 || a->reps < 1 ||
         a->reps > MAX_REPS) {
         fputs(usage, stderr);
@@ -337,8 +347,8 @@ static void tell_backend(struct bench *b)
                b->backend->name, (double)s.load_ns * 1e-9, (double)s.memory_bytes * 1e-6, s.n_resident, s.n_layers,
                b->backend->read_bandwidth(b->state) * 1e-9);
     else
-        printf("%s backend, %d threads, read %.1f GB/s, multiply-add %.1f GF/s\n", b->backend->name, b->options.threads,
-               probe_read(&b->probe) * 1e-9, probe_fma(&b->probe) * 1e-9);
+        printf("%s backend, %d threads, load %.2f s, read %.1f GB/s, multiply-add %.1f GF/s\n", b->backend->name,
+               b->options.threads, (double)s.load_ns * 1e-9, probe_read(&b->probe) * 1e-9, probe_fma(&b->probe) * 1e-9);
     json_object_set_new(b->json, "backend", json_string(b->backend->name));
     json_object_set_new(b->json, "load_s", json_real((double)s.load_ns * 1e-9));
     json_object_set_new(b->json, "memory_bytes", json_integer(s.memory_bytes));
@@ -357,7 +367,7 @@ int main(int argc, char **argv)
     struct sur_checkpoint made = {0}, *opened = NULL;
     int r = 0;
     if (a.synthetic) r = sur_pool_create(&pool, a.options.threads);
-    if (!r && a.synthetic) r = synthetic_create(&made, a.synthetic, pool);
+    if (!r && a.synthetic) r = synthetic_create(&made, a.synthetic, a.weights ? a.weights : "bf16", pool);
     if (!r && a.dir) r = sur_checkpoint_open(&opened, a.dir);
     b.checkpoint = opened ? opened : &made;
     if (!r) r = sur_backend_open(&b.backend, &b.state, &wish, b.checkpoint, &b.options);

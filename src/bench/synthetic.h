@@ -6,9 +6,11 @@
 
 struct sur_pool;
 
-/* name: "full" (the published model's sizes) or "tiny". Weights are seeded, uniform, bf16; one piece of memory, tensors
- * at addresses of 8 mod 64 as they happen to lie in files. No vocabulary. 0, or -1 (unknown name, no memory). */
-int synthetic_create(struct sur_checkpoint *checkpoint, const char *name, struct sur_pool *pool);
+/* name: "full" (the published model's sizes) or "tiny". type: "bf16", or "q8_0", "q6_k", "q5_k_m", "q4_k_m", whose mix
+ * of types is that of the published files (docs/quantisation.md). Weights are seeded, uniform and about as large as
+ * trained ones; one piece of memory, tensors at addresses of 8 mod 64 as they happen to lie in files. No vocabulary. 0,
+ * or -1 (unknown name or type, no memory). */
+int synthetic_create(struct sur_checkpoint *checkpoint, const char *name, const char *type, struct sur_pool *pool);
 void synthetic_destroy(struct sur_checkpoint *checkpoint);
 
 #endif
