@@ -74,7 +74,7 @@ static void *read_thread(void *arg)
         n = (size_t)r;
         at = 0;
     }
-    downmix_end(l->mix);
+    if (!stop_reading(l)) downmix_end(l->mix); /* an input that a signal cut short may be silent so far */
     capture_end(l->capture);
     atomic_store(&l->reader_done, true);
     os_wake_post(l->encode_wake);

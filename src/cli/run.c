@@ -340,7 +340,7 @@ static int next_block(struct run *run)
     run->ended = run->n_frames == 0;
     if (run->ended) {
         sur_session_finish(run->session);
-        downmix_end(&run->mix);
+        if (!os_signal_stop()) downmix_end(&run->mix); /* else it may only be silent so far */
     }
     tell_level(run);
     run_tell_channels(run);

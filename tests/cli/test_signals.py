@@ -1,5 +1,5 @@
 """Signals: what ends a run, how often it may be asked, and what holds a run up must not keep it."""
-import os, select, signal, time, unittest
+import os, select, signal, time, unittest, wave
 
 from program import LONG, Terminal, fill, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_until_blocked
 
@@ -56,6 +56,19 @@ class Twice(unittest.TestCase):
             lost = b"surtitle: standard output takes nothing: what is not written yet is lost\n"
             self.assertEqual((p.returncode, err), (130, b"") if number == signal.SIGINT else (1, lost), number)
             os.close(reader)
+
+
+class Silence(unittest.TestCase):
+    def test_cut_short(self):
+        """What is silent when a signal cuts it short is not said to be nothing but zeros."""
+        with wave.open(path("zeros.wav"), "wb") as w:
+            w.setparams((1, 2, 16000, 0, "NONE", ""))
+            w.writeframes(bytes(32000 * 4))
+        p = start("--format", "jsonl", "--pace", path("zeros.wav"))
+        read_lines(p, 1)
+        p.send_signal(signal.SIGTERM)
+        _, err = p.communicate(timeout=LONG)
+        self.assertEqual((p.returncode, err), (0, b""))
 
 
 class Command(unittest.TestCase):
