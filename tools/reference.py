@@ -98,9 +98,17 @@ def causal_conv(x, weight, bias, n_zeros, stride):
 
 
 class Model:
-    """A checkpoint's sizes, special tokens and weights (bf16 widened to fp64)."""
+    """A checkpoint's sizes, special tokens and weights (dequantised, in fp64): a folder, or a GGUF file."""
 
-    def __init__(self, folder, kv="fp16"):
+    def __init__(self, path, kv="fp16"):
+        self.kv = kv
+        if os.path.isdir(path):
+            self.read_folder(path)
+        else:
+            self.read_gguf(path)
+        self.encoder_params = self.params["multimodal"]["whisper_model_args"]["encoder_args"]
+
+    def read_folder(self, folder):
         with open(os.path.join(folder, "params.json")) as f:
             self.params = json.load(f)
         with open(os.path.join(folder, "tekken.json")) as f:
@@ -109,8 +117,6 @@ class Model:
         self.bos, self.pad = special["<s>"], special["[STREAMING_PAD]"]
         self.n_left_pad = tekken["audio"]["streaming_n_left_pad_tokens"]
         self.delay_ms = tekken["audio"]["transcription_delay_ms"]
-        self.encoder_params = self.params["multimodal"]["whisper_model_args"]["encoder_args"]
-        self.kv = kv
         self.weights = {}
         with open(os.path.join(folder, "consolidated.safetensors"), "rb") as f:
             header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
@@ -120,6 +126,16 @@ class Model:
                 begin, end = entry["data_offsets"]
                 bits = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << 16
                 self.weights[name] = bits.view(np.float32).astype(np.float64).reshape(entry["shape"])
+
+    def read_gguf(self, path):
+        import gguf_file
+        keys, _ = gguf_file.read(path)
+        self.params = gguf_file.params(keys)
+        tokens = keys["tokenizer.ggml.tokens"][1]
+        self.bos, self.pad = tokens.index("<s>"), tokens.index("[STREAMING_PAD]")
+        self.n_left_pad = 32
+        self.delay_ms = 80 * keys[gguf_file.PREFIX + "time.default_num_delay_tokens"][1]
+        self.weights = {name: x.astype(np.float64) for name, x in gguf_file.weights(path).items()}
 
     def store(self, x):
         """What is left of a key or value once it has been kept."""
@@ -232,7 +248,7 @@ def read_wav(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder of the checkpoint")
+    parser.add_argument("model", help="the checkpoint: a folder, or a GGUF file")
     parser.add_argument("wav", help="16 kHz, mono, 16 bits")
     parser.add_argument("--delay-ms", type=int, help="default: the checkpoint's")
     parser.add_argument("--kv", choices=("fp16", "fp32"), default="fp16", help="how keys and values are kept")

@@ -1,7 +1,8 @@
 """Include direction: a file includes only what lies below it (docs/architecture.md). Arguments: the source folder.
 
 Layers of the library, lowest first; a layer sees itself and those below it. The program sees surtitle.h, util and its
-own folders, so that it proves what the library's header is worth. The bench sees the whole library, and nobody sees it.
+own folders, so that it proves what the library's header is worth. surtitle-bench and surtitle-quantize see the whole library, and no
+part sees them.
 gpu also sees kernels/*.h, which both compilers read; kernels/ sees itself alone, by names without the folder."""
 import os, re, sys
 
@@ -12,7 +13,7 @@ def layer_of(path):
     """Name of the layer that a file of src/ belongs to; "program" for what is not in the library."""
     if path.startswith(("sink/", "overlay/", "cli/")) or re.match(r"audio/(source|wav|capture|downmix)", path):
         return "program"
-    if path.startswith("bench/"):
+    if path.startswith(("bench/", "quantize/")):
         return "bench"
     folder = path.split("/")[0] if "/" in path else ""
     return {"util": "util", "audio": "core", "text": "core", "model": "core", "cpu": "backends", "gpu": "backends",
