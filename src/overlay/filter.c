@@ -46,20 +46,58 @@ static int mode_of(int number)
     }
 }
 
+static void save_font(struct filter *f, bool restore)
+{
+    if (restore)
+        f->font = f->saved_font;
+    else
+        f->saved_font = f->font;
+}
+
+/* How many arguments follow that name a colour. */
+static int colour_args(const struct filter *f, int at)
+{
+    if (at + 1 >= f->n_args || (f->parts >> (at + 1) & 1)) return 0;
+    return f->args[at + 1] == 5 ? 2 : f->args[at + 1] == 2 ? 4 : 1;
+}
+
+/* SGR: what it says of faint and hidden text is said again as a font. Returns how many bytes it wrote. */
+static size_t set_font(struct filter *f, char *out)
+{
+    unsigned before = f->font;
+    bool chosen = false;
+    for (int i = 0; i < f->n_args; i++) {
+        int arg = f->args[i];
+        if (f->parts >> i & 1) continue;
+        if (arg == 0) f->font = 0;
+        if (arg == 2) f->font |= FILTER_FAINT;
+        if (arg == 22) f->font &= ~(unsigned)FILTER_FAINT;
+        if (arg == 8) f->font |= FILTER_HIDDEN;
+        if (arg == 28) f->font &= ~(unsigned)FILTER_HIDDEN;
+        if (arg >= 10 && arg <= 19) chosen = true;
+        if (arg == 38 || arg == 48 || arg == 58) i += colour_args(f, i);
+    }
+    if (!before && !f->font && !chosen) return 0;
+    return (size_t)sprintf(out, "\033[%um", 10 + f->font);
+}
+
 /* Returns whether the sequence may end with that byte; if not it is cancelled. */
 static bool end_csi(struct filter *f, char final)
 {
     if (final == 'b' && !f->repeatable) return false;
     if (f->leader == '?' && !f->between && (final == 'h' || final == 'l')) {
-        for (int i = 0; i < f->n_args; i++)
+        for (int i = 0; i < f->n_args; i++) {
             if (mode_of(f->args[i]) >= 0)
                 f->calls.mode(f->calls.user, (enum input_mode)mode_of(f->args[i]), final == 'h');
+            if (f->args[i] == 1048 || f->args[i] == 1049) save_font(f, final == 'l');
+        }
     } else if (f->leader == '>' && !f->between && (final == 'm' || final == 'n') && f->args[0] == 4) {
         f->calls.mode(f->calls.user, MODE_MODIFY_KEYS, final == 'm' && f->n_args > 1 ? f->args[1] : 0);
     } else if (f->leader == '>' && !f->between && final == 'm' && f->args[0] == 0 && f->n_args == 1) {
         f->calls.mode(f->calls.user, MODE_MODIFY_KEYS, 0); /* all of them back */
     } else if (!f->leader && f->between == '!' && final == 'p') {
         reset_modes(f, false);
+        f->font = 0;
     }
     return true;
 }
@@ -71,6 +109,7 @@ static bool in_args(struct filter *f, char c)
     f->state = CSI_ARGS;
     if (c == ';' || c == ':') {
         f->too_many = f->too_many || f->n_args == FILTER_ARGS;
+        if (!f->too_many && c == ':') f->parts |= 1u << f->n_args;
         if (!f->too_many) f->args[f->n_args++] = 0;
     } else if (!f->too_many && *arg < MAX_ARG) {
         *arg = *arg * 10 + (c - '0');
@@ -94,6 +133,7 @@ static size_t in_csi(struct filter *f, unsigned char c, char *out)
     } else {
         f->state = GROUND;
         if (c < 0x40 || c >= 0x7f || !end_csi(f, (char)c)) out[0] = CANCEL;
+        if (c == 'm' && !f->leader && !f->between) return 1 + set_font(f, out + 1);
     }
     return 1;
 }
@@ -135,12 +175,16 @@ static size_t after_escape(struct filter *f, char c, char *out)
         f->too_many = false;
         f->n_args = 1;
         f->args[0] = 0;
+        f->parts = 0;
     } else if (c <= 0x2f) {
         f->state = ESCAPE_MORE;
     } else if (c == '=' || c == '>') {
         f->calls.mode(f->calls.user, MODE_KEYPAD, c == '=');
     } else if (c == 'c') {
         reset_modes(f, true);
+        f->font = 0;
+    } else if (c == '7' || c == '8') {
+        save_font(f, c == '8');
     }
     if (c == '8') return (size_t)sprintf(out, "\033[?1048l"); /* the same, but libvterm keeps it on the screen */
     out[0] = '\033';

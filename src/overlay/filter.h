@@ -5,6 +5,9 @@
  * and their digits past the fifth, control characters as UTF-8, REP of anything but ASCII, strings in odd places, more
  * than FILTER_MARKS combining characters on one base character.
  *
+ * libvterm does not know faint and hidden text (SGR 2 and 8). Both go through it as one of its fonts: font FILTER_FAINT,
+ * FILTER_HIDDEN, or their sum. Fonts that the program chooses itself (SGR 10 to 19) have no effect.
+ *
  * Sequences may arrive in pieces of any size. */
 #ifndef FILTER_H
 #define FILTER_H
@@ -14,6 +17,7 @@
 #include <stdint.h>
 
 enum { FILTER_STRING = 512, FILTER_ARGS = 16, FILTER_MARKS = 5 };
+enum { FILTER_FAINT = 1, FILTER_HIDDEN = 2 };
 #define FILTER_ROOM(n) (4 * (n) + 32) /* bytes that n may become */
 
 enum input_mode {
@@ -45,6 +49,8 @@ struct filter {
     int state, kind; /* private to filter.c */
     char leader, between;
     int args[FILTER_ARGS], n_args;
+    unsigned parts;            /* bit i: argument i continues the one before it, after a colon */
+    unsigned font, saved_font; /* FILTER_FAINT, FILTER_HIDDEN: now, and where the cursor was saved */
     char string[FILTER_STRING];
     size_t n_string;
     bool too_long, too_many;

@@ -126,6 +126,7 @@ static void set_pen(struct output *out, struct pen *pen, const struct cell *cell
                  {CELL_CURLY_UNDERLINE, ";4:3"},
                  {CELL_BLINK, ";5"},
                  {CELL_REVERSE, ";7"},
+                 {CELL_HIDDEN, ";8"},
                  {CELL_STRIKE, ";9"}};
     if (pen->attributes == cell->attributes && pen->fg == cell->fg && pen->bg == cell->bg) return;
     output_put(out, "\033[0", 3);

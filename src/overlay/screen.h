@@ -21,6 +21,7 @@ enum cell_attribute {
     CELL_BLINK = 64,
     CELL_REVERSE = 128,
     CELL_STRIKE = 256,
+    CELL_HIDDEN = 512,
 };
 
 /* Colours: 0 is the terminal's own. */

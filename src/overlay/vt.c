@@ -368,6 +368,8 @@ static uint16_t attributes_of(const VTermScreenCellAttrs *a)
     if (a->blink) bits |= CELL_BLINK;
     if (a->reverse) bits |= CELL_REVERSE;
     if (a->strike) bits |= CELL_STRIKE;
+    if (a->font & FILTER_FAINT) bits |= CELL_DIM;
+    if (a->font & FILTER_HIDDEN) bits |= CELL_HIDDEN;
     return (uint16_t)bits;
 }
 

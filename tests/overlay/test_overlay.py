@@ -287,12 +287,12 @@ def test_program(t):
 
 
 def test_program_colours(t):
-    what = r"\033[1;4;38;5;200mA\033[0;48;2;1;2;3mB\033[0;7;31mC\033[0;3;92mD\033[0;9mE\033[m 漢字éx\u0301\n"
+    what = r"\033[1;4;38;5;200mA\033[0;48;2;1;2;3mB\033[0;7;31mC\033[0;3;92mD\033[0;9mE\033[0;2mF\033[0;8mG\033[m 漢字éx\u0301\n"
     t.start("--pace", CLIP, program=["python3", "-c", f"print('{what}'.replace('\\\\033', chr(27)), end=''); input()"])
-    t.until(lambda s: s.startswith("ABCDE"))
+    t.until(lambda s: s.startswith("ABCDEF"))
     row = t.show("-e").split("\n")[0]
     assert "漢字éx\u0301" in row, row
-    for letter, *codes in [("A", "1", "4", "38;5;200"), ("B", "48;2;1;2;3"), ("C", "7", "31"), ("D", "3", "92"), ("E", "9")]:
+    for letter, *codes in [("A", "1", "4", "38;5;200"), ("B", "48;2;1;2;3"), ("C", "7", "31"), ("D", "3", "92"), ("E", "9"), ("F", "2"), ("G", "8")]:
         before = re.search(r"((?:\033\[[0-9;:]*m)+)" + letter, row)
         words = before and ";".join(re.findall(r"\033\[([0-9;:]*)m", before.group(1))) + ";"
         for code in codes:

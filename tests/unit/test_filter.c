@@ -81,7 +81,7 @@ static void test_what_is_no_mode(void **state)
 {
     check("\033[1h\033[4l\033[>1h\033[?1$p\033[?1049h\033[?25l", "\033[1h\033[4l\033[>1h\033[?1$p\033[?1049h\033[?25l",
           "");
-    check("\033[4m\033[1;4;2m\033[>5;2m\033[38;2;1;2;3m", "\033[4m\033[1;4;2m\033[>5;2m\033[38;2;1;2;3m", "");
+    check("\033[4m\033[1;4;5m\033[>5;2m\033[38;2;1;2;3m", "\033[4m\033[1;4;5m\033[>5;2m\033[38;2;1;2;3m", "");
     check("\033(B\033)0\033#8\0337\0338", "\033(B\033)0\033#8\0337\033[?1048l", "");
     check("\033[?1\033[?1006h", "\033[?1\033[?1006h", "1006=1 "); /* cut off by another */
     check("\033[?1\030h", "\033[?1\030h", "");                    /* cancelled */
@@ -113,6 +113,22 @@ static void test_combining_characters(void **state)
     check("e\u0310\033[m\u0310\033[H\u0310\n\u0310\u0313\u0310\033[31m\u0310\u0310",
           "e\u0310\033[m\u0310\033[H\u0310\n\u0310\u0310\033[31m", ""); /* the base character is the same */
     check("e\u0310\033[9b", "e\u0310\033[9\030", "");
+}
+
+static void test_faint_and_hidden(void **state)
+{
+    check("\033[2mf\033[8mb\033[22mh\033[28mn\033[1mb",
+          "\033[2m\033[11mf\033[8m\033[13mb\033[22m\033[12mh\033[28m\033[10mn\033[1mb", "");
+    check("\033[1;2;8;0m\033[8;mx", "\033[1;2;8;0m\033[8;mx", "");
+    check("\033[38;5;2;48;2;8;8;8m\033[38:5:8;4:2m\033[58;5;2m", "\033[38;5;2;48;2;8;8;8m\033[38:5:8;4:2m\033[58;5;2m",
+          "");
+    check("\033[38;5;2;2m\033[38:2::1:2:3;8m", "\033[38;5;2;2m\033[11m\033[38:2::1:2:3;8m\033[13m", "");
+    check("\033[11m\033[8m\0337\033[m\0338\033[1m",
+          "\033[11m\033[10m\033[8m\033[12m\0337\033[m\033[10m\033[?1048l\033[1m\033[12m", "");
+    check("\033[8m\033[?1049h\033[m\033[?1049l\033[4m\033c\033[4m",
+          "\033[8m\033[12m\033[?1049h\033[m\033[10m\033[?1049l\033[4m\033[12m\033c\033[4m",
+          "1=0 66=0 1000=0 1002=0 1003=0 1004=0 1006=0 2004=0 keys=0 ");
+    check("\033[2m\033[!p\033[4m\033[>8m\033[8 m", "\033[2m\033[11m\033[!p\033[4m\033[>8m\033[8 m", "1=0 66=0 ");
 }
 
 static void test_strings(void **state)
@@ -164,6 +180,7 @@ int main(void)
                                        cmocka_unit_test(test_what_is_no_mode),
                                        cmocka_unit_test(test_what_would_break_the_emulator),
                                        cmocka_unit_test(test_combining_characters),
+                                       cmocka_unit_test(test_faint_and_hidden),
                                        cmocka_unit_test(test_strings),
                                        cmocka_unit_test(test_long_strings),
                                        cmocka_unit_test(test_noise)};

@@ -200,6 +200,25 @@ static void test_decomposed_japanese(void **state)
     }
 }
 
+/* libvterm knows neither, and hidden text must not be seen. */
+static void test_faint_and_hidden(void **state)
+{
+    struct vt *vt;
+    struct screen s = {0};
+    struct filter f;
+    start(&vt, &s, &f, 2, 20);
+    type(vt, &f, "\033[2ma\033[1;8mb\033[22mc\033[38;5;2;28;3md\033[me\033[8;7m\u6f22\033[0;2;15m\0337\033[mf\0338g",
+         1);
+    vt_draw(vt, &s);
+    static const uint16_t want[] = {CELL_DIM, CELL_DIM | CELL_BOLD | CELL_HIDDEN, CELL_HIDDEN, CELL_ITALIC,
+                                    0,        CELL_HIDDEN | CELL_REVERSE};
+    for (int i = 0; i < 6; i++) assert_int_equal(screen_at(&s, 0, i)->attributes, want[i]);
+    assert_string_equal(screen_at(&s, 0, 7)->text, "g");
+    assert_int_equal(screen_at(&s, 0, 7)->attributes, CELL_DIM);
+    vt_destroy(&vt);
+    screen_finish(&s);
+}
+
 /* Many on one character: as many as a cell holds. Those without one stand on a blank. */
 static void test_combining_characters_in_a_cell(void **state)
 {
@@ -288,6 +307,7 @@ int main(void)
                                        cmocka_unit_test(test_noise),
                                        cmocka_unit_test(test_runs_of_combining_characters),
                                        cmocka_unit_test(test_decomposed_japanese),
+                                       cmocka_unit_test(test_faint_and_hidden),
                                        cmocka_unit_test(test_combining_characters_in_a_cell)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
