@@ -16,7 +16,7 @@
 enum { HELD_BYTES = 65536 };
 
 /* Lines said while the terminal was drawn on, for standard error afterwards; under the lock of message.c. */
-static struct output held = {.fd = STDERR_FILENO, .name = "standard error"};
+static struct output held = {.fd = -1, .name = "standard error"};
 static char last[256];    /* of them that said what is wrong; under that lock, too */
 static int keyboard = -1; /* /dev/tty, if it was opened */
 
@@ -130,9 +130,12 @@ int run_overlay_close(struct run *run, int status)
     bool failed = overlay_failed(run->overlay);
     int commands = overlay_destroy(&run->overlay);
     if (keyboard >= 0) close(keyboard);
-    held.fd = os_stderr_fd();
-    output_flush(&held); /* nobody is left to hear that this failed */
+    if (held.n) os_stderr_write(held.data, held.n);
     output_close(&held);
     if (failed) message("not enough memory for the overlay");
+    if (os_term_is_lost()) {
+        message("the terminal takes nothing: it could not be given back as it was");
+        failed = true;
+    }
     return run->options.command ? commands : failed ? EXIT_FAILED : status;
 }

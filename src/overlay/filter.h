@@ -5,8 +5,8 @@
  * and their digits past the fifth, control characters as UTF-8, REP of anything but ASCII, strings in odd places, more
  * than FILTER_MARKS combining characters on one base character.
  *
- * libvterm does not know faint and hidden text (SGR 2 and 8). Both go through it as one of its fonts: font FILTER_FAINT,
- * FILTER_HIDDEN, or their sum. Fonts that the program chooses itself (SGR 10 to 19) have no effect.
+ * libvterm does not know faint and hidden text (SGR 2 and 8). Both go through it as one of its fonts: font
+ * FILTER_FAINT, FILTER_HIDDEN, or their sum. Fonts that the program chooses itself (SGR 10 to 19) have no effect.
  *
  * Sequences may arrive in pieces of any size. */
 #ifndef FILTER_H

@@ -8,13 +8,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "surtitle.h"
+#include "util/clock.h"
 #include "util/error.h"
 
-enum { HANG_UP_MS = 2000, LOOK_MS = 20, CANNOT_RUN = 127 };
+enum { HANG_UP_NS = 2000000000, LOOK_NS = 20000000, CANNOT_RUN = 127 };
 
 /* The environment with another TERM, and without the size of another terminal. The caller frees the array. */
 static char **make_environment(void)
@@ -107,18 +107,22 @@ bool os_pty_ended(struct os_pty *pty, int *status)
     return true;
 }
 
-void os_pty_close(struct os_pty *pty, int *status)
+void os_pty_hang_up(struct os_pty *pty)
 {
     if (pty->master >= 0) close(pty->master); /* the kernel sends SIGHUP */
     pty->master = -1;
-    for (int waited = 0; pty->pid > 0; waited += LOOK_MS) {
-        struct timespec look = {.tv_nsec = LOOK_MS * 1000000};
-        if (os_pty_ended(pty, status)) break;
-        if (waited >= HANG_UP_MS) {
+    if (pty->hung_up_ns == 0) pty->hung_up_ns = sur_clock_ns();
+}
+
+void os_pty_close(struct os_pty *pty, int *status)
+{
+    os_pty_hang_up(pty);
+    while (pty->pid > 0 && !os_pty_ended(pty, status)) {
+        if (sur_clock_ns() - pty->hung_up_ns >= HANG_UP_NS) {
             *status = 128 + SIGHUP;
             pty->pid = 0;
             break;
         }
-        nanosleep(&look, NULL);
+        sur_clock_sleep_until(sur_clock_ns() + LOOK_NS);
     }
 }

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,21 +13,25 @@
 #include <unistd.h>
 
 #include "surtitle.h"
+#include "util/clock.h"
 #include "util/error.h"
 
 enum { STUCK_MS = 1000 };
+#define STUCK_NS (STUCK_MS * 1000000LL)
 
 /* Read by handlers: written before `taken` is set, or one at a time. */
 static struct {
     int in, out; /* immutable while open */
+    int own;     /* `out` opened again, not blocking; -1: that was not possible */
     bool whole, has_attributes;
     struct termios attributes; /* as they were */
     atomic_int taken;
+    atomic_bool lost;
     atomic_bool mode[MODES], shape, title, saved;
     atomic_int top;
     atomic_uint signals;
     int pipe[2];
-} term = {.in = -1, .out = -1, .pipe = {-1, -1}};
+} term = {.in = -1, .out = -1, .own = -1, .pipe = {-1, -1}};
 
 static const char *const modes_off[MODES] = {
     [MODE_CURSOR_KEYS] = "\033[?1l",   [MODE_KEYPAD] = "\033>",           [MODE_MOUSE_CLICK] = "\033[?1000l",
@@ -59,26 +64,49 @@ static void add_row(struct bytes *b, int row)
     add(b, ";1H\033[J");
 }
 
-/* In the background it is somebody else's. */
-static bool is_ours(void)
+bool os_term_is_ours(void)
 {
     pid_t foreground = tcgetpgrp(term.out);
     return foreground < 0 || foreground == getpgrp();
 }
 
-/* TCOON takes back a TCOOFF, and what stopped it before with that; of Ctrl-S alone it knows nothing. */
-void os_term_let_go_on(void)
+/* After Ctrl-S. TCOON takes back a TCOOFF, and what stopped it before with that; of Ctrl-S alone it knows nothing. */
+static void let_go_on(void)
 {
-    if (!is_ours()) return;
     tcflow(term.out, TCOOFF);
     tcflow(term.out, TCOON);
 }
 
-/* A terminal that takes nothing any more must not keep us for ever. */
-static bool takes_bytes(void)
+/* The terminal may be shared with other programs, so `out` stays as it is: O_NONBLOCK would hold for them, too. Where
+ * there is no descriptor of our own, a terminal that is ready takes one byte at least. */
+ptrdiff_t os_term_write(const char *bytes, size_t n)
 {
-    struct pollfd p = {.fd = term.out, .events = POLLOUT};
-    return poll(&p, 1, STUCK_MS) == 1;
+    size_t done = 0;
+    while (done < n) {
+        struct pollfd p = {.fd = term.out, .events = POLLOUT};
+        if (term.own < 0 && poll(&p, 1, 0) != 1) break;
+        ssize_t wrote = write(term.own < 0 ? term.out : term.own, bytes + done, term.own < 0 ? 1 : n - done);
+        if (wrote > 0) done += (size_t)wrote;
+        if (wrote == 0 || (wrote < 0 && errno == EAGAIN)) break;
+        if (wrote < 0 && errno != EINTR) return -1;
+    }
+    return (ptrdiff_t)done;
+}
+
+/* A terminal that takes nothing any more must not keep us for ever. */
+static void write_last(const char *bytes, size_t n)
+{
+    const int64_t end = sur_clock_ns() + STUCK_NS;
+    for (;;) {
+        ptrdiff_t wrote = os_term_write(bytes, n);
+        if (wrote < 0) return;
+        bytes += wrote;
+        n -= (size_t)wrote;
+        if (n == 0) return;
+        if (sur_clock_ns() >= end) break;
+        sur_clock_sleep_until(sur_clock_ns() + STUCK_NS / 50);
+    }
+    atomic_store(&term.lost, true);
 }
 
 void os_term_restore(void)
@@ -94,21 +122,22 @@ void os_term_restore(void)
     add(&b, "\033[?7h");
     if (term.whole)
         add(&b, "\033[?1049l");
-    else
+    else if (atomic_load(&term.top) >= 0)
         add_row(&b, atomic_load(&term.top));
     if (!term.whole && atomic_load(&term.saved)) add(&b, "\0338");
     add(&b, "\033[?25h");
-    if (is_ours()) {
-        os_term_let_go_on();
-        bool takes = takes_bytes();
-        for (size_t i = 0; takes && i < b.n;) {
-            ssize_t n = write(term.out, b.data + i, b.n - i);
-            if (n > 0) i += (size_t)n;
-            if (n < 0 && errno != EINTR && errno != EAGAIN) break;
-        }
-        if (term.has_attributes) tcsetattr(term.in, takes ? TCSADRAIN : TCSANOW, &term.attributes);
+    if (os_term_is_ours()) {
+        let_go_on();
+        /* at once, for a terminal that takes nothing is never drained; what was written has been processed */
+        if (term.has_attributes) tcsetattr(term.in, TCSANOW, &term.attributes);
+        write_last(b.data, b.n);
     }
     errno = error;
+}
+
+bool os_term_is_lost(void)
+{
+    return atomic_load(&term.lost);
 }
 
 /* ---- signals ---- */
@@ -170,18 +199,19 @@ int os_term_fd(void)
 
 /* ---- taking ---- */
 
-static void write_text(const char *text)
+static void forget(void)
 {
-    size_t n = strlen(text);
-    while (n > 0) {
-        ssize_t wrote = write(term.out, text, n);
-        if (wrote < 0 && errno != EINTR) return;
-        if (wrote > 0) text += wrote, n -= (size_t)wrote;
-    }
+    for (int m = 0; m < MODES; m++) atomic_store(&term.mode[m], false);
+    atomic_store(&term.shape, false);
+    atomic_store(&term.title, false);
+    os_term_note_top(-1, false);
 }
 
-void os_term_enter(void)
+const char *os_term_enter(void)
 {
+    forget();
+    term.has_attributes = term.in >= 0 && tcgetattr(term.in, &term.attributes) == 0;
+    atomic_store(&term.taken, 1); /* before anything changes: the change must be undone */
     if (term.has_attributes) {
         struct termios ours = term.attributes;
         if (term.whole) {
@@ -191,11 +221,9 @@ void os_term_enter(void)
         } else {
             ours.c_lflag &= ~(tcflag_t)ECHO;
         }
-        atomic_store(&term.taken, 1); /* before anything changes: the change must be undone */
-        while (tcsetattr(term.in, TCSADRAIN, &ours) != 0 && errno == EINTR) continue;
+        while (tcsetattr(term.in, TCSANOW, &ours) != 0 && errno == EINTR) continue;
     }
-    atomic_store(&term.taken, 1);
-    write_text(term.whole ? "\033[?1049h\033[2J\033[?7l" : "\033[?25l\033[?7l");
+    return term.whole ? "\033[?1049h\033[2J\033[?7l" : "\033[?25l\033[?7l";
 }
 
 int os_term_watch(void)
@@ -209,21 +237,25 @@ int os_term_watch(void)
 int os_term_open(int in, int out, bool whole)
 {
     static bool registered;
+    char path[32];
+    struct termios as_is;
     term.in = in;
     term.out = out;
     term.whole = whole;
-    for (int m = 0; m < MODES; m++) atomic_store(&term.mode[m], false);
-    atomic_store(&term.shape, false);
-    atomic_store(&term.title, false);
-    term.has_attributes = in >= 0 && tcgetattr(in, &term.attributes) == 0;
+    atomic_store(&term.lost, false);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", out);
+    term.own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (!registered && atexit(os_term_restore) == 0) registered = true;
-    os_term_enter();
+    /* changes nothing, but stops in the background who would, unless SIGTTOU is ignored */
+    if (tcgetattr(out, &as_is) == 0) tcsetattr(out, TCSANOW, &as_is);
     return SUR_OK;
 }
 
 void os_term_close(void)
 {
     os_term_restore();
+    if (term.own >= 0) close(term.own);
+    term.own = -1;
 }
 
 bool os_term_size(int fd, int *rows, int *cols)

@@ -13,6 +13,7 @@
 
 #include "overlay/captions.h"
 #include "overlay/filter.h"
+#include "overlay/modes.h"
 #include "overlay/os_pty.h"
 #include "overlay/os_term.h"
 #include "overlay/paint.h"
@@ -24,6 +25,8 @@
 
 enum { TROUBLE_BYTES = 256, KEYS = 65536, READ = 16384, READS_A_TURN = 16, ROWS = 24, COLS = 80 };
 #define FRAME_NS   (1000000000LL / 30)
+#define RETRY_NS   20000000LL  /* a terminal that has taken a part of a frame is asked again */
+#define LOOK_NS    200000000LL /* a shell that gives us the foreground says nothing of it */
 #define TROUBLE_NS 20000000000LL
 
 struct overlay {
@@ -41,20 +44,24 @@ struct overlay {
     int status; /* the command's; -1: none yet */
 
     pthread_mutex_t terminal; /* held while the terminal is written, or given away; taken before `lock` */
-    atomic_bool suspended;    /* written under it */
-    bool resumed;
-    atomic_bool failed; /* written by the overlay's thread */
+    atomic_bool suspended;    /* overlay_suspend gave the terminal away; set under it */
+    atomic_bool shown;        /* written under it: the terminal is taken */
+    struct output out;        /* under it: the frame that is being written */
+    size_t n_written;         /* of it */
+    atomic_bool failed;       /* written by the overlay's thread */
 
     /* the overlay's thread */
     struct layout layout;
     struct screen screen;
-    struct output out, pending; /* a frame; what it begins with: modes, titles, bells */
     struct vt *vt;
     struct filter filter;
     struct os_pty pty;
-    int mode[MODES];
+    /* what the next frame begins with */
+    const char *begin; /* where the terminal has just been taken; NULL: it was before */
+    enum { PLACED, PLACE_AGAIN, PLACE_FIRST } place;
+    struct modes modes;
     struct vt_cursor cursor; /* as the terminal has it */
-    bool titled, dirty, gone, eof;
+    bool dirty, gone, eof;
     int64_t last_frame_ns;
     char keys[KEYS]; /* for the program */
     size_t n_keys;
@@ -62,38 +69,16 @@ struct overlay {
 
 /* ---- what the filter calls ---- */
 
-static void set_mode(struct output *out, enum input_mode mode, int value)
-{
-    static const int numbers[MODES] = {
-        [MODE_CURSOR_KEYS] = 1, [MODE_MOUSE_CLICK] = 1000, [MODE_MOUSE_DRAG] = 1002, [MODE_MOUSE_MOVE] = 1003,
-        [MODE_FOCUS] = 1004,    [MODE_MOUSE_SGR] = 1006,   [MODE_PASTE] = 2004};
-    if (mode == MODE_KEYPAD)
-        output_printf(out, "\033%c", value ? '=' : '>');
-    else if (mode == MODE_MODIFY_KEYS && value)
-        output_printf(out, "\033[>4;%dm", value);
-    else if (mode == MODE_MODIFY_KEYS)
-        output_printf(out, "\033[>4m");
-    else
-        output_printf(out, "\033[?%d%c", numbers[mode], value ? 'h' : 'l');
-}
-
-/* In the order of the program's own bytes: of the mouse modes the last one counts. */
 static void on_mode(void *user, enum input_mode mode, int value)
 {
     struct overlay *o = user;
-    if (value == 0 && o->mode[mode] == 0) return;
-    o->mode[mode] = value;
-    set_mode(&o->pending, mode, value);
+    modes_set(&o->modes, mode, value);
 }
 
 static void on_title(void *user, const char *title)
 {
     struct overlay *o = user;
-    char clean[FILTER_STRING * 3];
-    sur_utf8_clean(clean, sizeof clean, title, strlen(title));
-    if (!o->titled) output_printf(&o->pending, "\033[22;0t"); /* the one before comes back at the end */
-    o->titled = true;
-    output_printf(&o->pending, "\033]0;%s\a", clean);
+    modes_set_title(&o->modes, title);
 }
 
 static bool on_join(void *user, uint32_t *code)
@@ -123,21 +108,14 @@ static void measure(struct overlay *o)
     layout_make(&o->layout, rows, cols, program(o), o->options.width);
 }
 
-/* The terminal's size is new, or the terminal has been away: all is drawn afresh. first: nothing of ours is there. */
-static int place(struct overlay *o, bool first)
+/* Before the first frame, and when the terminal's size is new: all is drawn afresh. */
+static int resize(struct overlay *o)
 {
     measure(o);
     const struct layout *l = &o->layout;
     int status = screen_resize(&o->screen, l->screen_rows, l->cols);
     if (status != SUR_OK) return status;
-    if (program(o)) {
-        output_printf(&o->pending, "\033[2J");
-    } else { /* the cursor stands in our first row, wherever a new size has moved that */
-        output_printf(&o->pending, first ? "\r" : "\r\033[J");
-        for (int i = first ? 0 : 1; i < l->screen_rows; i++) output_put(&o->pending, "\n", 1);
-        if (first && l->screen_rows) output_printf(&o->pending, "\033[%dA\0337", l->screen_rows);
-        os_term_note_top(l->top, first);
-    }
+    if (o->place == PLACED) o->place = PLACE_AGAIN;
     if (o->vt) {
         status = vt_resize(o->vt, l->program_rows > 0 ? l->program_rows : 1, l->cols);
         if (status != SUR_OK) return status;
@@ -150,6 +128,24 @@ static int place(struct overlay *o, bool first)
     pthread_mutex_unlock(&o->lock);
     o->dirty = true;
     return SUR_OK;
+}
+
+/* Makes room for the screen, which is blank then. */
+static void put_place(struct overlay *o)
+{
+    const struct layout *l = &o->layout;
+    bool first = o->place == PLACE_FIRST; /* nothing of ours is there */
+    if (o->place == PLACED) return;
+    o->place = PLACED;
+    if (program(o)) {
+        output_printf(&o->out, "\033[2J");
+        return;
+    }
+    /* the cursor stands in our first row, wherever a new size has moved that */
+    output_printf(&o->out, first ? "\r" : "\r\033[J");
+    for (int i = first ? 0 : 1; i < l->screen_rows; i++) output_put(&o->out, "\n", 1);
+    if (first && l->screen_rows) output_printf(&o->out, "\033[%dA\0337", l->screen_rows);
+    os_term_note_top(l->top, first);
 }
 
 static void put_cursor(struct overlay *o)
@@ -186,40 +182,74 @@ static void paint(struct overlay *o, int64_t now)
     o->changed = false;
     pthread_mutex_unlock(&o->lock);
     if (o->vt) vt_draw(o->vt, &o->screen);
-    if (o->vt && vt_bell(o->vt)) output_put(&o->pending, "\a", 1);
 }
 
-/* One write: what a terminal shows half of is never seen. */
+static bool is_writing(const struct overlay *o)
+{
+    return o->n_written < o->out.n;
+}
+
+/* A terminal that takes nothing for now is asked again later: nothing waits for it. */
+static void write_rest(struct overlay *o)
+{
+    if (!is_writing(o)) return;
+    ptrdiff_t n = os_term_write(o->out.data + o->n_written, o->out.n - o->n_written);
+    if (n < 0) o->gone = true;
+    if (n > 0) o->n_written += (size_t)n;
+}
+
+/* One write, if the terminal takes it: what a terminal shows half of is never seen. */
 static void frame(struct overlay *o, int64_t now)
 {
+    static const char begin[] = "\033[?2026h\033[?25l";
     struct output *out = &o->out;
     paint(o, now);
     o->dirty = false;
     o->last_frame_ns = now;
-    out->n = 0;
-    output_printf(out, "\033[?2026h\033[?25l");
-    if (o->pending.n) output_put(out, o->pending.data, o->pending.n);
-    bool any = screen_draw(&o->screen, o->layout.top, out) || o->pending.n > 0 || cursor_moved(o);
-    for (int m = 0; m < MODES; m++) os_term_note_mode((enum input_mode)m, o->mode[m] != 0);
-    if (o->titled) os_term_note_title();
-    o->pending.n = 0;
+    out->n = o->n_written = 0;
+    if (o->begin) output_put(out, o->begin, strlen(o->begin));
+    output_put(out, begin, sizeof begin - 1);
+    put_place(o);
+    modes_put(&o->modes, out);
+    if (o->vt && vt_bell(o->vt)) output_put(out, "\a", 1);
+    bool any = out->n > sizeof begin - 1;
+    any = screen_draw(&o->screen, o->layout.top, out) || any || cursor_moved(o);
+    o->begin = NULL;
     put_cursor(o);
     output_printf(out, "\033[?2026l");
-    if (any) check(o, output_flush(out));
+    check(o, out->no_memory ? SUR_ERR_MEMORY : SUR_OK);
+    if (!any) out->n = 0;
+    write_rest(o);
+}
+
+/* The terminal is given away, or has been taken away. */
+static void leave(struct overlay *o)
+{
+    os_term_restore();
+    o->shown = false;
+    o->out.n = o->n_written = 0;
+}
+
+/* The terminal is taken while it is ours, and what was on it before is not known. */
+static void take_terminal(struct overlay *o)
+{
+    bool ours = !o->suspended && !o->gone && os_term_is_ours();
+    if (o->shown && !ours && !o->gone) leave(o);
+    if (o->shown || !ours) return;
+    o->begin = os_term_enter();
+    o->shown = true;
+    o->place = PLACE_FIRST;
+    o->cursor.shape = 0;
+    modes_again(&o->modes);
+    check(o, resize(o));
 }
 
 static void try_frame(struct overlay *o)
 {
     int64_t now = sur_clock_ns();
     pthread_mutex_lock(&o->terminal);
-    if (o->resumed) {
-        o->resumed = false;
-        for (int m = 0; m < MODES; m++)
-            if (o->mode[m]) set_mode(&o->pending, (enum input_mode)m, o->mode[m]);
-        o->cursor.shape = 0;
-        o->titled = false;
-        check(o, place(o, true));
-    }
+    take_terminal(o);
+    write_rest(o);
     pthread_mutex_lock(&o->lock);
     if (captions_tick(&o->captions, now) || o->changed) o->dirty = true;
     if (o->trouble[0] && now >= o->trouble_until_ns) {
@@ -228,7 +258,8 @@ static void try_frame(struct overlay *o)
     }
     if (o->dirty) pthread_cond_broadcast(&o->changed_state);
     pthread_mutex_unlock(&o->lock);
-    if (o->dirty && !o->suspended && !o->gone && now - o->last_frame_ns >= FRAME_NS) frame(o, now);
+    bool due = o->begin || now - o->last_frame_ns >= FRAME_NS;
+    if (o->dirty && due && o->shown && !o->gone && !is_writing(o)) frame(o, now);
     pthread_mutex_unlock(&o->terminal);
 }
 
@@ -241,7 +272,14 @@ static int time_left(struct overlay *o)
     if (o->trouble[0] && o->trouble_until_ns < due) due = o->trouble_until_ns;
     if (o->changed) o->dirty = true;
     pthread_mutex_unlock(&o->lock);
-    if (o->dirty && o->last_frame_ns + FRAME_NS < due) due = o->last_frame_ns + FRAME_NS;
+    int64_t next = INT64_MAX;
+    if (!o->shown)
+        next = now + LOOK_NS;
+    else if (is_writing(o))
+        next = now + RETRY_NS;
+    else if (o->dirty)
+        next = o->last_frame_ns + FRAME_NS;
+    if (next < due) due = next;
     if (due == INT64_MAX || o->suspended) return -1;
     int64_t ms = (due - now + 999999) / 1000000;
     return ms < 0 ? 0 : ms > 60000 ? 60000 : (int)ms;
@@ -270,7 +308,7 @@ static void read_keys(struct overlay *o)
     ssize_t n = read(o->options.in, bytes, sizeof bytes);
     if (n > 0)
         type(o, bytes, (size_t)n);
-    else if (n == 0 || (errno != EINTR && errno != EAGAIN))
+    else if (n == 0 || (errno != EINTR && errno != EAGAIN && os_term_is_ours())) /* in the background it fails, too */
         o->gone = true;
 }
 
@@ -307,16 +345,10 @@ static void take_signals(struct overlay *o, int *status)
         signals = os_term_take_signals() | (signals & TERM_CHILD);
     } else if (signals & TERM_CONTINUED) { /* stopped by others, who may have used the terminal */
         pthread_mutex_lock(&o->terminal);
-        os_term_restore();
-        os_term_enter();
-        o->resumed = true;
+        leave(o);
         pthread_mutex_unlock(&o->terminal);
     }
-    if (signals & TERM_RESIZED) {
-        pthread_mutex_lock(&o->terminal);
-        if (!o->suspended) check(o, place(o, false));
-        pthread_mutex_unlock(&o->terminal);
-    }
+    if (signals & TERM_RESIZED) check(o, resize(o));
     if (program(o) && os_pty_ended(&o->pty, status)) o->gone = true;
 }
 
@@ -331,7 +363,7 @@ static bool must_end(struct overlay *o)
 static void turn(struct overlay *o, int *status)
 {
     struct pollfd fds[4] = {{.fd = o->wake, .events = POLLIN}, {.fd = os_term_fd(), .events = POLLIN}};
-    bool reads = program(o) && !o->suspended;
+    bool reads = program(o) && o->shown;
     fds[2] = (struct pollfd){.fd = reads ? o->options.in : -1};
     if (o->n_keys < sizeof o->keys / 2) fds[2].events = POLLIN;
     fds[3] = (struct pollfd){.fd = program(o) && !o->eof ? o->pty.master : -1, .events = POLLIN};
@@ -354,8 +386,10 @@ static void *run(void *user)
         try_frame(o);
         turn(o, &status);
     }
+    if (program(o)) os_pty_hang_up(&o->pty);
     pthread_mutex_lock(&o->terminal);
-    if (!o->suspended) os_term_close();
+    leave(o);
+    os_term_close();
     pthread_mutex_unlock(&o->terminal);
     if (program(o)) os_pty_close(&o->pty, &status);
     pthread_mutex_lock(&o->lock);
@@ -394,7 +428,6 @@ static void free_overlay(struct overlay *o)
     vt_destroy(&o->vt);
     screen_finish(&o->screen);
     free(o->out.data);
-    free(o->pending.data);
     if (o->wake >= 0) close(o->wake);
     pthread_mutex_destroy(&o->lock);
     pthread_mutex_destroy(&o->terminal);
@@ -424,8 +457,7 @@ int overlay_create(struct overlay **out, const struct overlay_options *options, 
     o->options = *options;
     o->pty.master = o->status = -1;
     o->state.lag_seconds = -1;
-    o->out.fd = options->out;
-    o->out.name = "the terminal";
+    modes_init(&o->modes);
     pthread_mutex_init(&o->lock, NULL);
     pthread_mutex_init(&o->terminal, NULL);
     pthread_condattr_init(&monotonic);
@@ -439,11 +471,10 @@ int overlay_create(struct overlay **out, const struct overlay_options *options, 
     if (status == SUR_OK) status = os_term_watch();
     if (status == SUR_OK && program(o)) status = start_program(o, cannot_run);
     if (status == SUR_OK) status = os_term_open(options->in, options->out, program(o));
-    bool taken = status == SUR_OK;
-    if (status == SUR_OK) status = place(o, true);
+    if (status == SUR_OK) status = resize(o);
     if (status == SUR_OK) status = start_thread(o);
     if (status == SUR_OK) return SUR_OK;
-    if (taken) os_term_close();
+    os_term_close();
     os_pty_close(&o->pty, &ended);
     free_overlay(o);
     *out = NULL;
@@ -458,7 +489,6 @@ int overlay_destroy(struct overlay **out)
     o->quit = true;
     pthread_mutex_unlock(&o->lock);
     wake(o);
-    os_term_let_go_on();
     pthread_join(o->thread, NULL);
     int status = o->status;
     free_overlay(o);
@@ -517,17 +547,13 @@ void overlay_suspend(struct overlay *o)
 {
     pthread_mutex_lock(&o->terminal);
     o->suspended = true;
-    os_term_restore();
+    leave(o);
     pthread_mutex_unlock(&o->terminal);
 }
 
 void overlay_resume(struct overlay *o)
 {
-    pthread_mutex_lock(&o->terminal);
-    if (o->suspended) os_term_enter();
     o->suspended = false;
-    o->resumed = true;
-    pthread_mutex_unlock(&o->terminal);
     wake(o);
 }
 

@@ -29,8 +29,9 @@ struct overlay_state {
 
 struct overlay;
 
-/* Takes the terminal and starts the command. SUR_ERR_IO (terminal, or the command cannot be run: *cannot_run),
- * SUR_ERR_MEMORY, SUR_ERR_ARGUMENT (a command, and no libvterm). */
+/* Starts the command; the terminal is taken by the overlay's thread, whenever the process is in its foreground.
+ * SUR_ERR_IO (terminal, or the command cannot be run: *cannot_run), SUR_ERR_MEMORY, SUR_ERR_ARGUMENT (a command, and no
+ * libvterm). */
 int overlay_create(struct overlay **o, const struct overlay_options *options, bool *cannot_run);
 /* Gives the terminal back and hangs up on the command. Returns the command's exit status (128+n after signal n), -1 if
  * there was none. Takes NULL. One thread, after all other calls. */
@@ -49,8 +50,9 @@ int overlay_create_sink(struct sink **sink, struct overlay *o);
  * is asked ten times a second. */
 void overlay_wait(struct overlay *o, bool (*stop)(void));
 
-/* Gives the terminal back for a while (Ctrl-Z), and takes it again. Between the two nothing is written. They wait for a
- * frame that is being written. Not needed where nobody handles SIGTSTP: the overlay then stops the process itself. */
+/* Gives the terminal back for a while (Ctrl-Z), and lets the overlay take it again when the process is in its
+ * foreground. Between the two nothing is written. Not needed where nobody handles SIGTSTP: the overlay then stops the
+ * process itself. */
 void overlay_suspend(struct overlay *o);
 void overlay_resume(struct overlay *o);
 
