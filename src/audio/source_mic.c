@@ -10,6 +10,7 @@
 #include <portaudio.h>
 #include <speex/speex_resampler.h>
 
+#include "audio/os_sound_server.h"
 #include "cli/os_priority.h"
 #include "util/clock.h"
 #include "util/utf8.h"
@@ -266,6 +267,12 @@ static int start(struct mic *m, char error[MIC_ERROR_BYTES])
     return MIC_OK;
 }
 
+static int no_device(char error[MIC_ERROR_BYTES])
+{
+    os_sound_server_no_device(error, MIC_ERROR_BYTES);
+    return MIC_NO_DEVICE;
+}
+
 static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
 {
     setenv("JACK_NO_START_SERVER", "1", 0); /* looking for devices shall not start one */
@@ -273,11 +280,10 @@ static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
     if (e != paNoError) return fail(error, MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
     m->initialised = true;
     PaDeviceIndex device = find(m);
-    if (device == paNoDevice && m->wanted)
+    if (device == paNoDevice && m->wanted && !is_server(m->wanted))
         return fail(error, MIC_NO_DEVICE, "no microphone is called '%.80s': --list-devices says what there is",
                     m->wanted);
-    if (device == paNoDevice)
-        return fail(error, MIC_NO_DEVICE, "there is no microphone: name a FILE, or - for standard input");
+    if (device == paNoDevice) return no_device(error);
     const char *name = Pa_GetDeviceInfo(device)->name;
     snprintf(m->found, sizeof m->found, "%s", name);
     sur_utf8_clean(m->info.name, sizeof m->info.name, name, strlen(name));
@@ -286,6 +292,10 @@ static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
         return fail(error, MIC_USAGE, "--channel %d: the microphone %s has %d channel%s", m->channel, m->info.name, has,
                     has == 1 ? "" : "s");
     e = open_any(m, device);
+    if (e == paUnanticipatedHostError && is_server(name)) {
+        os_sound_server_no_source(error, MIC_ERROR_BYTES);
+        return MIC_FAILED;
+    }
     if (e != paNoError)
         return fail(error, MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
     int status = fit_capture(m, error);
@@ -451,7 +461,7 @@ int mic_list(char **text, char error[MIC_ERROR_BYTES])
     if (e != paNoError) return fail(error, MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
     int status = MIC_OK;
     if (by_name("", true) == paNoDevice) {
-        status = fail(error, MIC_NO_DEVICE, "there is no microphone");
+        status = no_device(error);
     } else {
         FILE *f = open_memstream(text, &size);
         if (f) put_devices(f);

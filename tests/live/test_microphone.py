@@ -58,6 +58,56 @@ def test_device_option(daemon):
     run.end()
 
 
+def refused(env, *options, **how):
+    r = subprocess.run([PROGRAM, "--model", MODEL.folder, *options], env=env, capture_output=True, timeout=60, **how)
+    line = r.stderr.decode()
+    assert r.returncode == 3 and line.count("\n") == 1 and not r.stdout, r
+    return line
+
+
+def test_no_microphone(daemon):
+    """Each reason has a line of its own, which says what to do."""
+    plain = {k: v for k, v in daemon.env.items() if not k.startswith("PULSE")}
+    line = refused(dict(daemon.env, PULSE_SOURCE="nosuch"))
+    assert "nosuch" in line and "PULSE_SOURCE" in line and "pactl list short sources" in line, line
+    with open("/proc/asound/cards") if os.path.exists("/proc/asound/cards") else open(os.devnull) as cards:
+        card = "[" in cards.read()
+    if not card:  # which would be taken where there is no sound server
+        for options in [[], ["--list-devices"], ["--device", "pulse"]]:
+            line = refused(dict(plain, XDG_RUNTIME_DIR=BOX + "/home"), *options)
+            assert "no sound server runs" in line, line
+        line = refused(dict(daemon.env, PULSE_SERVER=f"unix:{BOX}/nothing"))
+        assert "no sound server runs at" in line and "PULSE_SERVER" in line, line
+        line = refused(dict(daemon.env, PULSE_SERVER="tcp:127.0.0.1:1"))
+        assert "tcp:127.0.0.1:1" in line and "cannot be reached" in line, line
+        line = refused_to_another(daemon)
+        assert "refuses" in line and "run surtitle as" in line or not line, line
+    daemon.pactl("unload-module", "module-null-sink")
+    line = refused(daemon.env)
+    daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
+    assert "the sound server gives no microphone" in line, line
+
+
+def refused_to_another(daemon):
+    """Where this is root: what another user is told, who may not use the daemon's socket; empty: nobody cannot run it."""
+    if os.geteuid() != 0:
+        return ""
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    os.chmod(BOX, 0o755)
+    os.chmod(BOX + "/run", 0o755)
+    os.chmod(daemon.socket, 0o700)
+    try:
+        if subprocess.run([PROGRAM, "--version"], capture_output=True, **nobody).returncode != 0:
+            return ""
+        return refused(daemon.env, **nobody)
+    except OSError:
+        return ""
+    finally:
+        os.chmod(daemon.socket, 0o777)
+        os.chmod(BOX + "/run", 0o700)
+        os.chmod(BOX, 0o700)
+
+
 def test_clip(daemon):
     report = BOX + "/report.json"
     run = record(daemon, "--latency-report", report, "--stats")
