@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# tools/download_model.sh [--dir DIR] [--revision REV] [--dry-run]
-# Fetches Voxtral-Mini-4B-Realtime-2602 (Mistral AI, Apache-2.0; 8.9 GB) from Hugging Face to where surtitle looks for
-# it: $XDG_DATA_HOME/surtitle/model (default ~/.local/share/surtitle/model). Run again, it goes on where it stopped.
+# tools/download_model.sh [--type TYPE] [--dir DIR] [--revision REV] [--dry-run]
+# Fetches Voxtral-Mini-4B-Realtime-2602 (Mistral AI, Apache-2.0) from Hugging Face to where surtitle looks for it:
+# $XDG_DATA_HOME/surtitle/model (default ~/.local/share/surtitle/model). Run again, it goes on where it stopped.
+#
+# TYPE: bf16 is Mistral's own folder, 8.9 GB; q8_0 (4.7 GB), q6_k (3.7), q5_k_m (3.3) and q4_k_m (2.8) are GGUF files
+# that transcribe.cpp's authors made of it (docs/quantisation.md). Without --type: what the folder holds already, else
+# bf16 where an NVIDIA GPU has 12 GB, else q4_k_m. A folder holds one model.
 #
 # What is checked, and against what:
 #   pinned here     how many bytes of tensors consolidated.safetensors holds
@@ -17,9 +21,13 @@ export LC_ALL=C
 host=https://huggingface.co
 repo=mistralai/Voxtral-Mini-4B-Realtime-2602
 files=(params.json tekken.json consolidated.safetensors)
+gguf_repo=handy-computer/Voxtral-Mini-4B-Realtime-2602-gguf
+gguf_stem=Voxtral-Mini-4B-Realtime-2602
+gpu_mib=11900 # what a card of 12 GB has at least, as nvidia-smi counts
 tensor_bytes=8859358720
 revision=main
 dir=
+type=
 dry_run=
 
 fail() {
@@ -29,9 +37,13 @@ fail() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --dir | --revision)
+    --dir | --revision | --type)
         [ -n "${2:-}" ] || fail "$1 needs a value"
-        if [ "$1" = --dir ]; then dir=$2; else revision=$2; fi
+        case $1 in
+        --dir) dir=$2 ;;
+        --type) type=$2 ;;
+        *) revision=$2 ;;
+        esac
         shift 2
         ;;
     --dry-run)
@@ -39,7 +51,7 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     *)
-        echo 'usage: tools/download_model.sh [--dir DIR] [--revision REV] [--dry-run]' >&2
+        echo 'usage: tools/download_model.sh [--type bf16|q8_0|q6_k|q5_k_m|q4_k_m] [--dir DIR] [--revision REV] [--dry-run]' >&2
         exit 2
         ;;
     esac
@@ -55,6 +67,55 @@ if [ -z "$dir" ]; then # where surtitle looks: it ignores relative paths in thes
     fi
 fi
 case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
+
+# The name of the GGUF file of a type.
+gguf_name() { echo "$gguf_stem-${1^^}.gguf"; }
+
+# The most memory of an NVIDIA GPU, in MiB; 0: there is none.
+largest_gpu() {
+    local smi
+    for smi in nvidia-smi /usr/lib/wsl/lib/nvidia-smi; do
+        "$smi" --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null && break
+    done | awk '$1 + 0 > most { most = $1 + 0 } END { print most + 0 }'
+}
+
+# Which types of the model the folder holds, whole or in part, one a line.
+held_types() {
+    local held
+    for held in "${files[@]}"; do
+        if [ -e "$dir/$held" ] || [ -e "$dir/$held.part" ]; then
+            echo bf16
+            break
+        fi
+    done
+    for held in q8_0 q6_k q5_k_m q4_k_m; do
+        if [ -e "$dir/$(gguf_name "$held")" ] || [ -e "$dir/$(gguf_name "$held").part" ]; then echo "$held"; fi
+    done
+}
+
+held=$(held_types)
+if [ -z "$type" ]; then
+    if [ -n "$held" ]; then
+        type=${held%%$'\n'*}
+    elif [ "$(largest_gpu)" -ge "$gpu_mib" ]; then
+        type=bf16
+        echo 'bf16 (8.9 GB), for an NVIDIA GPU with 12 GB of memory is there; --type q4_k_m fetches 2.8 GB'
+    else
+        type=q4_k_m
+        echo 'q4_k_m (2.8 GB), for no NVIDIA GPU with 12 GB of memory is there; --type bf16 fetches all 8.9 GB'
+    fi
+fi
+case $type in
+bf16) ;;
+q8_0 | q6_k | q5_k_m | q4_k_m)
+    repo=$gguf_repo
+    files=("$(gguf_name "$type")")
+    ;;
+*) fail "--type $type: one of bf16, q8_0, q6_k, q5_k_m, q4_k_m" ;;
+esac
+for other in $held; do
+    [ "$other" = "$type" ] || fail "$dir: holds the model as $other; a folder holds one: remove it, or say --dir DIR"
+done
 
 # Bytes free where a folder is or will be.
 free_bytes() {
@@ -107,6 +168,7 @@ fetch() {
         header=$(od -A n -t u8 -N 8 --endian=little "$part" | tr -d ' ')
         [ "$(size_of "$part")" = $((8 + header + tensor_bytes)) ] || fail "$1: not $tensor_bytes bytes of tensors"
     fi
+    case $1 in *.gguf) [ "$(head -c 4 "$part")" = GGUF ] || fail "$1: is no GGUF file" ;; esac
     mv "$part" "$to"
     echo "$1: $3 bytes, sum $4"
 }
@@ -114,7 +176,7 @@ fetch() {
 if [ -n "$dry_run" ]; then
     echo "to:      $dir ($(free_bytes "$dir") bytes free)"
     for file in "${files[@]}"; do echo "from:    $host/$repo/resolve/$revision/$file"; done
-    echo "checks:  size and sum as $host says; $tensor_bytes bytes of tensors"
+    echo "checks:  size and sum as $host says$([ "$type" != bf16 ] || echo "; $tensor_bytes bytes of tensors")"
     exit 0
 fi
 
@@ -146,4 +208,4 @@ for entry in ${plan[@]+"${plan[@]}"}; do
     # shellcheck disable=SC2086 # four words without blanks
     fetch $entry
 done
-echo "the model is in $dir"
+echo "the model ($type) is in $dir"

@@ -1,6 +1,6 @@
 """tools/download_model.sh against a curl that serves from memory: --dry-run touches nothing; a broken transfer resumes
 and ends under the file's own name; a wrong sum, too few tensors, or no room leave nothing but a line and status 1; two at
-once do not harm each other; it writes where surtitle looks.
+once do not harm each other; a folder holds one model, of the type asked for or that the machine is for; it writes where surtitle looks.
 Arguments: the source folder."""
 import hashlib, json, os, shutil, stat, struct, subprocess, sys, tempfile, time
 
@@ -37,6 +37,8 @@ if breaks:
 def start(box, *args, script=SCRIPT, **variables):
     env = dict(os.environ, BOX=box, PATH=os.path.join(box, "bin") + ":" + os.environ["PATH"], XDG_DATA_HOME=box + "/data")
     env.update(variables)
+    if "--type" not in args and not variables.get("BARE"):
+        args = ("--type", "bf16", *args)
     return subprocess.Popen([script, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=box)
 
 
@@ -133,6 +135,55 @@ def check_two_at_once(box, small, model, files):
             assert f.read() == data, name
 
 
+def check_types(box):
+    """GGUF files: which is taken without --type, by what is there; and never a second model beside a first."""
+    stem, data = "Voxtral-Mini-4B-Realtime-2602-", b"GGUF" + bytes(60)
+    smi = os.path.join(box, "bin", "nvidia-smi")
+    siblings = []
+    for kind in ("Q8_0", "Q4_K_M"):
+        with open(os.path.join(box, stem + kind + ".gguf"), "wb") as f:
+            f.write(data)
+        siblings.append({"rfilename": stem + kind + ".gguf", "size": len(data), "blobId": "b" * 40,
+                         "lfs": {"sha256": hashlib.sha256(data).hexdigest()}})
+    with open(os.path.join(box, "api.json"), "w") as f:
+        json.dump({"sha": "a" * 40, "siblings": siblings}, f)
+
+    def gpus(*mib):
+        with open(smi, "w") as f:
+            f.write("#!/bin/sh\n" + "".join(f"echo {m}\n" for m in mib) + ("" if mib else "exit 9\n"))
+        os.chmod(smi, stat.S_IRWXU)
+
+    for mib, kind in (((), "q4_k_m"), ((8192, 11264), "q4_k_m"), ((8192, 12282), "bf16"), ((81559,), "bf16")):
+        gpus(*mib)
+        r = run(box, "--dry-run", "--dir", "new", BARE="1")
+        assert r.returncode == 0 and r.stdout.startswith(kind + " ("), r
+        assert ("consolidated.safetensors" if kind == "bf16" else stem + "Q4_K_M.gguf") in r.stdout, r
+    gpus()
+    refused(run(box, "--type", "q4_0", "--dry-run"), "--type q4_0: one of bf16, q8_0, q6_k, q5_k_m, q4_k_m")
+    r = run(box, "--dir", "gguf", BARE="1")
+    assert r.returncode == 0 and r.stderr == "" and os.listdir(box + "/gguf") == [stem + "Q4_K_M.gguf"], r
+    with open(os.path.join(box, "gguf", stem + "Q4_K_M.gguf"), "rb") as f:
+        assert f.read() == data
+    gpus(81559)  # what is there goes before what would be taken
+    r = run(box, "--dir", "gguf", BARE="1")
+    assert r.returncode == 0 and "is there, sum" in r.stdout, r
+    refused(run(box, "--type", "q8_0", "--dir", "gguf"), "holds the model as q4_k_m")
+    refused(run(box, "--type", "bf16", "--dir", "gguf"), "holds the model as q4_k_m")
+    os.mkdir(os.path.join(box, "old"))
+    with open(os.path.join(box, "old", "tekken.json.part"), "w"):
+        pass
+    gpus()
+    refused(run(box, "--type", "q8_0", "--dir", "old"), "holds the model as bf16")
+    r = run(box, "--dry-run", "--dir", "old", BARE="1")
+    assert r.returncode == 0 and "params.json" in r.stdout, r
+    with open(os.path.join(box, stem + "Q8_0.gguf"), "wb") as f:
+        f.write(b"HTML" + data[4:])
+    siblings[0]["lfs"]["sha256"] = hashlib.sha256(b"HTML" + data[4:]).hexdigest()
+    with open(os.path.join(box, "api.json"), "w") as f:
+        json.dump({"sha": "a" * 40, "siblings": siblings}, f)
+    refused(run(box, "--type", "q8_0", "--dir", "html"), "is no GGUF file")
+
+
 def main():
     with tempfile.TemporaryDirectory() as box:
         os.mkdir(os.path.join(box, "bin"))
@@ -178,9 +229,11 @@ def main():
         check_what_is_there(box, small, model)
         check_two_at_once(box, small, model, files)
 
+        check_types(box)
+        serve(box, 64)
         r = run(box, "--dir", os.path.join(box, "other"))  # the real figure: 64 bytes of tensors are too few
         assert r.returncode == 1 and "8859358720" in r.stderr, r
-    print("download_model.sh: dry run, sums, resume, places, two at once and figures hold")
+    print("download_model.sh: dry run, sums, resume, places, two at once, types and figures hold")
 
 
 main()
