@@ -209,11 +209,12 @@ DEVICE void put_sums(float *to, const float (&sum)[4], int n)
 
 /* ---- the best four ---- */
 
-/* Sorts like the logit, and for equal ones the lower id first; NaN is below all. */
+/* Sorts like the logit, and for equal ones the lower id first. What is not finite is above all, and NaN when it is read
+ * back, so that the result shows it. */
 DEVICE unsigned long long rank_of(float v, int id)
 {
     uint32_t u = __float_as_uint(v);
-    u = v != v ? 0 : u & 0x80000000u ? ~u : u | 0x80000000u;
+    u = (u & 0x7f800000u) == 0x7f800000u ? 0xffffffffu : u & 0x80000000u ? ~u : u | 0x80000000u;
     return (unsigned long long)u << 32 | (uint32_t)~id;
 }
 

@@ -66,8 +66,8 @@ struct sur_session {
     _Atomic int64_t n_total;   /* tokens in all, -1 until the end is known; encode releases, decode acquires */
 
     /* decode thread */
-    bool prompted, ended;
-    int64_t n_steps; /* step k is taken at position n_prompt - 1 + k */
+    bool prompted, ended, is_broken; /* broken: a logit was not finite */
+    int64_t n_steps;                 /* step k is taken at position n_prompt - 1 + k */
     int32_t last_token;
     struct sur_assembler assembler;
     struct queued_event *events; /* [N_EVENTS] */
@@ -465,6 +465,15 @@ static int prefill(struct sur_session *s)
     return r;
 }
 
+/* NaN in keys and values stays there: every later step has it, too. */
+static int not_finite(const struct sur_session *s)
+{
+    return sur_fail(SUR_ERR_MODEL,
+                    "step %lld: the model computed what is no finite number: its weights are damaged, or "
+                    "their file was changed while it was in use",
+                    (long long)s->n_steps);
+}
+
 static int one_step(struct sur_session *s)
 {
     struct sur_step_out out;
@@ -474,6 +483,8 @@ static int one_step(struct sur_session *s)
     int r = s->model->backend->step(&job, 1);
     if (r) return r;
     atomic_fetch_add_explicit(&s->decode_ns, sur_clock_ns() - t, memory_order_relaxed);
+    s->is_broken = !isfinite(out.top[0]) || !isfinite(out.margin);
+    if (s->is_broken) return not_finite(s);
     s->last_token = out.id;
     push_step(s, &out);
     s->n_steps++;
@@ -490,6 +501,8 @@ int sur_session_decode(struct sur_session *s, int max_steps)
             r = SUR_STOPPED;
         else if (s->ended)
             r = SUR_END;
+        else if (s->is_broken)
+            r = not_finite(s);
         else if (s->n_events_in - s->n_events_out + EVENTS_A_STEP > N_EVENTS)
             r = SUR_AGAIN;
         else if (!s->prompted)

@@ -75,7 +75,7 @@ enum sur_status {
     SUR_ERR_ARGUMENT = -4,/* the caller asked for something that does not exist */
     SUR_ERR_MEMORY = -5,  /* allocation failed */
     SUR_ERR_IO = -6,      /* reading or writing failed */
-    SUR_ERR_MODEL = -7,   /* checkpoint missing, damaged, or not this architecture */
+    SUR_ERR_MODEL = -7,   /* checkpoint missing, damaged, or not this architecture; a step computed NaN or infinity */
     SUR_ERR_BACKEND = -8, /* no usable backend, or the device failed */
     SUR_ERR_FORMAT = -9   /* input that is not what it says it is */
 };
@@ -204,7 +204,8 @@ SUR_API void sur_session_finish(struct sur_session *session);
  * behind. SUR_END: all is encoded. */
 SUR_API int sur_session_encode(struct sur_session *session, int max_tokens);
 /* Runs up to max_steps decoder steps (at least 1). SUR_OK: at least one was run (or the prompt). SUR_AGAIN: nothing
- * encoded waits, or events must be polled first. SUR_END: the last step is out. */
+ * encoded waits, or events must be polled first. SUR_END: the last step is out. SUR_ERR_MODEL: the model computed NaN
+ * or infinity; the session stays in this state. */
 SUR_API int sur_session_decode(struct sur_session *session, int max_steps);
 /* One pass of encode, if there is enough for one, then one step. SUR_OK: something was done; poll, then call again.
  * SUR_AGAIN: feed more. SUR_END: finished. Fastest where as much is fed before each call as the session takes. */

@@ -21,6 +21,7 @@ step faults 90 "$PYTHON" "$root/tests/gpu/check_faults.py" "$BUNDLE/surtitle" "$
     "$BUNDLE/tests/gpu/fail_cuda.so"
 "$PYTHON" "$root/tools/make_checkpoint.py" "$small/tiny" --size tiny --gain 1.5 >/dev/null
 step no-memory 60 "$BUNDLE/run" "$BUNDLE/tests/gpu/test_faults" "$small/tiny"
+step not-finite 60 "$PYTHON" "$root/tests/cli/test_not_finite.py" "$BUNDLE/surtitle" "$small/tiny" --backend cuda
 step backend 60 "$BUNDLE/run" "$BUNDLE/tests/unit/test_backend" "$small/tiny" cuda
 step session 90 "$BUNDLE/run" "$BUNDLE/tests/unit/test_session" "$small/tiny" cuda
 

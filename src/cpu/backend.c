@@ -322,6 +322,17 @@ static int encode(struct sur_encode_job *jobs, int n_jobs)
 
 /* ---- step ---- */
 
+/* The first that is no finite number, or n. */
+static int find_not_finite(const float *x, int n)
+{
+    bool bad = false;
+    int i = 0;
+    for (int k = 0; k < n; k++) bad |= !isfinite(x[k]); /* without a way out, so that it is vectorised */
+    if (!bad) return n;
+    while (isfinite(x[i])) i++;
+    return i;
+}
+
 static void best_four(const float *logits, int n, struct sur_step_out *out)
 {
     for (int j = 0; j < SUR_TOP; j++) {
@@ -337,6 +348,11 @@ static void best_four(const float *logits, int n, struct sur_step_out *out)
         }
         out->top[j] = logits[i];
         out->top_id[j] = i;
+    }
+    const int bad = find_not_finite(logits, n);
+    if (bad < n) {
+        out->top[0] = NAN;
+        out->top_id[0] = bad;
     }
     out->id = out->top_id[0];
     out->margin = out->top[0] - out->top[1];

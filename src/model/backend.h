@@ -50,7 +50,7 @@ struct sur_encode_job {
 
 struct sur_step_out {
     int32_t id;                    /* argmax, lowest id of a tie; top_id[0] */
-    float margin;                  /* top[0] - top[1] */
+    float margin;                  /* top[0] - top[1]; NaN, and top[0], too, when any logit is not finite */
     int32_t top_id[SUR_TOP];
     float top[SUR_TOP];            /* logits, descending */
 };

@@ -402,7 +402,8 @@ static const char *compare_top(const struct product *t, int c)
     struct sur_gpu_top want;
     ref_top(&want, y, t->c.rows);
     for (int i = 0; i < SUR_GPU_TOP && i < t->c.rows; i++)
-        if (t->top[c].id[i] != want.id[i] || t->top[c].value[i] != want.value[i])
+        if (t->top[c].id[i] != want.id[i] ||
+            (t->top[c].value[i] != want.value[i] && !(isnan(t->top[c].value[i]) && isnan(want.value[i]))))
             return text("top %d of column %d is %d (%.9g), not %d (%.9g)", i, c, t->top[c].id[i],
                         (double)t->top[c].value[i], want.id[i], (double)want.value[i]);
     return NULL;

@@ -184,9 +184,10 @@ void ref_top(struct sur_gpu_top *top, const float *y, int n)
         for (int r = 0; r < n; r++) {
             bool taken = false;
             for (int j = 0; j < i; j++) taken |= top->id[j] == r;
-            if (!taken && (best < 0 || y[r] > y[best])) best = r;
+            if (!taken && (best < 0 || (isfinite(y[best]) && y[r] > y[best]) || (!isfinite(y[r]) && isfinite(y[best]))))
+                best = r;
         }
         top->id[i] = best;
-        top->value[i] = best < 0 ? NAN : y[best];
+        top->value[i] = best < 0 || !isfinite(y[best]) ? NAN : y[best];
     }
 }
