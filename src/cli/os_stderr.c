@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -133,6 +134,7 @@ void os_stderr_divert(void (*line)(const char *text))
     if (diverted.on) {
         if (__sanitizer_set_report_fd) __sanitizer_set_report_fd((void *)(intptr_t)err);
         setvbuf(stdout, NULL, _IOLBF, 0);
+        atexit(os_stderr_show_last); /* a library that ends the program has said why */
         dup2(fds[1], STDOUT_FILENO);
         dup2(fds[1], STDERR_FILENO);
         close(fds[1]);

@@ -21,8 +21,8 @@ int os_stderr_fd(void);
  * in vain; false: the text, or the end of it, is lost for that reason. Any other failure returns true, because nothing
  * can be done about it. Async-signal-safe. */
 bool os_stderr_write(const char *text, size_t n);
-/* For the handler of a crash: writes what the C library and other libraries said last, such as the text of a failed
- * assertion, to standard error. Async-signal-safe. */
+/* For the handler of a crash, and for exit(3) before os_stderr_restore: writes what the C library and other libraries
+ * said last, such as the text of a failed assertion, to standard error. Async-signal-safe. */
 void os_stderr_show_last(void);
 
 #endif

@@ -2,6 +2,7 @@
  *   "lines"   each read writes a line to descriptor 1, to descriptor 2 and to stdout, which holds it back
  *   "flood"   each read writes 256 KiB of lines to descriptor 2
  *   "abort"   the first read ends the program with a line on stderr, as a failed assertion does
+ *   "exit"    the first read ends the program by exit(3), with a line on stderr
  *   "crash"   the first read writes a line to stderr and meets SIGSEGV */
 #include <dlfcn.h>
 #include <signal.h>
@@ -28,6 +29,7 @@ static void make_noise(const char *kind)
     } else {
         fprintf(stderr, "the last words of a library\n");
         if (strcmp(kind, "crash") == 0) raise(SIGSEGV);
+        if (strcmp(kind, "exit") == 0) exit(7);
         abort();
     }
 }
