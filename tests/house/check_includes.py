@@ -11,7 +11,7 @@ LAYERS = ["util", "core", "backends", "join"]
 
 def layer_of(path):
     """Name of the layer that a file of src/ belongs to; "program" for what is not in the library."""
-    if path.startswith(("sink/", "overlay/", "cli/")) or re.match(r"audio/(source|wav|capture|downmix|os_sound)", path):
+    if path.startswith(("sink/", "overlay/", "cli/")) or re.match(r"audio/(arrivals|source|wav|capture|downmix|os_sound)", path):
         return "program"
     if path.startswith(("bench/", "quantize/")):
         return "bench"
