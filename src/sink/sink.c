@@ -51,6 +51,11 @@ int sink_device(struct sink *sink, const struct sink_device *device)
     return sink->class->device ? sink->class->device(sink, device) : SUR_OK;
 }
 
+int sink_rest(struct sink *sink)
+{
+    return sink->class->rest ? sink->class->rest(sink) : SUR_OK;
+}
+
 int sink_tick(struct sink *sink, int64_t now_ns)
 {
     return sink->class->tick ? sink->class->tick(sink, now_ns) : SUR_OK;

@@ -43,6 +43,7 @@ struct sink_class {
     int (*start)(struct sink *sink, const struct sink_start *start); /* once, before the events; may be NULL */
     int (*event)(struct sink *sink, const struct sur_event *event);
     int (*device)(struct sink *sink, const struct sink_device *device); /* may be NULL */
+    int (*rest)(struct sink *sink);                                     /* may be NULL */
     int (*tick)(struct sink *sink, int64_t now_ns);                     /* time passes without events; may be NULL */
     void (*destroy)(struct sink *sink);                                 /* may be NULL */
 };
@@ -65,6 +66,8 @@ void sink_destroy(struct sink **sink);
 int sink_start(struct sink *sink, const struct sink_start *start);
 int sink_event(struct sink *sink, const struct sur_event *event);
 int sink_device(struct sink *sink, const struct sink_device *device);
+/* The source stands still: no event comes until it goes on, and then a skip comes first. */
+int sink_rest(struct sink *sink);
 int sink_tick(struct sink *sink, int64_t now_ns); /* now: sur_clock_ns() */
 
 /* Whether a runner-up is shown: text, and probable enough. */

@@ -1,9 +1,10 @@
 /* srt and vtt: a cue a caption line of at most 2 x 42 columns.
  *
  * A cue begins at t0 of its first group and ends at the smaller of t1 of its last + 1.5 s and the next cue's t0. It is
- * written whole, by one write, once its end is known: when the next cue opens, or after 2 s without text, when nothing
- * said later can reach back over its 1.5 s. Should it do so after all (a group of many pieces), the later cue waits
- * for the earlier one's end. So the file is valid at every moment, and cues never overlap. */
+ * written whole, by one write, once its end is known: when the next cue opens, when the source stands still, or after 2
+ * s without text, when nothing said later can reach back over its 1.5 s. Should it do so after all (a group of many
+ * pieces), the later cue waits for the earlier one's end. So the file is valid at every moment, and cues never overlap.
+ */
 #include <inttypes.h>
 #include <string.h>
 
@@ -152,12 +153,18 @@ static int on_event(struct sink *sink, const struct sur_event *event)
     return SUR_OK;
 }
 
+static int on_rest(struct sink *sink)
+{
+    return write_cue((struct subtitle_sink *)sink, INT64_MAX);
+}
+
 static int on_start_vtt(struct sink *sink, const struct sink_start *start)
 {
     output_put(sink->out, "WEBVTT\n\n", 8);
     return output_flush(sink->out);
 }
 
-const struct sink_class sink_srt = {.name = "srt", .size = sizeof(struct subtitle_sink), .event = on_event};
+const struct sink_class sink_srt = {
+    .name = "srt", .size = sizeof(struct subtitle_sink), .event = on_event, .rest = on_rest};
 const struct sink_class sink_vtt = {
-    .name = "vtt", .size = sizeof(struct subtitle_sink), .start = on_start_vtt, .event = on_event};
+    .name = "vtt", .size = sizeof(struct subtitle_sink), .start = on_start_vtt, .event = on_event, .rest = on_rest};
