@@ -236,8 +236,8 @@ int sur_session_flush(struct sur_session *s)
         return sur_fail(SUR_ERR_ARGUMENT, "a session in whole mode cannot be flushed: its passes have a fixed length");
     if (atomic_load_explicit(&s->finished, memory_order_relaxed) || sur_ring_written(s->ring) == 0) return SUR_OK;
     if (!s->flushed) {
-        /* as many steps as after the end: so the same words come out. One token more fills up the last one, one more
-         * is what resampler and mel look ahead. */
+        /* As many steps as after the end, so that the same words come out. One token more fills up the last one, one
+         * more is what resampler and mel look ahead. */
         int64_t n = (int64_t)(s->delay + 1 + SUR_RIGHT_PAD_EXTRA + 2) * SUR_TOKEN_SAMPLES;
         int64_t frames = sur_scale(n, s->options.rate, SUR_RATE) + 1, from = feed_position(s, 0);
         int64_t at = feed_position(s, frames);

@@ -186,10 +186,10 @@ SUR_API size_t sur_session_feed(struct sur_session *session, const void *frames,
 enum sur_skip_reason { SUR_SKIP_LAG, SUR_SKIP_GAP, SUR_SKIP_DEVICE };
 SUR_API int sur_session_skip(struct sur_session *session, int64_t n_samples, enum sur_skip_reason why);
 /* For a source that has stopped for a moment (a network stream that hangs, a device that was lost): puts in as much
- * silence as the delay needs, so that the words said so far come out without waiting for more samples. When samples
- * follow, one skip event covers the silence, and no word lies inside it: the skip that the caller appends between this
- * call and the next sample, which then lasts at least as long as the silence, or else one of the silence's length with
- * the reason SUR_SKIP_GAP. At the end of the stream the silence counts for nothing.
+ * silence as the delay needs (the delay and 1.04 s), so that the words said so far come out without waiting for more
+ * samples. When samples follow, one skip event covers the silence, and no word lies inside it: the skip that the caller
+ * appends between this call and the next sample, which then lasts at least as long as the silence, or else one of the
+ * silence's length with the reason SUR_SKIP_GAP. At the end of the stream the silence counts for nothing.
  *
  * Once per pause: does nothing before the first sample, when no sample was fed since the last flush, and after
  * sur_session_finish. The silence is part of what the model hears; a session that is not flushed computes the same bits

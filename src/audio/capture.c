@@ -4,14 +4,14 @@
 #include <stdlib.h>
 
 #include "audio/ring.h"
-#include "surtitle.h"
+#include "audio/timeline.h"
 #include "util/error.h"
 
 enum { N_BLOCKS = 1 << 16 }; /* 120 s in blocks of 2 ms, with room */
 
 struct block {
     uint64_t end; /* samples ever put, with this block's */
-    int64_t entry_ns, lost[2];
+    int64_t entry_ns;
 };
 
 struct capture {
@@ -19,13 +19,18 @@ struct capture {
     struct sur_ring *ring;
     struct block *blocks; /* [N_BLOCKS] */
     /* producer */
-    int64_t pending[2];          /* lost since the last block */
-    _Atomic int64_t lost;        /* read by any thread */
+    int64_t pending[3]; /* lost before the next block that is published, by enum sur_skip_reason */
+    bool holds;
+    uint64_t n_held, held_from; /* blocks that are not published, and the samples before the first of them */
+    _Atomic int64_t lost, back; /* read by any thread */
+    _Atomic int64_t first_wall;
+    _Atomic uint64_t published;  /* samples of the blocks published; read by any thread */
     atomic_bool ended;           /* release after the last block; consumer: acquire */
     _Atomic uint64_t blocks_put; /* release after the block and its samples; consumer: acquire */
     /* consumer */
     _Atomic uint64_t blocks_taken; /* release; producer: acquire */
-    bool told;                     /* what was lost before the oldest block has been given */
+    /* producer appends, consumer takes; frames */
+    struct sur_timeline losses;
 };
 
 /* Writes to every page now: the callback must not wait for the kernel to find one, and memory does not grow later. */
@@ -70,10 +75,26 @@ static size_t room(const struct capture *c)
     return sur_ring_capacity(c->ring) - (size_t)(sur_ring_written(c->ring) - sur_ring_read(c->ring));
 }
 
+/* Losses are appended before the samples that follow them are published. */
+static void publish(struct capture *c, uint64_t from)
+{
+    static const enum sur_skip_reason order[] = {SUR_SKIP_DEVICE, SUR_SKIP_GAP, SUR_SKIP_LAG};
+    uint64_t put = atomic_load_explicit(&c->blocks_put, memory_order_relaxed);
+    for (int i = 0; i < 3; i++) {
+        int64_t *pending = &c->pending[order[i]];
+        if (*pending == 0 || !sur_timeline_lose(&c->losses, (int64_t)from, *pending, (int)order[i])) continue;
+        *pending = 0;
+    }
+    atomic_store_explicit(&c->published, sur_ring_written(c->ring), memory_order_relaxed);
+    atomic_store_explicit(&c->blocks_put, put + c->n_held, memory_order_release);
+    c->n_held = 0;
+}
+
 bool capture_put(struct capture *c, struct downmix *mix, const float *frames, size_t n, int64_t entry_ns)
 {
-    uint64_t put = atomic_load_explicit(&c->blocks_put, memory_order_relaxed);
+    uint64_t put = atomic_load_explicit(&c->blocks_put, memory_order_relaxed) + c->n_held;
     if (n == 0) return true;
+    if (c->n_held == 0) c->held_from = sur_ring_written(c->ring);
     if (put - atomic_load_explicit(&c->blocks_taken, memory_order_acquire) == N_BLOCKS || room(c) < n) return false;
     for (size_t done = 0; done < n;) {
         float *to;
@@ -84,17 +105,34 @@ bool capture_put(struct capture *c, struct downmix *mix, const float *frames, si
         sur_ring_commit(c->ring, m);
         done += m;
     }
-    c->blocks[put % N_BLOCKS] =
-        (struct block){sur_ring_written(c->ring), entry_ns, {c->pending[CAPTURE_GAP], c->pending[CAPTURE_DEVICE]}};
-    c->pending[CAPTURE_GAP] = c->pending[CAPTURE_DEVICE] = 0;
-    atomic_store_explicit(&c->blocks_put, put + 1, memory_order_release);
+    c->blocks[put % N_BLOCKS] = (struct block){sur_ring_written(c->ring), entry_ns};
+    c->n_held++;
+    if (!c->holds) publish(c, c->held_from);
     return true;
 }
 
-void capture_lose(struct capture *c, enum capture_loss why, int64_t frames)
+void capture_lose(struct capture *c, enum sur_skip_reason why, int64_t frames)
 {
+    int64_t from = (int64_t)(c->n_held > 0 ? c->held_from : sur_ring_written(c->ring));
+    int64_t lost = atomic_fetch_add_explicit(&c->lost, frames, memory_order_relaxed) + frames;
     c->pending[why] += frames;
-    atomic_fetch_add_explicit(&c->lost, frames, memory_order_relaxed);
+    if (why == SUR_SKIP_DEVICE) atomic_store_explicit(&c->back, from + lost, memory_order_relaxed);
+}
+
+void capture_hold(struct capture *c)
+{
+    c->holds = true;
+}
+
+void capture_release(struct capture *c)
+{
+    c->holds = false;
+    if (c->n_held > 0) publish(c, c->held_from);
+}
+
+void capture_set_first_wall(struct capture *c, int64_t wall_ns)
+{
+    atomic_store_explicit(&c->first_wall, wall_ns, memory_order_relaxed);
 }
 
 void capture_end(struct capture *c)
@@ -113,8 +151,10 @@ bool capture_peek(struct capture *c, struct capture_piece *piece)
     size_t n = sur_ring_peek(c->ring, &piece->samples);
     piece->n = n < left ? n : (size_t)left;
     piece->entry_ns = b->entry_ns;
-    for (int i = 0; i < 2; i++) piece->lost[i] = c->told ? 0 : b->lost[i];
-    c->told = true;
+    for (int i = 0; i < 3; i++) piece->lost[i] = 0;
+    struct sur_lost_time lost;
+    while (sur_timeline_take(&c->losses, (int64_t)sur_ring_read(c->ring) + 1, &lost))
+        piece->lost[lost.why] += lost.t1 - lost.t0;
     return true;
 }
 
@@ -125,7 +165,6 @@ void capture_take(struct capture *c, size_t n)
     bool over = sur_ring_read(c->ring) + n == b->end;
     sur_ring_drop(c->ring, n);
     if (!over) return;
-    c->told = false;
     atomic_store_explicit(&c->blocks_taken, taken + 1, memory_order_release);
 }
 
@@ -141,7 +180,7 @@ bool capture_ended(struct capture *c)
 int64_t capture_waiting(const struct capture *c)
 {
     uint64_t read = sur_ring_read(c->ring); /* first: the difference is never negative */
-    return (int64_t)(sur_ring_written(c->ring) - read);
+    return (int64_t)(atomic_load_explicit(&c->published, memory_order_relaxed) - read);
 }
 
 int64_t capture_lost(const struct capture *c)
@@ -152,4 +191,19 @@ int64_t capture_lost(const struct capture *c)
 int64_t capture_put_in_all(const struct capture *c)
 {
     return (int64_t)sur_ring_written(c->ring);
+}
+
+int64_t capture_clock(const struct capture *c)
+{
+    return capture_put_in_all(c) + capture_lost(c);
+}
+
+int64_t capture_back(const struct capture *c)
+{
+    return atomic_load_explicit(&c->back, memory_order_relaxed);
+}
+
+int64_t capture_first_wall(const struct capture *c)
+{
+    return atomic_load_explicit(&c->first_wall, memory_order_relaxed);
 }

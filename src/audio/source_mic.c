@@ -10,6 +10,7 @@
 #include <portaudio.h>
 #include <speex/speex_resampler.h>
 
+#include "audio/arrivals.h"
 #include "audio/os_sound_server.h"
 #include "cli/os_priority.h"
 #include "util/clock.h"
@@ -18,7 +19,7 @@
 enum { SERVER_RATE = 48000, SERVER_CHANNELS = 2, BLOCKS_A_SECOND = 100 };
 enum { PIECE = 1024 /* frames that are converted at a time */, SPEEX_QUALITY = 8 };
 
-static const int64_t second = 1000000000, silent_ns = 1000000000, retry_ns = 1000000000;
+static const int64_t silent_ns = 1000000000, retry_ns = 1000000000;
 /* A Bluetooth headset that changes its profile takes seconds, and takes them again when it is reopened: so the wait for
  * a first block is long from the start, and doubles. */
 static const int64_t late_ns = 3000000000, first_patience_ns = 15000000000, most_patience_ns = 120000000000;
@@ -40,15 +41,17 @@ struct mic {
     int64_t opened_ns, tried_ns, patience_ns; /* patience: how long the next first block is waited for */
 
     /* the callback; between a stream's end and the next one's start the watching thread */
-    bool resuming;                 /* the first block tells how much was lost since last_ns */
+    bool resuming;                 /* the next block is the first one of another stream */
+    struct arrivals arrivals;      /* what is missing between the blocks */
     struct downmix mix;            /* to mono, at the device's rate; its events are the watching thread's */
     SpeexResamplerState *converts; /* a device that is back at another rate, to the capture's; NULL: it has that rate */
     struct downmix mono;           /* of what was converted */
     /* the callback writes, the watching thread reads */
     _Atomic int64_t last_ns; /* when the last block came */
-    _Atomic int64_t blocks;  /* of this stream */
+    _Atomic int64_t blocks;  /* of this stream, once it is known what was lost before them */
     /* any thread writes stopped, then waits until the callback has left on_samples */
     atomic_bool stopped, in_callback;
+    atomic_bool began; /* a block has come */
 };
 
 static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -66,7 +69,7 @@ static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...
 
 static void put(struct mic *m, struct downmix *mix, const float *frames, size_t n, int64_t now)
 {
-    if (!capture_put(m->capture, mix, frames, n, now)) capture_lose(m->capture, CAPTURE_GAP, (int64_t)n);
+    if (!capture_put(m->capture, mix, frames, n, now)) capture_lose(m->capture, SUR_SKIP_GAP, (int64_t)n);
 }
 
 /* speexdsp allocates nothing here. */
@@ -87,20 +90,50 @@ static void put_converted(struct mic *m, const float *frames, size_t n, int64_t 
     }
 }
 
+static void follow(struct mic *m, struct arrivals_advice advice)
+{
+    if (advice.lost > 0) capture_lose(m->capture, advice.device ? SUR_SKIP_DEVICE : SUR_SKIP_GAP, advice.lost);
+    if (advice.release) capture_release(m->capture);
+    if (advice.hold) capture_hold(m->capture);
+}
+
+/* What was lost before this block, or is not known yet. */
+static void look_for_losses(struct mic *m, int64_t frames, const PaStreamCallbackTimeInfo *time, bool overflow,
+                            int64_t now)
+{
+    struct arrivals_block block = {.frames = frames,
+                                   .now_ns = now,
+                                   .asleep_ns = sur_clock_asleep_ns(),
+                                   .recorded_s = time ? time->inputBufferAdcTime : 0,
+                                   .current_s = time ? time->currentTime : 0,
+                                   .overflow = overflow,
+                                   .reopened = m->resuming,
+                                   .rate = m->info.device_rate};
+    struct arrivals_advice advice = arrivals_look(&m->arrivals, &block);
+    m->resuming = false;
+    follow(m, advice);
+    if (advice.first_moved)
+        capture_set_first_wall(m->capture, sur_clock_wall_ns() - (now - arrivals_first_ns(&m->arrivals)));
+    atomic_store(&m->began, true);
+    if (!advice.hold) atomic_fetch_add_explicit(&m->blocks, 1, memory_order_release);
+}
+
+/* No block comes any more: what is held back is decided. */
+static void settle(struct mic *m)
+{
+    if (atomic_load(&m->began)) follow(m, arrivals_settle(&m->arrivals));
+}
+
 static int on_samples(const void *in, void *out, unsigned long n, const PaStreamCallbackTimeInfo *time,
                       PaStreamCallbackFlags flags, void *user)
 {
     struct mic *m = user;
     const float *frames = in;
-    int64_t now = sur_clock_ns(), last = atomic_load_explicit(&m->last_ns, memory_order_relaxed);
+    int64_t now = sur_clock_ns();
     if (!frames || n == 0) return paContinue;
-    int64_t missing = (now - last) * m->info.rate / second - (int64_t)n * m->info.rate / m->info.device_rate;
-    if (missing > 0 && (m->resuming || (flags & paInputOverflow)))
-        capture_lose(m->capture, m->resuming ? CAPTURE_DEVICE : CAPTURE_GAP, missing);
-    m->resuming = false;
+    look_for_losses(m, (int64_t)n, time, (flags & paInputOverflow) != 0, now);
     m->converts ? put_converted(m, frames, n, now) : put(m, &m->mix, frames, n, now);
     atomic_store_explicit(&m->last_ns, now, memory_order_relaxed);
-    atomic_fetch_add_explicit(&m->blocks, 1, memory_order_release);
     return paContinue;
 }
 
@@ -189,6 +222,9 @@ static void close_stream(struct mic *m)
         else
             Pa_AbortStream(m->stream);
         Pa_CloseStream(m->stream);
+        atomic_store(&m->in_callback, true); /* mic_stop settles, too: as in on_block only one of them does */
+        if (!atomic_load(&m->stopped)) settle(m);
+        atomic_store(&m->in_callback, false);
     }
     m->stream = NULL;
     if (m->converts) speex_resampler_destroy(m->converts);
@@ -244,6 +280,7 @@ static int fit_capture(struct mic *m, char error[MIC_ERROR_BYTES])
         m->info.rate = m->info.device_rate;
         if (capture_create(&m->capture, m->info.rate, MIC_SECONDS) != 0)
             return fail(error, MIC_FAILED, "not enough memory for samples");
+        arrivals_init(&m->arrivals, m->info.rate);
     }
     downmix_init(&m->mix, m->info.device_rate, m->info.channels, m->channel);
     downmix_init(&m->mono, m->info.rate, 1, 0);
@@ -324,6 +361,7 @@ void mic_stop(struct mic *m)
 {
     atomic_store(&m->stopped, true);
     while (atomic_load(&m->in_callback)) sur_clock_sleep_until(sur_clock_ns() + 1000000); /* it only copies */
+    settle(m);
 }
 
 void mic_close(struct mic *m)

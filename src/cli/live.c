@@ -12,10 +12,28 @@
 #include "cli/os_wake.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/scale.h"
 
 enum { PACE_MS = 20, SECOND_NS = 1000000000, WAIT_NS = 500000000, LATE_NS = 100000000, PIECE_MS = 80 };
+enum { FLUSH_MS = 1040 /* of silence, and the delay: surtitle.h */ };
 
 /* ---- the reader: a file at the speed of speech, a pipe ---- */
+
+/* For a thread that is about to wait: raises the flag, then looks once more for what it waits for, and waits if the
+ * flag was up before. The other thread makes that, then lowers the flag (lower_flag), and wakes if it was up. Between
+ * its write and its look each of the two has a full fence, so one of them sees what the other did. */
+static bool raise_flag(atomic_bool *flag)
+{
+    bool up = atomic_exchange(flag, true);
+    atomic_thread_fence(memory_order_seq_cst);
+    return up;
+}
+
+static bool lower_flag(atomic_bool *flag)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load(flag) && atomic_exchange(flag, false);
+}
 
 static bool stop_reading(struct live *l)
 {
@@ -30,7 +48,7 @@ static bool put(struct live *l, const float *frames, size_t n, int64_t entry)
         size_t m = n < most ? n : most;
         while (!capture_put(l->capture, l->mix, frames, m, entry)) {
             if (stop_reading(l)) return false;
-            if (atomic_exchange(&l->reader_waits, true)) os_wake_wait(l->space_wake, -1, WAIT_NS);
+            if (raise_flag(&l->reader_waits)) os_wake_wait(l->space_wake, -1, WAIT_NS);
         }
         frames += m * channels;
         n -= m;
@@ -39,13 +57,19 @@ static bool put(struct live *l, const float *frames, size_t n, int64_t entry)
     return true;
 }
 
-/* Sleeps until the frames that were read have been spoken. Returns when that was: who wakes us late is late. */
+/* Sleeps until the frames that were read have been spoken. Returns when that was, even if this thread woke a little
+ * late. Much too late means that the process was stopped (Ctrl-Z): a file loses nothing, its speaker was stopped, too.
+ * Only a source whose writer may be slow is caught up with. */
 static int64_t keep_pace(struct live *l, size_t n)
 {
     l->frames_read += (int64_t)n;
     int64_t due = l->start_ns + (int64_t)((double)l->frames_read * SECOND_NS / (l->rate * l->pace));
+    bool early = sur_clock_ns() < due;
     while (!stop_reading(l) && sur_clock_ns() < due) sur_clock_sleep_until(due);
-    return due;
+    int64_t late = sur_clock_ns() - due;
+    if (late < WAIT_NS || (l->waits && !early)) return due;
+    l->start_ns += late;
+    return due + late;
 }
 
 static void *read_thread(void *arg)
@@ -85,56 +109,58 @@ static void *read_thread(void *arg)
 
 static int64_t to_16k(const struct live *l, int64_t frames)
 {
-    return (int64_t)((__int128)frames * SUR_RATE / l->rate);
+    return sur_scale(frames, SUR_RATE, l->rate);
 }
 
-static void owe(struct live *l, const struct capture_piece *p)
+static void note_lost(struct live *l, const struct capture_piece *p)
 {
-    l->owed[SUR_SKIP_GAP] += to_16k(l, p->lost[CAPTURE_GAP]);
-    l->owed[SUR_SKIP_DEVICE] += to_16k(l, p->lost[CAPTURE_DEVICE]);
+    for (int why = 0; why < 3; why++) l->missing[why] += p->lost[why];
 }
 
-/* Tells what is owed where the stream stands. False: too many skips wait to be decoded. */
-static bool pay(struct live *l)
+/* Tells what is missing where the stream stands: what was lost before it was dropped first. The sum is converted, so
+ * that no rounding adds up. What the session has no room for now is told later, further on in the stream. */
+static void tell_skips(struct live *l)
 {
-    for (int why = 0; why < 3; why++) {
-        if (l->owed[why] == 0) continue;
-        if (sur_session_skip(l->session, l->owed[why], (enum sur_skip_reason)why) != SUR_OK) return false;
-        if (why == SUR_SKIP_LAG) {
-            l->n_lag_skips++;
-            message("captions fell behind: %.1f s are skipped", (double)l->owed[why] / SUR_RATE);
-        }
-        l->owed[why] = 0;
+    for (int why = SUR_SKIP_DEVICE; why >= SUR_SKIP_LAG; why--) {
+        int64_t n = to_16k(l, l->missing[why]) - l->told[why];
+        if (n == 0 || sur_session_skip(l->session, n, (enum sur_skip_reason)why) != SUR_OK) continue;
+        l->told[why] += n;
+        if (why != SUR_SKIP_LAG) continue;
+        l->n_lag_skips++;
+        message("captions fell behind: %.1f s are skipped", (double)n / SUR_RATE);
     }
-    return true;
 }
 
 static void made_room(struct live *l)
 {
-    if (atomic_load(&l->reader_waits) && atomic_exchange(&l->reader_waits, false)) os_wake_post(l->space_wake);
+    if (lower_flag(&l->reader_waits)) os_wake_post(l->space_wake);
 }
 
 /* Drops the oldest. */
 static void drop(struct live *l, int64_t samples)
 {
-    int64_t before = to_16k(l, l->dropped_frames), left = (int64_t)((__int128)samples * l->rate / SUR_RATE);
+    int64_t left = sur_scale(samples, l->rate, SUR_RATE);
     struct capture_piece p;
     while (left > 0 && capture_peek(l->capture, &p)) {
         size_t n = (int64_t)p.n < left ? p.n : (size_t)left;
-        owe(l, &p);
+        note_lost(l, &p);
         capture_take(l->capture, n);
-        l->dropped_frames += (int64_t)n;
+        l->missing[SUR_SKIP_LAG] += (int64_t)n;
         left -= (int64_t)n;
     }
-    int64_t dropped = to_16k(l, l->dropped_frames) - before;
     made_room(l);
-    l->owed[SUR_SKIP_LAG] += dropped;
+}
+
+/* Fed and not drawn: what the resampler holds. After a flush all of it has been drawn. */
+static int64_t held_samples(const struct live *l, const struct sur_session_stats *s)
+{
+    return l->flushed ? 0 : to_16k(l, l->fed_frames) + s->silence_samples - s->fed_samples;
 }
 
 static void keep_up(struct live *l, const struct sur_session_stats *s)
 {
     if (capture_put_in_all(l->capture) == 0) return; /* before the first sample nothing has been kept up with */
-    int64_t held = to_16k(l, l->fed_frames) - s->fed_samples, backlog = to_16k(l, capture_waiting(l->capture)) + held;
+    int64_t backlog = to_16k(l, capture_waiting(l->capture)) + held_samples(l, s);
     struct lag_advice advice = lag_look(&l->lag, backlog);
     atomic_store_explicit(&l->backlog, backlog, memory_order_relaxed);
     if (advice.drop > 0)
@@ -160,13 +186,18 @@ static bool feed(struct live *l)
 {
     struct capture_piece p;
     if (!capture_peek(l->capture, &p)) return false;
-    owe(l, &p);
-    if (!pay(l)) return false;
+    note_lost(l, &p);
+    tell_skips(l);
     size_t most = (size_t)l->rate * PIECE_MS / 1000 + 1;
     size_t n = sur_session_feed(l->session, p.samples, p.n < most ? p.n : most);
     atomic_store_explicit(&l->level, level_of(p.samples, n), memory_order_relaxed);
     capture_take(l->capture, n);
     l->fed_frames += (int64_t)n;
+    if (n > 0) {
+        l->waited_ns = 0;
+        l->flushed = false;
+        atomic_store(&l->rests, false);
+    }
     l->entry_ns = p.entry_ns;
     l->last_block_ns = (int64_t)n * SECOND_NS / l->rate;
     if ((int64_t)p.n > l->longest_block) l->longest_block = (int64_t)p.n;
@@ -178,12 +209,36 @@ static bool feed(struct live *l)
  * spoken once more, and after that looked for every millisecond, seldom if the device has gone silent. */
 static void wait_for_samples(struct live *l)
 {
-    int64_t timeout = WAIT_NS;
+    int64_t timeout = l->flushed || l->pace > 0 ? WAIT_NS : LATE_NS;
     if (!l->source) {
         int64_t late = sur_clock_ns() - (l->entry_ns + l->last_block_ns);
         timeout = l->entry_ns == 0 || late > LATE_NS ? SECOND_NS / 100 : late < -1000000 ? -late : 1000000;
     }
+    int64_t began = sur_clock_ns();
     os_wake_wait(l->encode_wake, -1, timeout);
+    int64_t waited = sur_clock_ns() - began;
+    l->waited_ns += waited < LATE_NS ? waited : LATE_NS;
+}
+
+/* The source stands still, and all that it gave has been encoded. Time in which the process was stopped hardly counts.
+ * A device is known to be lost by then, so that the time until it is back is a skip, which has room for the silence. A
+ * file that is paced never stands still. */
+static bool stands_still(const struct live *l)
+{
+    int64_t least = SECOND_NS, flush_ns = (int64_t)(l->delay_ms + FLUSH_MS) * 1000000;
+    if (!l->source) least = flush_ns > SECOND_NS * 3LL / 2 ? flush_ns : SECOND_NS * 3LL / 2;
+    return l->fed_frames > 0 && l->pace == 0 && l->waited_ns >= least;
+}
+
+/* The session gets the silence that its delay needs, once; when that has been encoded the main thread is told. */
+static void flush_or_wait(struct live *l)
+{
+    if (!l->flushed && stands_still(l)) {
+        if (sur_session_flush(l->session) == SUR_OK) l->flushed = true; /* else there was no room yet */
+        if (l->flushed) return;
+    }
+    if (l->flushed && !atomic_exchange(&l->rests, true)) os_wake_post(l->decode_wake);
+    wait_for_samples(l);
 }
 
 /* All that was fed has been drawn: what has not come out of the resampler is held by it. */
@@ -191,7 +246,7 @@ static void note_held(struct live *l)
 {
     struct sur_session_stats s;
     sur_session_get_stats(l->session, &s);
-    int64_t held = to_16k(l, l->fed_frames) - s.fed_samples;
+    int64_t held = held_samples(l, &s);
     if (held > l->longest_held && !l->finished) l->longest_held = held;
 }
 
@@ -202,20 +257,21 @@ static int encode_once(struct live *l)
     sur_session_get_stats(l->session, &s);
     keep_up(l, &s);
     if (s.waiting_tokens >= LIVE_AHEAD) {
-        if (atomic_exchange(&l->encoder_waits, true)) os_wake_wait(l->encode_wake, -1, WAIT_NS / 10);
+        if (raise_flag(&l->encoder_waits)) os_wake_wait(l->encode_wake, -1, WAIT_NS / 10);
         return SUR_OK;
     }
     /* before the pass, which publishes the token */
-    int64_t entry = l->finished ? 0 : l->lag.begun ? l->entry_ns : -1;
+    int64_t entry = l->finished || l->flushed ? 0 : l->lag.begun ? l->entry_ns : -1;
     atomic_store_explicit(&l->arrivals[s.tokens_encoded % LIVE_ARRIVALS], entry, memory_order_relaxed);
     int status = sur_session_encode(l->session, 1);
     if (status == SUR_OK) os_wake_post(l->decode_wake);
     if (status != SUR_AGAIN) return status;
     note_held(l);
     if (feed(l)) return SUR_OK;
-    if (!capture_ended(l->capture) || !pay(l)) {
-        wait_for_samples(l);
+    if (!capture_ended(l->capture)) {
+        flush_or_wait(l);
     } else if (!l->finished) {
+        tell_skips(l);
         sur_session_finish(l->session);
         l->finished = true;
     }
@@ -260,7 +316,7 @@ int live_decode(struct live *l)
 {
     int status = atomic_load(&l->encode_status);
     if (status == SUR_OK) status = sur_session_decode(l->session, 1);
-    if (status == SUR_OK && atomic_exchange(&l->encoder_waits, false)) os_wake_post(l->encode_wake);
+    if (status == SUR_OK && lower_flag(&l->encoder_waits)) os_wake_post(l->encode_wake);
     return status;
 }
 

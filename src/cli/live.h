@@ -31,8 +31,10 @@ struct live {
     struct source *source; /* read in a thread of its own; NULL: somebody else puts into capture, and wakes nobody */
     float *frames;         /* [max_frames, channels]; n_frames of them have been read */
     size_t max_frames, n_frames;
+    bool waits;     /* for a source: it is a pipe or the like, whose writer may be slow */
     double pace;    /* 0: as fast as it comes; 1: as fast as it was spoken */
     double max_lag; /* seconds; 0: nothing is dropped */
+    int delay_ms;   /* of the session */
     bool realtime;  /* the encode thread may ask for real-time priority */
 
     /* of the threads; the caller leaves them alone */
@@ -41,6 +43,7 @@ struct live {
     int encode_wake, decode_wake, space_wake;
     atomic_bool stop_reading, abandon, reader_waits, encoder_waits, reader_done;
     atomic_int encode_status; /* negative: it failed; released after encode_error */
+    atomic_bool rests;        /* encode: the source stands still, and all that was said has been encoded */
     char encode_error[512];
 
     /* reader thread; after its end the caller's */
@@ -50,8 +53,11 @@ struct live {
     /* encode thread; after its end the caller's */
     struct lag lag;
     struct lag_speed speed;
-    int64_t fed_frames, dropped_frames, owed[3]; /* owed: 16 kHz samples to be told as skips, by enum sur_skip_reason */
-    int64_t entry_ns, last_block_ns;             /* of the block fed last; how long it was */
+    int64_t fed_frames;
+    int64_t missing[3], told[3];     /* by enum sur_skip_reason: frames; those told as skips, at 16 kHz */
+    int64_t waited_ns;               /* for samples since some were fed; time in which we were stopped less */
+    bool flushed;                    /* since some were fed */
+    int64_t entry_ns, last_block_ns; /* of the block fed last; how long it was */
     int64_t longest_block, longest_held, n_lag_skips;
     bool finished;
     _Atomic float level;                     /* loudness of what was fed last, 0 to 1; for who shows it */

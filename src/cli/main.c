@@ -66,7 +66,7 @@ static void print_stats(const struct run *run)
     struct rusage usage;
     sur_session_get_stats(run->session, &s);
     sur_model_get_stats(run->model, &m);
-    double audio = (double)(s.fed_samples + s.skipped_samples) / SUR_RATE,
+    double audio = (double)(s.fed_samples - s.silence_samples + s.skipped_samples) / SUR_RATE,
            wall = seconds(sur_clock_ns() - run->start_ns);
     double busy = seconds(s.encode_ns + s.decode_ns + s.prefill_ns);
     getrusage(RUSAGE_SELF, &usage);

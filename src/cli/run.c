@@ -39,6 +39,7 @@ static int read_frames(struct run *run)
     if (n < 0 && !os_signal_stop()) return run_source_failed(run, (int)n);
     run->n_frames = n > 0 ? (size_t)n : 0;
     run->ended = n <= 0;
+    if (n > 0 && run->first_wall == 0) run->first_wall = sur_clock_wall_ns();
     /* what comes as time passes becomes mono on its way to the encode thread */
     if (!run->live_input) downmix_run(&run->mix, run->frames, run->n_frames, run->frames);
     return EXIT_DONE;
@@ -140,7 +141,8 @@ int run_open_source(struct run *run)
         return EXIT_FAILED;
     }
     if (!o->source) return open_microphone(run);
-    run->live_input = o->pace || is_stream(o->source);
+    run->waits = is_stream(o->source);
+    run->live_input = o->pace || run->waits;
     if (o->device) {
         message("--device is a microphone, and SOURCE is %.100s", o->source);
         return EXIT_USAGE;
@@ -219,21 +221,37 @@ static int after_sink(struct run *run, int i, int status)
     return EXIT_DONE;
 }
 
-static int tell_start(struct run *run)
+/* A paced file is spoken from now on. A microphone may have been told to end before its first sample. */
+static int64_t first_wall(const struct run *run)
+{
+    int64_t wall_ns = run->device ? capture_first_wall(run->capture) : run->options.pace ? 0 : run->first_wall;
+    return wall_ns ? wall_ns : sur_clock_wall_ns();
+}
+
+int run_tell_start(struct run *run)
 {
     char wall[64];
-    struct timespec now;
+    int64_t wall_ns = first_wall(run);
+    time_t seconds = (time_t)(wall_ns / 1000000000);
     struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
+    gmtime_r(&seconds, &utc);
     size_t n = strftime(wall, sizeof wall, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(wall + n, sizeof wall - n, ".%03dZ", (int)(now.tv_nsec / 1000000));
+    snprintf(wall + n, sizeof wall - n, ".%03dZ", (int)(wall_ns / 1000000 % 1000));
     struct sink_start start = {.model = run->model_dir, .backend = sur_model_backend(run->model), .wall = wall};
     start.delay_ms = run->options.delay_ms ? run->options.delay_ms : sur_model_delay_ms(run->model);
     start.rate = run->source.rate;
     int status = EXIT_DONE;
     for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
         if (run->sinks[i]) status = after_sink(run, i, sink_start(run->sinks[i], &start));
+    run->told_start = true;
+    return status;
+}
+
+int run_tell_rest(struct run *run)
+{
+    int status = EXIT_DONE;
+    for (int i = 0; i < RUN_SINKS && status == EXIT_DONE; i++)
+        if (run->sinks[i]) status = after_sink(run, i, sink_rest(run->sinks[i]));
     return status;
 }
 
@@ -382,10 +400,10 @@ static int caption_whole(struct run *run)
 
 int run_captions(struct run *run)
 {
-    int status = tell_start(run);
     run->start_ns = sur_clock_ns();
-    if (status != EXIT_DONE) return status;
-    return run->live_input ? run_live(run) : caption_whole(run);
+    if (run->live_input) return run_live(run);
+    int status = run_tell_start(run);
+    return status == EXIT_DONE ? caption_whole(run) : status;
 }
 
 int run_finish(struct run *run)

@@ -40,7 +40,10 @@ struct run {
     bool side_failed;      /* the caption file could not be written for a time: status 1 at the end */
     struct sur_model *model;
     struct sur_session *session;
-    int64_t start_ns, load_ns; /* begun; time that opening the model took */
+    int64_t start_ns, load_ns;  /* begun; time that opening the model took */
+    int64_t first_wall;         /* ns since 1970 when the source's first samples were read */
+    bool told_start, told_rest; /* told_rest: since samples came last */
+    bool waits;                 /* the source is a pipe or the like, whose writer may be slow */
 };
 
 /* Each returns EXIT_DONE, or the exit status after one line on standard error. In this order, then run_finish. */
@@ -55,6 +58,8 @@ int run_finish(struct run *run);
 
 int run_live(struct run *run); /* run_captions of what comes as time passes */
 bool run_any_sink(const struct run *run);
+int run_tell_start(struct run *run);  /* once, before the rest: what is known before the first event */
+int run_tell_rest(struct run *run);   /* the source stands still, and all events that its sound makes have been told */
 int run_tell_events(struct run *run); /* all that the session has to say now */
 int run_tell_device(struct run *run, const struct sink_device *device);
 int run_tell_time(struct run *run);

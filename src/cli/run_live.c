@@ -7,6 +7,7 @@
 #include "cli/os_signal.h"
 #include "cli/run_overlay.h"
 #include "util/clock.h"
+#include "util/scale.h"
 
 enum { TICK_NS = 250000000, MORE_SECONDS = 10 };
 
@@ -34,6 +35,8 @@ static int start(struct run *run)
     l->max_frames = run->max_frames;
     l->n_frames = run->n_frames;
     l->pace = run->options.pace ? 1 : 0;
+    l->waits = run->waits;
+    l->delay_ms = run->options.delay_ms ? run->options.delay_ms : sur_model_delay_ms(run->model);
     if (status == SUR_OK) status = live_start(l);
     if (status == SUR_OK && run->device) device_wake_by(run->device, l->decode_wake);
     if (status == SUR_OK) return EXIT_DONE;
@@ -70,9 +73,9 @@ static int tell_device(struct run *run)
     struct device_event e;
     int status = EXIT_DONE;
     while (status == EXIT_DONE && (e = device_poll(run->device)).what != MIC_NOTHING) {
-        int64_t frames = capture_put_in_all(run->capture) + capture_lost(run->capture);
+        int64_t frames = e.what == MIC_LOST ? capture_clock(run->capture) : capture_back(run->capture);
         struct sink_device said = {
-            .name = e.info.name, .lost = e.what == MIC_LOST, .t = frames * SUR_RATE / run->live.rate};
+            .name = e.info.name, .lost = e.what == MIC_LOST, .t = sur_scale(frames, SUR_RATE, run->live.rate)};
         say_device(&e);
         if (e.what == MIC_LOST || e.what == MIC_BACK) status = run_tell_device(run, &said);
     }
@@ -89,11 +92,20 @@ static void suspend(struct run *run)
     run_overlay_resume(run);
 }
 
+/* The start says when the first sample was recorded, so it waits for it. */
+static int tell_start(struct run *run)
+{
+    bool known = !run->device || capture_first_wall(run->capture) != 0;
+    return !run->told_start && (known || run->live.stopping) ? run_tell_start(run) : EXIT_DONE;
+}
+
 /* One step, or a wait. *state: what the session said. */
 static int turn(struct run *run, int64_t *ticked, int *state)
 {
     struct live *l = &run->live;
-    int status = run->device ? tell_device(run) : EXIT_DONE;
+    bool rests = atomic_load(&l->rests); /* first: what the silence makes come out is there for the step below */
+    int status = tell_start(run);
+    if (status == EXIT_DONE && run->device) status = tell_device(run);
     run_tell_channels(run);
     if (status != EXIT_DONE) return status;
     if (os_signal_stop() && !l->stopping) {
@@ -106,6 +118,9 @@ static int turn(struct run *run, int64_t *ticked, int *state)
     if (status != EXIT_DONE) return status;
     if (*state == SUR_OK) live_written(l);
     run_overlay_tell(run, atomic_load(&l->level), (double)atomic_load(&l->backlog) / SUR_RATE);
+    if (*state == SUR_AGAIN && rests && !run->told_rest) status = run_tell_rest(run);
+    run->told_rest = rests && (run->told_rest || *state == SUR_AGAIN);
+    if (status != EXIT_DONE) return status;
     if (*state == SUR_AGAIN) live_wait(l, TICK_NS);
     if (*state != SUR_OK && *state != SUR_AGAIN && *state != SUR_END) {
         message("%s", live_error(l));

@@ -6,7 +6,17 @@
  * is on input FAKE_INPUT, the others have the noise of an open amplifier; -1: it is on all, every second one inverted.
  * FAKE_FIRST_MS: how long after its start a stream's first block comes. FAKE_HANG, "FUNCTION SECONDS": the function of
  * PortAudio that returns so much later the first time, 0: never, as when a sound server does not answer. FAKE_LOG: a
- * file to which a line is added when a stream is started and when it has ended. */
+ * file to which a line is added when a stream is started and when it has ended.
+ * FAKE_START_MS: how long PortAudio takes to start the first time. FAKE_GONE_MS: instead of GONE_MS.
+ * FAKE_TIMES, "true" or "zero": what the callback is told of times; else NULL.
+ *
+ * FAKE_EVENTS is a list of "LIFE BLOCK WHAT MS", separated by ';', both counted from 0, BLOCK -1: when it is unplugged.
+ * Before that block, once,
+ *   late   nothing is delivered for MS; what was recorded meanwhile comes right after
+ *   lose   MS of sound are lost
+ *   flag   (MS 0) the block is flagged as the first one after an overflow
+ *   sleep  the machine is suspended for MS: the monotonic clock stands still, the others go on
+ *   jump   MS pass for all clocks, without sound */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +26,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <portaudio.h>
@@ -24,6 +36,8 @@
 #include "util/clock.h"
 
 enum { MAX_LIVES = 8, MAX_FRAMES = 192000 / 100, MAX_CHANNELS = 64, GONE_MS = 1500 };
+
+static const int64_t ms_ns = 1000000;
 
 static struct life {
     int rate, channels, seconds;
@@ -44,9 +58,47 @@ static struct stream {
     atomic_bool stop, ended, started;
 } stream;
 
-static int number(const char *variable)
+/* ---- clocks that go as they are told ---- */
+
+static _Atomic int64_t asleep_ns, jumped_ns;
+
+static int64_t ahead_ns(clockid_t clock)
 {
-    return getenv(variable) ? atoi(getenv(variable)) : 0;
+    return clock == CLOCK_MONOTONIC                             ? jumped_ns
+           : clock == CLOCK_BOOTTIME || clock == CLOCK_REALTIME ? jumped_ns + asleep_ns
+                                                                : 0;
+}
+
+static void add(struct timespec *t, int64_t ns)
+{
+    ns += t->tv_nsec;
+    t->tv_sec += ns / 1000000000 - (ns % 1000000000 < 0);
+    t->tv_nsec = ns % 1000000000 + (ns % 1000000000 < 0 ? 1000000000 : 0);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+    int r = (int)syscall(SYS_clock_gettime, clock, t);
+    add(t, ahead_ns(clock));
+    return r;
+}
+
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *until, struct timespec *left)
+{
+    struct timespec t = *until;
+    if (flags & TIMER_ABSTIME) add(&t, -ahead_ns(clock));
+    return syscall(SYS_clock_nanosleep, clock, flags, &t, left) == 0 ? 0 : errno;
+}
+
+static void pass(int64_t ms)
+{
+    int64_t until = sur_clock_ns() + ms * ms_ns;
+    while (sur_clock_ns() < until) sur_clock_sleep_until(until);
+}
+
+static int64_t number(const char *variable, int64_t otherwise)
+{
+    return getenv(variable) ? atoll(getenv(variable)) : otherwise;
 }
 
 static void read_lives(void)
@@ -81,12 +133,15 @@ static void note(const char *what)
 PaError Pa_Initialize(void)
 {
     may_hang(__func__);
-    if (n_lives == 0) read_lives();
+    if (n_lives == 0) {
+        read_lives();
+        pass(number("FAKE_START_MS", 0));
+    }
     n_devices = now_living < n_lives && sur_clock_ns() >= back_ns;
     if (n_devices == 0) return paNoError;
     snprintf(name, sizeof name, "Fake: USB Audio (hw:%d,0)", now_living);
     device = (PaDeviceInfo){.name = name, .maxInputChannels = 8, .defaultSampleRate = lives[now_living].rate};
-    if (number("FAKE_INPUT")) device.maxInputChannels = lives[now_living].channels;
+    if (number("FAKE_INPUT", 0)) device.maxInputChannels = lives[now_living].channels;
     return paNoError;
 }
 
@@ -127,7 +182,7 @@ PaError Pa_OpenStream(PaStream **to, const PaStreamParameters *in, const PaStrea
     const struct life *l = &lives[now_living];
     may_hang(__func__);
     if ((int)rate != l->rate) return paInvalidSampleRate;
-    if (number("FAKE_INPUT") ? in->channelCount > l->channels : in->channelCount != l->channels)
+    if (number("FAKE_INPUT", 0) ? in->channelCount > l->channels : in->channelCount != l->channels)
         return paInvalidChannelCount;
     if (in->sampleFormat != paFloat32 || out || n == 0 || n > MAX_FRAMES) return paInternalError;
     memset(&stream, 0, sizeof stream);
@@ -142,10 +197,44 @@ PaError Pa_OpenStream(PaStream **to, const PaStreamParameters *in, const PaStrea
 static float sample(const int16_t *samples, size_t i)
 {
     size_t channels = (size_t)stream.channels;
-    int input = number("FAKE_INPUT");
+    int input = (int)number("FAKE_INPUT", 0);
     if (input < 0) return (float)samples[i / channels] / (i % channels % 2 ? -32768 : 32768);
     if (input && i % channels != (size_t)input - 1) return (float)(rand() % 3 - 1) / 32768;
     return (float)samples[i / channels] / 32768;
+}
+
+/* What happens before a block. began_ns: when the first one was recorded, so that later ones are on time. */
+static bool happen(int64_t block, const struct life *l, int64_t *began_ns, FILE *f)
+{
+    static unsigned done; /* a bit for each event */
+    bool flag = false;
+    const char *at = getenv("FAKE_EVENTS");
+    for (unsigned bit = 1; at && *at; at = strchr(at, ';') ? strchr(at, ';') + 1 : NULL, bit *= 2) {
+        int life;
+        long long of, ms;
+        char what[8];
+        if (sscanf(at, "%d %lld %7s %lld", &life, &of, what, &ms) != 4) abort();
+        if (life != now_living || of != block || (done & bit)) continue;
+        done |= bit;
+        flag = flag || strcmp(what, "flag") == 0;
+        if (strcmp(what, "late") == 0) pass(ms);
+        if (strcmp(what, "sleep") == 0) asleep_ns += ms * ms_ns;
+        if (strcmp(what, "jump") == 0) jumped_ns += ms * ms_ns;
+        if (strcmp(what, "lose") == 0) fseek(f, ms * l->rate / 1000 * 2, SEEK_CUR);
+        if (strcmp(what, "lose") == 0 || strcmp(what, "jump") == 0) *began_ns += ms * ms_ns;
+    }
+    return flag;
+}
+
+static void call_back(const float *block, int64_t recorded_ns, bool flag)
+{
+    const char *times = getenv("FAKE_TIMES");
+    PaStreamCallbackTimeInfo time = {0};
+    if (times && strcmp(times, "true") == 0) {
+        time.inputBufferAdcTime = (double)recorded_ns * 1e-9;
+        time.currentTime = (double)sur_clock_ns() * 1e-9;
+    }
+    stream.callback(block, NULL, stream.n, times ? &time : NULL, flag ? paInputOverflow : 0, stream.user);
 }
 
 static void *play(void *arg)
@@ -156,25 +245,27 @@ static void *play(void *arg)
     FILE *f;
     do f = fopen(l->file, "rb");
     while (!f && errno == ENOMEM); /* a test may let any allocation fail, but this one is not the program's */
-    int64_t first = sur_clock_ns() + (int64_t)number("FAKE_FIRST_MS") * 1000000;
+    int64_t first = sur_clock_ns() + number("FAKE_FIRST_MS", 0) * ms_ns;
     while (!stream.stop && sur_clock_ns() < first) sur_clock_sleep_until(sur_clock_ns() + 10000000);
     int64_t began = sur_clock_ns(), given = 0, left = l->seconds > 0 ? (int64_t)l->seconds * l->rate : INT64_MAX;
     if (!f) abort();
     note("plays");
     for (; !stream.stop && given < left; given += (int64_t)stream.n) {
-        int64_t due = began + given * 1000000000 / l->rate;
-        while (sur_clock_ns() < due) sur_clock_sleep_until(due);
+        bool flag = happen(given / (int64_t)stream.n, l, &began, f);
+        int64_t due = began + given * 1000000000 / l->rate, length = (int64_t)stream.n * 1000000000 / l->rate;
+        while (sur_clock_ns() < due + length && !stream.stop) sur_clock_sleep_until(due + length);
         memset(samples, 0, sizeof samples);
         if (fread(samples, sizeof *samples, stream.n, f) < stream.n && ferror(f)) abort();
         for (size_t i = 0; i < stream.n * (size_t)stream.channels; i++) block[i] = sample(samples, i);
-        stream.callback(block, NULL, stream.n, NULL, 0, stream.user);
+        call_back(block, due, flag);
     }
-    fclose(f);
     if (!stream.stop) { /* unplugged */
         note("gone");
+        happen(-1, l, &began, f);
         now_living++;
-        back_ns = sur_clock_ns() + (int64_t)GONE_MS * 1000000;
+        back_ns = sur_clock_ns() + number("FAKE_GONE_MS", GONE_MS) * ms_ns;
     }
+    fclose(f);
     stream.ended = true;
     return NULL;
 }
@@ -225,7 +316,7 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *opt
     int (*real)(struct sur_model **, const struct sur_model_options *);
     *(void **)&real = dlsym(RTLD_NEXT, "sur_model_open");
     if (!real) abort();
-    int64_t until = sur_clock_ns() + (int64_t)number("FAKE_SLOW_MS") * 1000000;
+    int64_t until = sur_clock_ns() + number("FAKE_SLOW_MS", 0) * ms_ns;
     while (sur_clock_ns() < until) sur_clock_sleep_until(until);
     return real(model, options);
 }
