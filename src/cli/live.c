@@ -166,7 +166,7 @@ static void keep_up(struct live *l, const struct sur_session_stats *s)
     if (advice.drop > 0)
         drop(l, advice.drop);
     else if (advice.warn)
-        message("captions are %.1f s behind", (double)backlog / SUR_RATE);
+        message_about(MESSAGE_LAG, "captions are %.1f s behind", (double)backlog / SUR_RATE);
     if (l->lag.max_samples == 0) return;
     double ms = lag_too_slow(&l->speed, s->steps, backlog + s->waiting_tokens * SUR_TOKEN_SAMPLES, sur_clock_ns());
     if (ms > 0)

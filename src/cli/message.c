@@ -16,7 +16,7 @@ static _Thread_local char failure[512];
 
 static struct {
     pthread_mutex_t lock;
-    bool (*to)(void *user, const char *line);
+    bool (*to)(void *user, enum message_topic topic, const char *line);
     void *user;
 } divert = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -46,21 +46,22 @@ static void write_line(const char *line)
 }
 
 /* One write, so that lines of several programs do not mix. Names of files may hold anything. */
-__attribute__((format(printf, 2, 0))) static void put(const char *prefix, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void put(enum message_topic topic, const char *prefix, const char *format,
+                                                      va_list args)
 {
     char raw[LINE_BYTES], line[3 * LINE_BYTES];
     int n = snprintf(raw, sizeof raw, "%s", prefix);
     vsnprintf(raw + n, sizeof raw - (size_t)n, format, args);
     sur_utf8_clean(line, sizeof line - 1, raw, strlen(raw));
     pthread_mutex_lock(&divert.lock);
-    if (!divert.to || !divert.to(divert.user, line)) {
+    if (!divert.to || !divert.to(divert.user, topic, line)) {
         strcat(line, "\n");
         write_line(line);
     }
     pthread_mutex_unlock(&divert.lock);
 }
 
-void message_divert(bool (*to)(void *user, const char *line), void *user)
+void message_divert(bool (*to)(void *user, enum message_topic topic, const char *line), void *user)
 {
     pthread_mutex_lock(&divert.lock);
     divert.to = to;
@@ -72,7 +73,15 @@ void message(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    put("surtitle: ", format, args);
+    put(MESSAGE_ANY, "surtitle: ", format, args);
+    va_end(args);
+}
+
+void message_about(enum message_topic topic, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    put(topic, "surtitle: ", format, args);
     va_end(args);
 }
 
@@ -80,7 +89,7 @@ void message_plain(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    put("", format, args);
+    put(MESSAGE_ANY, "", format, args);
     va_end(args);
 }
 
@@ -101,6 +110,6 @@ void message_debug(const char *format, ...)
     va_list args;
     if (most < SUR_LOG_DEBUG) return;
     va_start(args, format);
-    put("surtitle: debug: ", format, args);
+    put(MESSAGE_ANY, "surtitle: debug: ", format, args);
     va_end(args);
 }

@@ -11,15 +11,25 @@
 
 #include "surtitle.h"
 
+/* What a line is about, so that a screen can take it away once that is over. */
+enum message_topic {
+    MESSAGE_ANY,
+    MESSAGE_LAG,   /* captions are behind */
+    MESSAGE_ZEROS, /* the input is nothing but zeros */
+    MESSAGE_QUIET, /* the input is too quiet */
+    MESSAGE_LOST,  /* the microphone delivers nothing; another line says when it does */
+};
+
 /* "surtitle: ..." */
 void message(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void message_about(enum message_topic topic, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "name value unit" lines and the like: no prefix. */
 void message_plain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* For sur_set_log: "surtitle: warning: ..." */
 void message_log(void *user, enum sur_log_level level, const char *line);
 /* While a screen is drawn on the terminal: every line goes to `to` first, from any thread, without its newline; where
  * that returns true it does not go to standard error. NULL ends it, once nobody is inside. */
-void message_divert(bool (*to)(void *user, const char *line), void *user);
+void message_divert(bool (*to)(void *user, enum message_topic topic, const char *line), void *user);
 /* At --log-level debug alone; message_set_level comes first, before there are threads. */
 void message_set_level(enum sur_log_level level);
 void message_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));

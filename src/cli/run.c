@@ -339,11 +339,16 @@ static void tell_level(struct run *run)
     run_overlay_tell(run, run_overlay_level(run->frames, run->n_frames), -1);
 }
 
+enum message_topic run_sound_topic(enum downmix_event event)
+{
+    return event == DOWNMIX_ZEROS ? MESSAGE_ZEROS : event == DOWNMIX_QUIET ? MESSAGE_QUIET : MESSAGE_ANY;
+}
+
 void run_tell_channels(struct run *run)
 {
     enum downmix_event event;
     while ((event = downmix_poll(&run->mix)) != DOWNMIX_NOTHING)
-        message("%s %s", run->source.name, downmix_text(event));
+        message_about(run_sound_topic(event), "%s %s", run->source.name, downmix_text(event));
 }
 
 /* The next samples of a file, while there are any and no signal came; then the session is told that none follow. */

@@ -9,6 +9,7 @@
 #include "audio/source.h"
 #include "cli/device.h"
 #include "cli/live.h"
+#include "cli/message.h"
 #include "cli/options.h"
 #include "sink/output.h"
 #include "sink/sink.h"
@@ -63,6 +64,7 @@ int run_tell_rest(struct run *run);   /* the source stands still, and all events
 int run_tell_events(struct run *run); /* all that the session has to say now */
 int run_tell_device(struct run *run, const struct sink_device *device);
 int run_tell_time(struct run *run);
+enum message_topic run_sound_topic(enum downmix_event event);
 /* Silence and antiphase in the source: a line per event. */
 void run_tell_channels(struct run *run);
 int run_source_failed(const struct run *run, int status); /* says it; the exit status */

@@ -49,16 +49,16 @@ static void say_device(const struct device_event *e)
     const char *name = e->info.name;
     switch (e->what) {
     case MIC_SOUND:
-        message("the microphone %s %s", name, downmix_text(e->info.sound));
+        message_about(run_sound_topic(e->info.sound), "the microphone %s %s", name, downmix_text(e->info.sound));
         break;
     case MIC_LATE:
-        message("the microphone %s does not deliver yet: waiting for it", name);
+        message_about(MESSAGE_LOST, "the microphone %s does not deliver yet: waiting for it", name);
         break;
     case MIC_DELIVERS:
         e->info.late ? message("the microphone %s delivers", name) : message_debug("the microphone %s delivers", name);
         break;
     case MIC_LOST:
-        message("the microphone %s is gone: captions go on when it is back", name);
+        message_about(MESSAGE_LOST, "the microphone %s is gone: captions go on when it is back", name);
         break;
     default:
         if (e->info.device_rate == e->info.rate)

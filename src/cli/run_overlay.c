@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/lag.h"
 #include "cli/message.h"
 #include "cli/os_signal.h"
 #include "cli/os_stderr.h"
@@ -14,10 +16,16 @@
 #include "overlay/overlay.h"
 
 enum { HELD_BYTES = 65536 };
+static const float QUIET_LEVEL = 0.001f; /* -60 dBFS */
 
 /* Lines said while the terminal was drawn on, for standard error afterwards; under the lock of message.c. */
 static struct output held = {.fd = -1, .name = "standard error"};
-static char last[256];    /* of them that said what is wrong; under that lock, too */
+static char last[256]; /* of them that said what is wrong; under that lock, too */
+/* What is shown is about, and what it was taken away for: the two must not cross. */
+static struct {
+    pthread_mutex_t lock;
+    enum message_topic topic;
+} shown = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static int keyboard = -1; /* /dev/tty, if it was opened */
 
 static bool has_value(const char *name)
@@ -49,13 +57,33 @@ static bool begins(const char *line, const char *with)
     return strncmp(line, with, strlen(with)) == 0;
 }
 
-static bool take_line(void *user, const char *line)
+/* What a line is about is shown as long as it is true, anything else for a while. */
+static void show(struct overlay *overlay, enum message_topic topic, const char *text)
+{
+    pthread_mutex_lock(&shown.lock);
+    shown.topic = topic;
+    overlay_trouble(overlay, text, topic != MESSAGE_ANY);
+    pthread_mutex_unlock(&shown.lock);
+}
+
+static void take_away_what_is_over(struct overlay *overlay, const struct overlay_state *now)
+{
+    pthread_mutex_lock(&shown.lock);
+    bool over = (shown.topic == MESSAGE_LAG && now->lag_seconds * SUR_RATE < LAG_KEPT_SAMPLES) ||
+                (shown.topic == MESSAGE_ZEROS && now->level > 0) ||
+                (shown.topic == MESSAGE_QUIET && now->level > QUIET_LEVEL);
+    if (over) overlay_trouble(overlay, "", false);
+    if (over) shown.topic = MESSAGE_ANY;
+    pthread_mutex_unlock(&shown.lock);
+}
+
+static bool take_line(void *user, enum message_topic topic, const char *line)
 {
     static const char prefix[] = "surtitle: ";
     const char *text = begins(line, prefix) ? line + sizeof prefix - 1 : NULL;
     if (text && !begins(text, "info: ") && !begins(text, "debug: ")) {
         snprintf(last, sizeof last, "%s", text);
-        overlay_trouble(user, text, false);
+        show(user, topic, text);
     }
     if (isatty(os_stderr_fd()) != 1) return false;
     if (held.n < HELD_BYTES) output_printf(&held, "%s\n", line);
@@ -85,6 +113,7 @@ void run_overlay_tell(struct run *run, float level, double lag_seconds)
     const char *slash = strrchr(run->source.name, '/');
     snprintf(state.name, sizeof state.name, "%s", slash && slash[1] ? slash + 1 : run->source.name);
     overlay_set_state(run->overlay, &state);
+    take_away_what_is_over(run->overlay, &state);
 }
 
 int run_overlay_open(struct run *run)

@@ -23,7 +23,7 @@
 #include "util/error.h"
 #include "util/utf8.h"
 
-enum { TROUBLE_BYTES = 256, KEYS = 65536, READ = 16384, READS_A_TURN = 16, ROWS = 24, COLS = 80 };
+enum { KEYS = 65536, READ = 16384, READS_A_TURN = 16, ROWS = 24, COLS = 80 };
 #define FRAME_NS   (1000000000LL / 30)
 #define RETRY_NS   20000000LL  /* a terminal that has taken a part of a frame is asked again */
 #define LOOK_NS    200000000LL /* a shell that gives us the foreground says nothing of it */
@@ -38,7 +38,7 @@ struct overlay {
     pthread_cond_t changed_state;
     struct captions captions;
     struct overlay_state state;
-    char trouble[TROUBLE_BYTES];
+    char trouble[OVERLAY_TROUBLE];
     int64_t trouble_until_ns;
     bool changed, quit, done;
     int status; /* the command's; -1: none yet */

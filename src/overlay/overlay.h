@@ -12,6 +12,8 @@
 #include "sink/sink.h"
 #include "surtitle.h"
 
+enum { OVERLAY_TROUBLE = 256 }; /* bytes of a line that says what is wrong */
+
 struct overlay_options {
     int in, out;          /* keys (-1: none) and the terminal; stay open as long as the overlay */
     int width;            /* columns of captions; 0: at most 80 */

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "util/utf8.h"
+
 enum { COMMON_WIDTH = 80, METER = 8, QUIETEST_DB = -48 };
 
 /* Below some height captions give way, the program's rows last. */
@@ -52,20 +54,52 @@ static int paint_meter(struct screen *s, int row, int col, float level, bool col
     return screen_put(s, row, col, s->cols, "]", &dim);
 }
 
+static bool is_inside(char c) /* a character of UTF-8 */
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+/* What is wrong in at most `columns`: whole, or what stands before its first ": ", or without its middle. */
+static void shorten(char *out, size_t size, const char *trouble, int columns)
+{
+    char text[OVERLAY_TROUBLE];
+    snprintf(text, sizeof text, "%s", trouble);
+    char *colon = strstr(text, ": ");
+    if (sur_utf8_width(text) > columns && colon) *colon = 0;
+    snprintf(out, size, "%s", text);
+    if (sur_utf8_width(text) <= columns || columns < 8) return;
+    const char *end = text;
+    while (sur_utf8_width(end) > (columns - 3) / 2 || is_inside(*end)) end++;
+    int left = columns - 3 - sur_utf8_width(end);
+    size_t n = strlen(text);
+    do {
+        do n--;
+        while (is_inside(out[n]));
+        out[n] = 0;
+    } while (sur_utf8_width(out) > left);
+    snprintf(out + n, size - n, "...%s", end);
+}
+
 void paint_state(struct screen *s, const struct layout *l, const struct overlay_state *state, const char *trouble,
                  bool colour)
 {
     struct screen_style dim = {.attributes = CELL_DIM}, wrong = {.attributes = CELL_BOLD};
-    char lag[32] = "";
+    char lag[32] = "", short_form[2 * OVERLAY_TROUBLE];
     if (l->state_row < 0) return;
     if (colour) wrong.fg = CELL_INDEXED(1);
     screen_blank(s, l->state_row, 0, l->cols);
     int col = paint_meter(s, l->state_row, l->margin, state->level, colour);
-    col = screen_put(s, l->state_row, col, l->cols, " ", &dim);
-    col = screen_put(s, l->state_row, col, l->cols, state->name, &dim);
     if (state->lag_seconds >= 0) snprintf(lag, sizeof lag, "  lag %.1f s", (double)state->lag_seconds);
-    col = screen_put(s, l->state_row, col, l->cols, lag, &dim);
+    /* what is wrong comes before where the sound comes from, and that before how late it is */
+    int left = l->cols - col - (trouble[0] ? 2 + sur_utf8_width(trouble) : 0);
+    bool has_name = !trouble[0] || 1 + sur_utf8_width(state->name) + sur_utf8_width(lag) <= left;
+    if (has_name) {
+        col = screen_put(s, l->state_row, col, l->cols, " ", &dim);
+        col = screen_put(s, l->state_row, col, l->cols, state->name, &dim);
+    }
+    if (has_name || sur_utf8_width(lag) <= left) col = screen_put(s, l->state_row, col, l->cols, lag, &dim);
     if (!trouble[0]) return;
+    shorten(short_form, sizeof short_form, trouble, l->cols - col - 2);
     col = screen_put(s, l->state_row, col, l->cols, "  ", &dim);
-    screen_put(s, l->state_row, col, l->cols, trouble, &wrong);
+    screen_put(s, l->state_row, col, l->cols, short_form, &wrong);
 }

@@ -196,6 +196,21 @@ def test_width_and_small_terminals(t):
     assert t.status() == 0
 
 
+def test_a_warning_goes_with_its_cause(t):
+    zeros = path("zeros.wav")
+    with wave.open(CLIP, "rb") as r, wave.open(zeros, "wb") as w:
+        w.setparams(r.getparams())
+        w.writeframes(bytes(2 * 16000 * 6) + r.readframes(16000 * 12))
+    t.start("--overlay", "--pace", zeros)
+    t.until(lambda s: "gives nothing but zeros" in s)
+    t.until(lambda rows: "|" in captions(rows)[0][:10], look=t.rows)
+    state = captions(t.until(lambda rows: "zeros.wav  lag" in captions(rows)[0], seconds=8, look=t.rows))[0]
+    assert "nothing but zeros" not in state, state
+    t.keys("C-c")
+    assert t.status() == 0
+    assert "gives nothing but zeros" in t.show().replace("\n", "")  # once more, where it can be read
+
+
 def test_captions_vanish(t):
     began, end = time.monotonic(), path("end")
     os.mkfifo(end)

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "overlay/paint.h"
 #include "overlay/screen.h"
 #include "surtitle.h"
 #include "util/utf8.h"
@@ -216,10 +217,53 @@ static void test_halves(void **state)
     screen_finish(&s);
 }
 
+static const char *state_line(int cols, const char *name, const char *trouble)
+{
+    static char line[4 * 256];
+    struct screen s = {0};
+    struct layout l;
+    struct overlay_state state = {.level = 0.01f, .lag_seconds = 0.04f};
+    size_t n = 0;
+    layout_make(&l, 24, cols, false, 0);
+    screen_resize(&s, l.screen_rows, cols);
+    snprintf(state.name, sizeof state.name, "%s", name);
+    paint_state(&s, &l, &state, trouble, false);
+    for (int col = l.margin; col < cols; col++) {
+        const struct cell *c = screen_at(&s, l.state_row, col);
+        n += (size_t)sprintf(line + n, "%s", c->width == 0 ? "" : c->text[0] ? c->text : " ");
+    }
+    while (n > 0 && line[n - 1] == ' ') n--;
+    line[n] = 0;
+    assert_true(sur_utf8_width(line) <= cols);
+    screen_finish(&s);
+    return line;
+}
+
+/* What is wrong stands in the line in a form that says it, whatever the width. */
+static void test_state_line(void **state)
+{
+    const char *gone = "the microphone default is gone: captions go on when it is back";
+    const char *zeros = "the microphone default gives nothing but zeros: is it muted, or does nothing play there?";
+    assert_string_equal(state_line(80, "talk.wav", ""), "[||      ] talk.wav  lag 0.0 s");
+    assert_string_equal(state_line(80, "talk.wav", "captions are 1.0 s behind"),
+                        "[||      ] talk.wav  lag 0.0 s  captions are 1.0 s behind");
+    assert_string_equal(
+        state_line(110, "default", gone),
+        "[||      ] default  lag 0.0 s  the microphone default is gone: captions go on when it is back");
+    assert_string_equal(state_line(80, "default", gone),
+                        "[||      ]  the microphone default is gone: captions go on when it is back");
+    assert_string_equal(state_line(80, "default", zeros), "[||      ]  the microphone default gives nothing but zeros");
+    assert_string_equal(state_line(44, "default", gone), "[||      ]  the microphone default is gone");
+    assert_string_equal(state_line(30, "default", gone), "[||      ]  the micr...is gone");
+    assert_string_equal(state_line(32, "\u6f22", "\u6f22\u5b57\u6f22\u5b57\u6f22\u5b57\u6f22\u5b57\u6f22\u5b57x"),
+                        "[||      ]  \u6f22\u5b57\u6f22\u5b57\u6f22...\u5b57\u6f22\u5b57x");
+    for (int cols = 1; cols < 200; cols++) state_line(cols, "e\u0301\u3099\u6f22", zeros);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_put), cmocka_unit_test(test_nothing_changed),
-                                       cmocka_unit_test(test_pens), cmocka_unit_test(test_random),
-                                       cmocka_unit_test(test_halves)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_put),    cmocka_unit_test(test_nothing_changed),
+                                       cmocka_unit_test(test_pens),   cmocka_unit_test(test_random),
+                                       cmocka_unit_test(test_halves), cmocka_unit_test(test_state_line)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
