@@ -439,8 +439,7 @@ static int64_t stage(void *session, const char *which, int64_t first, float *out
 
 const struct sur_backend sur_backend_cpu = {
     .name = "cpu",
-    .weight_types = 1 << SUR_WEIGHT_BF16 | 1 << SUR_WEIGHT_Q8_0 | 1 << SUR_WEIGHT_Q4_K | 1 << SUR_WEIGHT_Q5_K |
-                    1 << SUR_WEIGHT_Q6_K,
+    .weight_types = (1 << SUR_N_WEIGHT_TYPES) - 1,
     .probe = probe,
     .open = state_open,
     .close = state_close,

@@ -1,5 +1,5 @@
-/* The model's matrices as the CPU backend multiplies by them: BF16 where the file has it, quantised types packed into
- * memory of their own (packed.h). */
+/* The model's matrices as the CPU backend multiplies by them: BF16, F16 and F32 where the file has them, quantised
+ * types packed into memory of their own (packed.h). */
 #ifndef SUR_CPU_MATRIX_H
 #define SUR_CPU_MATRIX_H
 
@@ -10,7 +10,7 @@
 /* Immutable once packed. */
 struct sur_cpu_matrix {
     const struct sur_view *view;
-    struct sur_packed packed; /* data NULL: the weights are BF16 and lie at view->data */
+    struct sur_packed packed; /* data NULL: the weights are not quantised, and lie at view->data */
 };
 
 static inline bool sur_cpu_matrix_packed(const struct sur_cpu_matrix *m)

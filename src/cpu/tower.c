@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cpu/gemm.h"
+#include "cpu/wide.h"
 #include "util/error.h"
 #include "util/half.h"
 
@@ -191,7 +192,10 @@ static void product(const struct sur_cpu_stack *k, const struct sur_cpu_matrix *
                            .y_stride = y_stride,
                            .bias = bias,
                            .accumulate = accumulate};
-    k->tower->matmul(&m, row0, row1);
+    if (w->view->type == SUR_WEIGHT_BF16)
+        k->tower->matmul(&m, row0, row1);
+    else
+        sur_wide_matmul(k->tower->matmul, w->view, &m, row0, row1);
 }
 
 enum { ROWS = SUR_TILE_ROWS }; /* of the smallest share of a product */

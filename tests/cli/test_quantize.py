@@ -1,12 +1,12 @@
 """surtitle-quantize, and GGUF files given to surtitle: types, bits, statuses, damage. Files are read and written by
 tools/gguf_file.py, which shares no code with the C side. Arguments: surtitle-quantize, surtitle, a tiny model's folder."""
-import json, os, re, resource, shutil, signal, struct, subprocess, sys, tempfile, time
+import json, os, re, resource, shutil, signal, struct, subprocess, sys, tempfile, time, wave
 
 import numpy as np
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
-import gguf_file, make_checkpoint  # noqa: E402
+import gguf_file, make_checkpoint, reference  # noqa: E402
 
 QUANTIZE, PROGRAM, MODEL = (os.path.abspath(a) for a in sys.argv[1:4])
 BOX = tempfile.mkdtemp(prefix="surtitle-quantize.")
@@ -85,6 +85,34 @@ def test_f16_and_f32_are_run():
             assert tokens(path("wide.gguf")) == tokens(MODEL)
         else:
             assert tokens(path("wide.gguf"))
+
+
+def test_f16_and_f32_of_their_own():
+    """Values that bf16 does not hold, against the fp64 reference."""
+    wav = path("clip.wav")
+    with wave.open(wav, "wb") as f:
+        f.setparams((1, 2, 16000, 0, "NONE", ""))
+        f.writeframes(SOUND)
+    keys, tensors = gguf_file.read(bf16())
+    for kind in ("F32", "F16"):
+        changed, random = {}, np.random.default_rng(1)
+        for name, (old, shape, data) in tensors.items():
+            x = gguf_file.dequantise(old, shape, data)
+            if len(shape) > 1 and name != "frontend.mel_filterbank":
+                x = x * (1 + 0.003 * random.standard_normal(shape).astype(np.float32))
+                changed[name] = (kind, shape, x.astype("<f4" if kind == "F32" else "<f2").tobytes())
+            else:
+                changed[name] = (old, shape, data)
+        gguf_file.write(path("own.gguf"), keys, changed)
+        ids, margins, _ = reference.transcribe(reference.Model(path("own.gguf"), "fp32"), reference.read_wav(wav), None, [])
+        with open(path("force"), "w") as f:
+            f.writelines(f"{i}\n" for i in ids)
+        for more in ([], ["--threads", "1", "--cpu", "plain"]):
+            out = tokens(path("own.gguf"), "--kv", "fp32", "--force", path("force"), *more).decode().splitlines()
+            assert len(out) == len(ids)
+            for line, i, margin in zip(out, ids, margins):
+                _, found, found_margin, _ = line.split("\t")
+                assert abs(float(found_margin) - margin) < 1e-4 and (int(found) == i or margin < 2e-4), (kind, line, i, margin)
 
 
 def test_mixes():
