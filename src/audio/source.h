@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "audio/source_kind.h"
+#include "audio/source_pcm.h"
+
 enum source_status {
     SOURCE_OK = 0,
     SOURCE_FAILED = -1,      /* the input cannot be read: exit 1 */
@@ -16,40 +19,69 @@ enum source_status {
     SOURCE_USAGE = -3,       /* options that contradict the input: exit 2 */
 };
 
-enum source_pcm { SOURCE_PCM_NONE, SOURCE_PCM_S16LE, SOURCE_PCM_F32LE };
+/* In the order of --pcm's values. */
+enum source_pcm {
+    SOURCE_PCM_NONE,
+    SOURCE_PCM_S16LE,
+    SOURCE_PCM_F32LE,
+    SOURCE_PCM_U8,
+    SOURCE_PCM_S24LE,
+    SOURCE_PCM_S32LE,
+    SOURCE_PCM_S16BE,
+    SOURCE_PCM_MULAW,
+    SOURCE_PCM_ALAW
+};
 
 /* What the command line says of raw samples; 0: it says nothing. */
 struct source_options {
     enum source_pcm pcm; /* --pcm */
     int rate, channels;  /* --rate, --channels; their ranges are the caller's to check */
+    /* Lines that are no failures, without "surtitle: "; called by open and read, in their thread. NULL: not said. */
+    void (*say)(const char *line);
 };
 
 struct source {
     char name[128]; /* for messages: printable UTF-8 */
     int rate, channels;
+    bool grows; /* a file that somebody was still writing when it was opened: read waits for more */
     char error[512];
     /* Up to max_frames interleaved frames of float, finite, full scale 1 (16 bits: exactly s16 / 32768). Waits for the
      * first whole frame, not for more. Returns how many, 0 at the end, SOURCE_FAILED or SOURCE_INTERRUPTED. An input
-     * that ends before its first frame has failed; a partial last frame is dropped. */
+     * that ends before its first frame has failed, and so has one that ends before its header says so, or that goes on
+     * with what is not read: all frames that could be read were given. A partial last frame is dropped. */
     ptrdiff_t (*read)(struct source *source, float *frames, size_t max_frames);
     void (*close)(struct source *source); /* NULL while nothing is held; may be called once */
     void *state;                          /* of the kind */
 };
 
-/* FILE: with options->pcm raw samples, else whatever libsndfile reads (wav, flac, ogg, mp3, aiff and more). A FIFO or
- * device is read as a stream. --rate or --channels without --pcm: SOURCE_USAGE. */
+/* FILE. What it is its first bytes say, as below. A regular file that somebody still writes is read as it grows.
+ * --rate or --channels without --pcm: SOURCE_USAGE. */
 int source_file_open(struct source *source, const char *path, const struct source_options *options);
-/* Standard input, which stays open after close: with options->pcm raw, else by its first 12 bytes: WAV (audio/wav.h),
- * other containers refused by name, anything else raw s16le, 16 kHz and mono if options do not say otherwise. Waits for
- * those bytes and a WAV's header; --rate or --channels against a WAV: SOURCE_USAGE. */
+/* Standard input, which stays open after close. A terminal is refused; a regular file is read as one. */
 int source_stdin_open(struct source *source, const struct source_options *options);
-/* The same on any descriptor; owned: closed by close and by a failed open. */
-int source_stream_open(struct source *source, int fd, bool owned, const char *name,
+/* Any descriptor, by its first bytes (audio/source_kind.h): with options->pcm raw samples, else WAV (audio/wav.h); of a
+ * regular file whatever libsndfile reads; other containers, and what is no sound, refused with the line that helps;
+ * anything else is raw s16le, 16 kHz and mono if options do not say otherwise, but of a file with a name, which is
+ * refused. Waits for those bytes and a WAV's header; --rate or --channels against a WAV: SOURCE_USAGE. owned: closed by
+ * close and by a failed open. path: the name of a file, to be used in a command line; else NULL. */
+int source_stream_open(struct source *source, int fd, bool owned, const char *name, const char *path,
                        const struct source_options *options);
 
-/* For the kinds: cleans the name, and writes the error and returns status. */
+/* ---- for the kinds ---- */
+
+/* A regular file for libsndfile, of the kind that its first bytes say. Owns fd, also where it fails. */
+int source_sndfile_open(struct source *source, int fd, const char *path, struct kind kind);
+
 void source_set_name(struct source *source, const char *name);
+/* Writes the error and returns status. */
 int source_fail(struct source *source, enum source_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The command that makes a WAV of a file, for messages: "ffmpeg ... -i 'a file' -f wav - | surtitle -". */
+struct source_command {
+    char line[256];
+};
+struct source_command source_ffmpeg(const char *path);
+/* What its first bytes say makes it unreadable; from_file: ffmpeg can be given its name. SOURCE_FAILED. */
+int source_refuse(struct source *source, struct kind kind, bool from_file, const char *path);
 
 #endif

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,71 +12,198 @@
 
 #include <sndfile.h>
 
+#include "audio/source_parts.h"
+
 enum { MAX_CHANNELS = 64, MIN_RATE = 1000, MAX_RATE = 768000 }; /* what a session takes */
 
 struct audio_file {
-    SNDFILE *file;
+    SNDFILE *file; /* of the part that is read; NULL: of none */
     int fd;
-    int64_t given, promised; /* frames; promised is 0 where the file does not say for sure */
+    int64_t size; /* of the file, when it was opened */
+    struct parts parts;
+    int part;
+    int64_t at;              /* of libsndfile in the part, bytes */
+    int64_t given, promised; /* frames of the part; promised is 0 where the file does not say for sure */
+    int64_t before;          /* frames of the parts before it */
+    bool failed;             /* a part was not read to its end; source->error says so */
+    char path[256];          /* for the command that a message shows; "": too long */
 };
 
-/* A cut or damaged FLAC ends early, and libsndfile calls that the end. Elsewhere the length is an estimate, or taken
- * from what is there. */
-static ptrdiff_t at_end(struct source *source, const struct audio_file *a)
+/* ---- what libsndfile sees: one part ---- */
+
+static const struct part *part(const struct audio_file *a)
 {
-    if (a->given == 0) return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);
-    if (a->given >= a->promised) return 0;
-    return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s of %.1f", source->name,
-                       (double)a->given / source->rate, (double)a->promised / source->rate);
+    return &a->parts.part[a->part];
+}
+
+static sf_count_t part_length(void *user)
+{
+    return part(user)->end - part(user)->begin;
+}
+
+static sf_count_t part_seek(sf_count_t offset, int whence, void *user)
+{
+    struct audio_file *a = user;
+    int64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? a->at : part_length(a);
+    if (from + offset < 0) return -1;
+    a->at = from + offset;
+    return a->at;
+}
+
+static sf_count_t part_read(void *to, sf_count_t count, void *user)
+{
+    struct audio_file *a = user;
+    int64_t left = part_length(a) - a->at, done = 0;
+    if (count > left) count = left;
+    while (done < count) {
+        ssize_t n = pread(a->fd, (char *)to + done, (size_t)(count - done), part(a)->begin + a->at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        done += n;
+        a->at += n;
+    }
+    return done;
+}
+
+static sf_count_t part_write(const void *from, sf_count_t count, void *user)
+{
+    return 0;
+}
+
+static sf_count_t part_tell(void *user)
+{
+    return ((struct audio_file *)user)->at;
+}
+
+static SNDFILE *open_part(struct audio_file *a, SF_INFO *info)
+{
+    static SF_VIRTUAL_IO io = {part_length, part_seek, part_read, part_write, part_tell};
+    *info = (SF_INFO){0};
+    a->at = a->given = a->promised = 0;
+    a->file = sf_open_virtual(&io, SFM_READ, info, a);
+    bool exact = a->file && (info->format & SF_FORMAT_TYPEMASK) == SF_FORMAT_FLAC && info->frames < SF_COUNT_MAX;
+    if (exact) a->promised = info->frames;
+    return a->file;
+}
+
+/* ---- reading ---- */
+
+static double seconds(const struct source *source, int64_t frames)
+{
+    return (double)frames / source->rate;
+}
+
+static int not_read(struct source *source, const struct audio_file *a, const char *what)
+{
+    return source_fail(source, SOURCE_FAILED, "%s goes on behind %.1f s with %s, which is not read: %s", source->name,
+                       seconds(source, a->before), what, source_ffmpeg(a->path[0] ? a->path : NULL).line);
+}
+
+/* Opens what was joined behind the part that is over. SOURCE_OK, or SOURCE_FAILED. */
+static int next_part(struct source *source, struct audio_file *a)
+{
+    SF_INFO info;
+    char what[80];
+    sf_close(a->file);
+    a->before += a->given;
+    a->part++;
+    if (!open_part(a, &info)) return not_read(source, a, "something else");
+    if (info.samplerate == source->rate && info.channels == source->channels) return SOURCE_OK;
+    snprintf(what, sizeof what, "a part of %d Hz, channels: %d, instead of %d Hz, channels: %d", info.samplerate,
+             info.channels, source->rate, source->channels);
+    sf_close(a->file);
+    a->file = NULL;
+    return not_read(source, a, what);
+}
+
+/* Why the part is not over although libsndfile says so; SOURCE_OK: it is. A cut FLAC ends early, and libsndfile calls
+ * that the end. Elsewhere its length is an estimate, or taken from what is there, and the file's own structure tells.
+ */
+static int end_part(struct source *source, struct audio_file *a)
+{
+    struct stat is;
+    int64_t all = a->before + a->given;
+    bool last = a->part + 1 == a->parts.n;
+    if (sf_error(a->file) != SF_ERR_NO_ERROR)
+        return source_fail(source, SOURCE_FAILED, "cannot read %s: %s", source->name, sf_strerror(a->file));
+    if (last && fstat(a->fd, &is) == 0 && is.st_size > a->size)
+        return source_fail(source, SOURCE_FAILED, "%s was still being written: it is read up to %.1f s", source->name,
+                           seconds(source, all));
+    if (a->given < a->promised)
+        return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s of %.1f", source->name,
+                           seconds(source, all), seconds(source, a->before + a->promised));
+    if (last && a->parts.cut)
+        return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s, before its own end",
+                           source->name, seconds(source, all));
+    if (last && all == 0) return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);
+    if (a->parts.behind == 0) return SOURCE_OK;
+    a->before = all;
+    return not_read(source, a, "more than its header says");
 }
 
 static ptrdiff_t file_read(struct source *source, float *frames, size_t max_frames)
 {
     struct audio_file *a = source->state;
-    sf_count_t n = sf_readf_float(a->file, frames, (sf_count_t)max_frames);
-    if (n <= 0 && sf_error(a->file) != SF_ERR_NO_ERROR)
-        return source_fail(source, SOURCE_FAILED, "cannot read %s: %s", source->name, sf_strerror(a->file));
-    if (n <= 0 && max_frames > 0) return at_end(source, a);
-    for (sf_count_t i = 0; i < n * source->channels; i++)
-        if (!isfinite(frames[i])) frames[i] = 0;
-    a->given += n;
-    return (ptrdiff_t)n;
+    while (max_frames > 0 && a->file) {
+        sf_count_t n = sf_readf_float(a->file, frames, (sf_count_t)max_frames);
+        for (sf_count_t i = 0; i < n * source->channels; i++)
+            if (!isfinite(frames[i])) frames[i] = 0;
+        if (n > 0) a->given += n;
+        if (n > 0) return (ptrdiff_t)n;
+        if (!a->failed) a->failed = end_part(source, a) != SOURCE_OK;
+        if (a->part + 1 == a->parts.n) break;
+        if (next_part(source, a) != SOURCE_OK) a->failed = true;
+    }
+    return a->failed && max_frames > 0 ? SOURCE_FAILED : 0;
 }
 
 static void file_close(struct source *source)
 {
     struct audio_file *a = source->state;
-    if (a) sf_close(a->file);
+    if (a && a->file) sf_close(a->file);
+    if (a) parts_free(&a->parts);
     if (a) close(a->fd);
     free(a);
     source->state = NULL;
     source->close = NULL;
 }
 
-/* A recorder that was killed leaves a WAV whose header says 0 frames; libsndfile believes it. */
-static bool is_unfinished_wav(const SF_INFO *info)
+/* ---- opening ---- */
+
+/* What the failed open means, and what helps. */
+static int not_opened(struct source *source, const char *path, struct kind kind, bool cut)
 {
-    int type = info->format & SF_FORMAT_TYPEMASK;
-    return info->frames == 0 && (type == SF_FORMAT_WAV || type == SF_FORMAT_WAVEX || type == SF_FORMAT_RF64);
+    const char *why = sf_strerror(NULL);
+    int n = (int)strlen(why);
+    if (n > 0 && why[n - 1] == '.') n--;
+    if (kind.name && cut)
+        return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: nothing of it can be read (%.*s)",
+                           source->name, n, why);
+    if (kind.name)
+        return source_fail(source, SOURCE_FAILED, "%s is %s that libsndfile does not read (%.*s); ffmpeg may: %s",
+                           source->name, kind.name, n, why, source_ffmpeg(path).line);
+    return source_fail(source, SOURCE_FAILED, "%s is not audio that can be read: %.*s (raw samples need --pcm)",
+                       source->name, n, why);
 }
 
-/* Closes fd, or hands it on. */
-static int open_audio(struct source *source, int fd, const char *path, const struct source_options *options)
+int source_sndfile_open(struct source *source, int fd, const char *path, struct kind kind)
 {
+    struct audio_file *a = calloc(1, sizeof *a);
+    struct stat is;
     SF_INFO info = {0};
-    SNDFILE *file = sf_open_fd(fd, SFM_READ, &info, SF_FALSE);
-    if (!file) {
-        const char *why = sf_strerror(NULL);
-        int n = (int)strlen(why);
-        if (n > 0 && why[n - 1] == '.') n--;
-        source_fail(source, SOURCE_FAILED, "%s is not audio that can be read: %.*s (raw samples need --pcm)",
-                    source->name, n, why);
+    source->state = a;
+    source->close = file_close;
+    if (a) a->fd = fd;
+    if (!a) close(fd);
+    if (!a || fstat(fd, &is) < 0 || parts_find(&a->parts, fd, is.st_size, kind) < 0) {
+        source_fail(source, SOURCE_FAILED, "no memory for reading %s", source->name);
         goto fail;
     }
-    if (is_unfinished_wav(&info)) {
-        sf_close(file);
-        lseek(fd, 0, SEEK_SET);
-        return source_stream_open(source, fd, true, path, options);
+    a->size = is.st_size;
+    if (path && strlen(path) < sizeof a->path) strcpy(a->path, path);
+    if (!open_part(a, &info)) {
+        not_opened(source, path, kind, a->parts.cut);
+        goto fail;
     }
     if (info.channels < 1 || info.channels > MAX_CHANNELS) {
         source_fail(source, SOURCE_FAILED, "%s has %d channels; 1 to %d are read", source->name, info.channels,
@@ -87,46 +215,35 @@ static int open_audio(struct source *source, int fd, const char *path, const str
                     MAX_RATE);
         goto fail;
     }
-    struct audio_file *a = calloc(1, sizeof *a);
-    if (!a) {
-        source_fail(source, SOURCE_FAILED, "no memory for reading %s", source->name);
-        goto fail;
-    }
-    bool exact = (info.format & SF_FORMAT_TYPEMASK) == SF_FORMAT_FLAC && info.frames < SF_COUNT_MAX;
-    *a = (struct audio_file){.file = file, .fd = fd, .promised = exact ? info.frames : 0};
     source->rate = info.samplerate;
     source->channels = info.channels;
-    source->state = a;
     source->read = file_read;
-    source->close = file_close;
     return SOURCE_OK;
 fail:
-    if (file) sf_close(file);
-    close(fd);
+    file_close(source);
     return SOURCE_FAILED;
 }
 
 int source_file_open(struct source *source, const char *path, const struct source_options *options)
 {
     struct stat st;
-    if (source->state) return source_stream_open(source, -1, true, path, options); /* goes on after an interruption */
+    if (source->state) /* goes on after an interruption */
+        return source_stream_open(source, -1, true, path, path, options);
     source_set_name(source, path);
     if (options->pcm == SOURCE_PCM_NONE && (options->rate || options->channels))
         return source_fail(source, SOURCE_USAGE, "%s is for raw samples: say --pcm too, or let %s say it itself",
                            options->rate ? "--rate" : "--channels", source->name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == EINTR) return SOURCE_INTERRUPTED; /* a FIFO waits for its writer */
-    if (fd < 0 || fstat(fd, &st) < 0) {
+    if (fd < 0 && errno == ENOENT && strstr(path, "://"))
+        return source_fail(source, SOURCE_FAILED, "%s is no file; ffmpeg reads addresses: %s", source->name,
+                           source_ffmpeg(path).line);
+    if (fd < 0 || fstat(fd, &st) < 0)
         source_fail(source, SOURCE_FAILED, "cannot open %s: %s", source->name, strerror(errno));
-    } else if (S_ISDIR(st.st_mode)) {
+    else if (S_ISDIR(st.st_mode))
         source_fail(source, SOURCE_FAILED, "%s is a directory", source->name);
-    } else if (S_ISREG(st.st_mode) && st.st_size == 0) {
-        source_fail(source, SOURCE_FAILED, "%s is empty", source->name);
-    } else if (options->pcm != SOURCE_PCM_NONE || !S_ISREG(st.st_mode)) {
-        return source_stream_open(source, fd, true, path, options);
-    } else {
-        return open_audio(source, fd, path, options);
-    }
+    else
+        return source_stream_open(source, fd, true, path, path, options);
     if (fd >= 0) close(fd);
     return SOURCE_FAILED;
 }

@@ -36,7 +36,8 @@ const struct option_spec options_table[] = {
     {"Input", "device", "NAME|INDEX", "the microphone, by a part of its name (the default)", OPTION_TEXT, AT(device), 0,
      0},
     {NULL, "list-devices", NULL, "list the microphones", OPTION_FLAG, AT(list_devices), 0, 0},
-    {NULL, "pcm", "s16le|f32le", "raw samples, whatever they look like", OPTION_CHOICE, AT(pcm), 1, 0},
+    {NULL, "pcm", "s16le|f32le|u8|s24le|s32le|s16be|mulaw|alaw", "raw samples, whatever they look like", OPTION_CHOICE,
+     AT(pcm), 1, 0},
     {NULL, "rate", "HZ", "of raw samples, 1000 to 768000 (16000)", OPTION_INTEGER, AT(rate), 1000, 768000},
     {NULL, "channels", "N", "of raw samples, 1 to 64 (1)", OPTION_INTEGER, AT(channels), 1, 64},
     {NULL, "channel", "N", "take this one, 1 to 64 (those with sound)", OPTION_INTEGER, AT(channel), 1, 64},
@@ -244,10 +245,10 @@ char *options_help(void)
         char left[64];
         if (spec->group) fprintf(f, "\n%s\n", spec->group);
         snprintf(left, sizeof left, "--%s%s%s", spec->name, spec->value ? " " : "", spec->value ? spec->value : "");
-        fprintf(f, "  %-35s%s\n", left, spec->help);
+        fprintf(f, "  %-34s %s\n", left, spec->help);
     }
     fprintf(f, "\nWithout --model: $XDG_DATA_HOME/surtitle/model (~/.local/share), then $XDG_DATA_DIRS,\n"
-               "then the demo model. Standard input is a WAV or raw s16le.\n"
+               "then the demo model. Standard input is a WAV or raw samples.\n"
                "Exit: 0 done, 1 failed, 2 usage, 3 no microphone, 4 no model, 5 no backend.\n");
     if (fclose(f) == 0) return text;
     free(text);

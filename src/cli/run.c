@@ -131,10 +131,18 @@ static int check_usage(struct options *o, const char *model)
     return EXIT_USAGE;
 }
 
+static void say_line(const char *line)
+{
+    message("%s", line);
+}
+
 int run_open_source(struct run *run)
 {
     struct options *o = &run->options;
-    struct source_options so = {.pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels};
+    struct source_options so = {.pcm = (enum source_pcm)o->pcm,
+                                .rate = o->rate,
+                                .channels = o->channels,
+                                .say = o->log_level >= SUR_LOG_WARN ? say_line : NULL};
     if (check_usage(o, run->model_dir) != EXIT_DONE) return EXIT_USAGE;
     if (o->force && force_read(o->force, &run->force, &run->n_force) != SUR_OK) {
         message("%s", message_failure());
@@ -165,6 +173,7 @@ int run_open_source(struct run *run)
                 run->source.channels == 1 ? "" : "s");
         return EXIT_USAGE;
     }
+    run->live_input = run->live_input || run->source.grows;
     downmix_init(&run->mix, run->source.rate, run->source.channels, o->channel);
     run->max_frames = MAX_SAMPLES / (size_t)run->source.channels;
     run->frames = malloc(MAX_SAMPLES * sizeof *run->frames);

@@ -101,7 +101,7 @@ def test_usage_errors():
             (["--format", "html", "x"], ["--format", "text|jsonl|srt|vtt|tokens", "html"]),
             (["--backend", "gpu", "x"], ["--backend", "auto|cuda|cpu"]), (["--kv", "bf16", "x"], ["--kv", "fp16|fp32"]),
             (["--gemm", "mine", "x"], ["--gemm", "own|lt|blas"]),
-            (["--cpu", "sse", "x"], ["--cpu", "plain|avx2|avx512"]), (["--pcm", "u8", "x"], ["--pcm", "s16le|f32le"]),
+            (["--cpu", "sse", "x"], ["--cpu", "plain|avx2|avx512"]), (["--pcm", "u16", "x"], ["--pcm", "s16le|f32le|u8"]),
             (["--log-level", "loud", "x"], ["--log-level", "error|warn|info|debug"]),
             (["--log-level", "", "x"], ["--log-level"]), (["--format", "tex", "x"], ["--format"]),
             (["a", "b"], ["SOURCE", "a", "b"]), (["--pace", "a", "--stats", "b"], ["SOURCE"]), (["-", "-"], ["SOURCE"]),
@@ -248,8 +248,11 @@ def test_every_rate_and_channel():
 def test_pcm_kinds():
     s16 = clip(1)
     f32 = struct.pack(f"<{len(s16) // 2}f", *(v / 32768 for v in struct.unpack(f"<{len(s16) // 2}h", s16)))
-    want = tokens("-", data=s16)
-    assert tokens("--pcm", "s16le", "-", data=s16) == want
+    want = tokens("--pcm", "s16le", "-", data=s16)
+    r = check(run("--format", "tokens", "-", data=s16), 0, "standard input is taken as s16le, 16000 Hz, mono")
+    assert r.stdout == want and r.stderr.count(b"\n") == 1
+    assert tokens("--log-level", "error", "-", data=s16) == want
+    assert tokens("--channels", "1", "-", data=s16) == want
     assert tokens("--pcm", "f32le", "-", data=f32) == want
     assert tokens("--pcm", "f32le", path("f32.raw", f32)) == want
     assert tokens(make_wav("same.wav", s16)) == want
@@ -338,7 +341,7 @@ def start(*args, **more):
 
 def stopped_by(number, **more):
     """All that comes out when a signal ends a stream of two seconds."""
-    p = start("--format", "tokens", "-", **more)
+    p = start("--format", "tokens", "--pcm", "s16le", "-", **more)
     p.stdin.write(clip(2))
     got = read_until(p.stdout.fileno(), lambda b: b.count(b"\n") >= 15)
     p.send_signal(number)
@@ -348,7 +351,7 @@ def stopped_by(number, **more):
 
 
 def test_signals_flush_the_tail():
-    want = tokens("-", data=clip(2))
+    want = tokens("--pcm", "s16le", "-", data=clip(2))
     assert want.count(b"\n") > 25
     for number in [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]:
         assert stopped_by(number) == want, number
@@ -418,9 +421,9 @@ def test_lag_is_skipped_and_marked():
 
 
 def test_pipe_with_max_lag():
-    want = tokens("-", data=clip(2))
+    want = tokens("--pcm", "s16le", "-", data=clip(2))
     # The most that it may be behind is never reached; that it is behind may be said.
-    assert run("--format", "tokens", "--max-lag", "2.5", "-", data=clip(2)).stdout == want
+    assert run("--format", "tokens", "--max-lag", "2.5", "--pcm", "s16le", "-", data=clip(2)).stdout == want
 
 
 def test_output_that_blocks():
@@ -439,8 +442,8 @@ def test_output_that_blocks_for_ever():
         reader, writer = os.pipe()
         fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
         os.set_blocking(writer, blocking)
-        p = subprocess.Popen([PROGRAM, "--model", MODEL, "--format", "tokens", "--caption-file", path("caption"), "-"],
-                             stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE, env=ENV)
+        p = subprocess.Popen([PROGRAM, "--model", MODEL, "--format", "tokens", "--caption-file", path("caption"), "--pcm",
+                              "s16le", "-"], stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE, env=ENV)
         os.close(writer)
         writing = threading.Thread(target=feed_all, args=(p.stdin, noise(16000 * 60)), daemon=True)
         writing.start()
@@ -504,7 +507,7 @@ def test_bits_whole_live_threads():
         assert tokens("-", data=f.read()) == want
     assert tokens("--threads", "1", CLIP) == want
     assert tokens("--threads", "2", CLIP) == want
-    assert tokens("--threads", "2", "-", data=clip(1000)) == want
+    assert tokens("--threads", "2", "--pcm", "s16le", "-", data=clip(1000)) == want
 
 
 def test_bits_pace():
@@ -530,13 +533,13 @@ def pieces(data, sizes, *args):
 
 def test_bits_one_sample_at_a_time():
     data = clip(1)
-    assert pieces(data, iter(lambda: 2, 0)) == tokens("-", data=data)
+    assert pieces(data, iter(lambda: 2, 0), "--pcm", "s16le") == tokens("--pcm", "s16le", "-", data=data)
 
 
 def test_bits_random_pieces():
     r, data = random.Random(4), clip(3)
-    want = tokens("-", data=data)
-    assert pieces(data, iter(lambda: r.randrange(1, 5000), 0)) == want
+    want = tokens("--pcm", "s16le", "-", data=data)
+    assert pieces(data, iter(lambda: r.randrange(1, 5000), 0), "--pcm", "s16le") == want
     with open(make_wav("pieces.wav", noise(44100 * 2 * 2), 44100, 2), "rb") as f:
         wav = f.read()
     assert pieces(wav, iter(lambda: r.randrange(1, 3001), 0)) == tokens(path("pieces.wav"))

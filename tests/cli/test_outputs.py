@@ -275,9 +275,9 @@ class CaptionFile(unittest.TestCase):
     def test_moved_away_for_a_time(self):
         """One line, the transcript goes on, the caption comes back, and the status is 1."""
         folder = fresh()
-        want = run("--format", "tokens", "-", data=noise(4)).stdout_bytes
+        want = run("--format", "tokens", "--pcm", "s16le", "-", data=noise(4)).stdout_bytes
         os.mkdir(folder + "/captions")
-        p = start("--format", "tokens", "--caption-file", folder + "/captions/caption", "-")
+        p = start("--format", "tokens", "--caption-file", folder + "/captions/caption", "--pcm", "s16le", "-")
         p.stdin.write(noise(2))
         wait_for(lambda: os.path.exists(folder + "/captions/caption") and open(folder + "/captions/caption").read(), "no caption")
         os.rename(folder + "/captions", folder + "/away")

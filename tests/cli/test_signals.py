@@ -20,10 +20,10 @@ class Twice(unittest.TestCase):
     """Supervisors and timeout(1) send a signal twice, wrappers pass a Ctrl-C on that came already."""
     def test_nothing_is_lost(self):
         sound = noise(2)
-        want = run("--format", "tokens", "-", data=sound).stdout_bytes
+        want = run("--format", "tokens", "--pcm", "s16le", "-", data=sound).stdout_bytes
         for number in ENDING:
             for pause in [0, 0.005, 0.05]:
-                p = start("--format", "tokens", "-")
+                p = start("--format", "tokens", "--pcm", "s16le", "-")
                 p.stdin.write(sound)
                 got = read_lines(p, 15)
                 for _ in range(3):
@@ -36,7 +36,7 @@ class Twice(unittest.TestCase):
     def blocked(self):
         """A run that waits for the reader of its standard output."""
         reader, writer = full_pipe()
-        p = start("--format", "tokens", "-", stdout=writer)
+        p = start("--format", "tokens", "--pcm", "s16le", "-", stdout=writer)
         os.close(writer)
         p.stdin.write(noise(2))
         wait_until_blocked(p)

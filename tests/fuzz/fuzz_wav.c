@@ -28,17 +28,18 @@ static ptrdiff_t parse(struct wav *wav, const uint8_t *data, size_t size, uint32
 {
     size_t at = 0, samples = 0;
     wav_init(wav);
-    while (at < size) {
+    for (;;) {
         size_t piece = most == 0 ? size : 1 + next_random() % most, used = 0;
         if (piece > size - at) piece = size - at;
-        uint8_t *copy = malloc(piece);
+        uint8_t *copy = malloc(piece + !piece);
         memcpy(copy, data + at, piece);
         size_t space = most == 0 ? room - samples : WAV_MAX_CHANNELS + next_random() % 32;
         require(space <= room - samples, "more samples than bytes");
         ptrdiff_t frames = wav_push(wav, copy, piece, &used, out + samples, space);
         free(copy);
         if (frames < 0) return -1;
-        require(used <= piece && (used > 0 || frames > 0), "no way forward");
+        require(used <= piece && (used > 0 || frames > 0 || at == size), "no way forward");
+        if (used == 0 && frames == 0) break;
         if (frames > 0) samples += (size_t)frames * (size_t)wav->channels;
         at += used;
     }
@@ -58,7 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(n >= 0 ? a.error[0] == '\0' : a.error[0] != '\0', "an error without a word, or the other way round");
     require(strcmp(a.error, b.error) == 0, "another error in pieces");
     if (n >= 0) {
-        require(a.rate == b.rate && a.channels == b.channels && a.bits == b.bits, "another format in pieces");
+        require(a.rate == b.rate && a.channels == b.channels && memcmp(&a.format, &b.format, sizeof a.format) == 0,
+                "another format in pieces");
         require(memcmp(whole, pieces, (size_t)n * sizeof *whole) == 0, "other samples in pieces");
         for (ptrdiff_t i = 0; i < n; i++) require(whole[i] - whole[i] == 0, "a sample that is not finite");
     }

@@ -1,0 +1,70 @@
+/* What the kinds of source share: names, errors, and the command that makes a WAV of anything. */
+#include "audio/source.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/utf8.h"
+
+void source_set_name(struct source *source, const char *name)
+{
+    sur_utf8_clean(source->name, sizeof source->name, name, strlen(name));
+}
+
+int source_fail(struct source *source, enum source_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(source->error, sizeof source->error, format, args);
+    va_end(args);
+    return status;
+}
+
+/* As one word for a shell; false: it is too long, or holds what a message would not show as it is. */
+static bool quote(char *to, size_t room, const char *path)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=,@%+-";
+    char clean[200];
+    size_t n = strlen(path), at = 0;
+    if (n + 1 > sizeof clean) return false;
+    sur_utf8_clean(clean, sizeof clean, path, n);
+    if (strcmp(clean, path) != 0 || 4 * n + 5 > room) return false;
+    bool quoted = path[strspn(path, plain)] != 0;
+    if (path[0] == '-') at += (size_t)sprintf(to, "./"); /* no option */
+    if (quoted) to[at++] = '\'';
+    for (; *path; path++) {
+        if (*path == '\'')
+            at += (size_t)sprintf(to + at, "'\\''");
+        else
+            to[at++] = *path;
+    }
+    if (quoted) to[at++] = '\'';
+    to[at] = 0;
+    return true;
+}
+
+struct source_command source_ffmpeg(const char *path)
+{
+    struct source_command c;
+    char word[sizeof c.line - 64];
+    if (!path || !quote(word, sizeof word, path)) strcpy(word, "FILE");
+    snprintf(c.line, sizeof c.line, "ffmpeg -loglevel error -i %s -f wav - | surtitle -", word);
+    return c;
+}
+
+int source_refuse(struct source *source, struct kind kind, bool from_file, const char *path)
+{
+    if (kind.class == KIND_NO_SOUND)
+        return source_fail(source, SOURCE_FAILED, "%s is %s, not sound", source->name, kind.name);
+    if (from_file)
+        return source_fail(source, SOURCE_FAILED, "%s is %s, which ffmpeg reads: %s", source->name, kind.name,
+                           source_ffmpeg(path).line);
+    if (kind.class == KIND_SEEKABLE)
+        return source_fail(source, SOURCE_FAILED, "%s is %s, which is not read from a pipe; save it, then: %s",
+                           source->name, kind.name, source_ffmpeg(NULL).line);
+    return source_fail(
+        source, SOURCE_FAILED,
+        "%s is %s, which is not read from a pipe; put this before it: ffmpeg -loglevel error -i - -f wav - |",
+        source->name, kind.name);
+}

@@ -1,0 +1,166 @@
+/* Files that were joined, cut, or go on behind their end: all of it is read, or it is said what is not. */
+#include <math.h>
+
+#include "source_files.h"
+
+static size_t file_bytes(const char *name, uint8_t *to, size_t room)
+{
+    FILE *f = fopen(named(name), "rb");
+    assert_non_null(f);
+    size_t n = fread(to, 1, room, f);
+    fclose(f);
+    return n;
+}
+
+/* Frames of a file that is read to its end, or as far as it says; *line: what it says. */
+static size_t read_file(const char *name, float *out, size_t room, char line[512])
+{
+    struct source s = {0};
+    ptrdiff_t n;
+    size_t frames = 0;
+    line[0] = 0;
+    if (source_file_open(&s, named(name), &none) != SOURCE_OK) {
+        strcpy(line, s.error);
+        return 0;
+    }
+    size_t channels = (size_t)s.channels;
+    while ((n = s.read(&s, out + frames * channels, (room - frames * channels) / channels)) > 0) frames += (size_t)n;
+    assert_true(n == 0 || n == SOURCE_FAILED);
+    if (n < 0) strcpy(line, s.error);
+    s.close(&s);
+    return frames;
+}
+
+static int writes(int format)
+{
+    SF_INFO info = {.samplerate = 48000, .channels = 1, .format = format};
+    return sf_format_check(&info);
+}
+
+static void make_sines(void)
+{
+    for (int i = 0; i < N; i++) every[i] = (int16_t)lrint(9000 * sin(0.05 * i) + rand() % 900);
+}
+
+static const struct {
+    const char *name;
+    int format;
+} joinable[] = {{"FLAC", SF_FORMAT_FLAC | SF_FORMAT_PCM_16},
+                {"Vorbis", SF_FORMAT_OGG | SF_FORMAT_VORBIS},
+                {"Opus", SF_FORMAT_OGG | SF_FORMAT_OPUS},
+                {"MP3", SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III}};
+enum { JOINABLE = sizeof joinable / sizeof *joinable };
+
+/* cat a b c > joined: what is read is what is read of each. */
+static void test_joined_files(void **state)
+{
+    static uint8_t bytes[2000000];
+    static float parts[4 * N];
+    char line[512];
+    make_sines();
+    for (int f = 0; f < JOINABLE; f++) {
+        if (!writes(joinable[f].format)) continue;
+        size_t n_bytes = 0, n_frames = 0;
+        for (int i = 0; i < 3; i++) {
+            write_audio("part", joinable[f].format, 48000, 1, every + 1000 * i, 30000 + 5000 * (size_t)i);
+            n_frames += read_file("part", parts + n_frames, 4 * N - n_frames, line);
+            assert_string_equal(line, "");
+            n_bytes += file_bytes("part", bytes + n_bytes, sizeof bytes - n_bytes);
+        }
+        write_file("joined", bytes, n_bytes);
+        size_t n = read_file("joined", got, 8 * N, line);
+        if (n != n_frames || line[0])
+            fail_msg("%s: %zu frames instead of %zu; %s", joinable[f].name, n, n_frames, line);
+        assert_memory_equal(got, parts, n * sizeof *got);
+        /* tags between and behind */
+        size_t half = file_bytes("part", bytes, sizeof bytes), all = half;
+        if (f == 3) {
+            memset(bytes + all, 'x', 138);
+            memcpy(bytes + all, "TAG", 3), memcpy(bytes + all + 128, "ID3\4\0\0\0\0\0\0", 10);
+            all += 138;
+        }
+        memcpy(bytes + all, bytes, half), all += half;
+        memcpy(bytes + all, "TAG", 3), memset(bytes + all + 3, 'x', 125), all += 128;
+        write_file("joined", bytes, f == 3 ? all : all - 128);
+        size_t one = read_file("part", parts, 4 * N, line);
+        n = read_file("joined", got, 8 * N, line);
+        if (n != 2 * one || line[0]) fail_msg("%s: %zu frames instead of %zu; %s", joinable[f].name, n, 2 * one, line);
+    }
+}
+
+/* A part of another rate, or with other channels, is not read and said. */
+static void test_joined_files_that_differ(void **state)
+{
+    static uint8_t bytes[2000000];
+    char line[512];
+    make_sines();
+    for (int f = 0; f < JOINABLE; f++)
+        for (int other = 0; other < 2; other++) {
+            if (!writes(joinable[f].format)) continue;
+            write_audio("a", joinable[f].format, 48000, 1, every, 30000);
+            size_t n = file_bytes("a", bytes, sizeof bytes), frames = read_file("a", got, 8 * N, line);
+            write_audio("b", joinable[f].format, other ? 48000 : 24000, other ? 2 : 1, every, 15000);
+            n += file_bytes("b", bytes + n, sizeof bytes - n);
+            write_file("joined", bytes, n);
+            size_t read = read_file("joined", got, 8 * N, line);
+            if (read != frames) fail_msg("%s, %d: %zu of %zu; '%s'", joinable[f].name, other, read, frames, line);
+            if (!strstr(line, other ? "channels: 2, instead of" : "24000 Hz, channels: 1, instead of") ||
+                !strstr(line, "/joined -f wav - | surtitle -"))
+                fail_msg("%s: '%s'", joinable[f].name, line);
+        }
+}
+
+static void test_cut_files(void **state)
+{
+    static const int formats[] = {SF_FORMAT_FLAC | SF_FORMAT_PCM_16,   SF_FORMAT_OGG | SF_FORMAT_VORBIS,
+                                  SF_FORMAT_OGG | SF_FORMAT_OPUS,      SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III,
+                                  SF_FORMAT_AIFF | SF_FORMAT_PCM_16,   SF_FORMAT_AU | SF_FORMAT_PCM_16,
+                                  SF_FORMAT_CAF | SF_FORMAT_PCM_16,    SF_FORMAT_W64 | SF_FORMAT_PCM_16,
+                                  SF_FORMAT_WAV | SF_FORMAT_PCM_16,    SF_FORMAT_WAV | SF_FORMAT_ULAW,
+                                  SF_FORMAT_WAV | SF_FORMAT_IMA_ADPCM, SF_FORMAT_RF64 | SF_FORMAT_PCM_24};
+    static uint8_t bytes[400000];
+    char line[512];
+    make_sines();
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (int part = 1; part <= 3; part++) {
+            if (!writes(formats[f])) continue;
+            write_audio("whole", formats[f], 48000, 1, every, N);
+            size_t whole = read_file("whole", got, 8 * N, line);
+            assert_string_equal(line, "");
+            size_t n = file_bytes("whole", bytes, sizeof bytes);
+            write_file("cut", bytes, part == 3 ? n - 200 : n * (size_t)part / 3);
+            size_t frames = read_file("cut", got, 8 * N, line);
+            if (!strstr(line, "is cut") || frames + 48000 < whole * (size_t)part / 3)
+                fail_msg("format %x, %d/3: %zu of %zu frames, '%s'", formats[f], part, frames, whole, line);
+        }
+}
+
+/* What is no sound behind what libsndfile reads. */
+static void test_behind_other_files(void **state)
+{
+    static const int formats[] = {SF_FORMAT_AIFF | SF_FORMAT_PCM_16, SF_FORMAT_AU | SF_FORMAT_PCM_16,
+                                  SF_FORMAT_W64 | SF_FORMAT_PCM_16, SF_FORMAT_WAV | SF_FORMAT_IMA_ADPCM};
+    static uint8_t bytes[400000];
+    char line[512];
+    make_sines();
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
+        write_audio("one", formats[f], 48000, 1, every, 10000);
+        size_t n = file_bytes("one", bytes, sizeof bytes), frames = read_file("one", got, 8 * N, line);
+        assert_string_equal(line, "");
+        memcpy(bytes + n, bytes, n);
+        write_file("two", bytes, 2 * n);
+        assert_int_equal(read_file("two", got, 8 * N, line), frames);
+        if (!strstr(line, "more than its header says")) fail_msg("format %x: '%s'", formats[f], line);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_joined_files),
+        cmocka_unit_test(test_joined_files_that_differ),
+        cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_behind_other_files),
+    };
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
