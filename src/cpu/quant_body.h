@@ -192,8 +192,33 @@ INLINE void tile(const struct sur_quant_matmul *m, const enum sur_weight_type ty
     }
 }
 
-INLINE void tiles(const struct sur_quant_matmul *m, const enum sur_weight_type type, int row0, int row1)
+/* A function of its own per type and number of columns: one large function would take the compiler minutes. */
+#define TILES(name, type)                                                                                              \
+    static __attribute__((noinline)) void name##_all(const struct sur_quant_matmul *m, int row, int col)               \
+    {                                                                                                                  \
+        tile(m, type, row, col, COLUMNS);                                                                              \
+    }                                                                                                                  \
+    static __attribute__((noinline)) void name##_two(const struct sur_quant_matmul *m, int row, int col)               \
+    {                                                                                                                  \
+        tile(m, type, row, col, COLUMNS < 2 ? COLUMNS : 2);                                                            \
+    }                                                                                                                  \
+    static __attribute__((noinline)) void name##_one(const struct sur_quant_matmul *m, int row, int col)               \
+    {                                                                                                                  \
+        tile(m, type, row, col, 1);                                                                                    \
+    }
+TILES(q4, SUR_WEIGHT_Q4_K)
+TILES(q5, SUR_WEIGHT_Q5_K)
+TILES(q6, SUR_WEIGHT_Q6_K)
+TILES(q8, SUR_WEIGHT_Q8_0)
+
+static void matmul(const struct sur_quant_matmul *m, int row0, int row1)
 {
+    typedef void (*tile_fn)(const struct sur_quant_matmul *, int row, int col);
+    static const tile_fn fns[SUR_N_WEIGHT_TYPES][3] = {[SUR_WEIGHT_Q4_K] = {q4_all, q4_two, q4_one},
+                                                       [SUR_WEIGHT_Q5_K] = {q5_all, q5_two, q5_one},
+                                                       [SUR_WEIGHT_Q6_K] = {q6_all, q6_two, q6_one},
+                                                       [SUR_WEIGHT_Q8_0] = {q8_all, q8_two, q8_one}};
+    const tile_fn *run = fns[m->w->type];
     /* columns a sweep over the weights: as many as keep half a megabyte of activations in the second-level cache */
     int most = (1 << 17) / m->w->cols / COLUMNS * COLUMNS * 2;
     if (most < 2 * COLUMNS) most = 2 * COLUMNS;
@@ -201,27 +226,10 @@ INLINE void tiles(const struct sur_quant_matmul *m, const enum sur_weight_type t
         int c1 = m->n - c0 < most ? m->n : c0 + most;
         for (int row = row0; row < row1; row += SUR_TILE_ROWS) {
             int c = c0;
-            for (; c + COLUMNS <= c1; c += COLUMNS) tile(m, type, row, c, COLUMNS);
-            if (COLUMNS > 2 && c + 2 <= c1) tile(m, type, row, c, 2), c += 2;
-            for (; c < c1; c++) tile(m, type, row, c, 1);
+            for (; c + COLUMNS <= c1; c += COLUMNS) run[0](m, row, c);
+            if (COLUMNS > 2 && c + 2 <= c1) run[1](m, row, c), c += 2;
+            for (; c < c1; c++) run[2](m, row, c);
         }
-    }
-}
-
-static void matmul(const struct sur_quant_matmul *m, int row0, int row1)
-{
-    switch (m->w->type) {
-    case SUR_WEIGHT_Q4_K:
-        tiles(m, SUR_WEIGHT_Q4_K, row0, row1);
-        break;
-    case SUR_WEIGHT_Q5_K:
-        tiles(m, SUR_WEIGHT_Q5_K, row0, row1);
-        break;
-    case SUR_WEIGHT_Q6_K:
-        tiles(m, SUR_WEIGHT_Q6_K, row0, row1);
-        break;
-    default:
-        tiles(m, SUR_WEIGHT_Q8_0, row0, row1);
     }
 }
 
