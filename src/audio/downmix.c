@@ -37,12 +37,12 @@ void downmix_init(struct downmix *d, int rate, int channels, int channel)
     d->antiphase_ended = -AGAIN_WINDOWS;
     d->now.n = d->only >= 0 ? 1 : channels;
     for (int c = 0; c < d->now.n; c++) d->now.channels[c] = (uint8_t)(d->only >= 0 ? d->only : c);
-    atomic_init(&d->events, 0);
+    for (int e = 0; e < DOWNMIX_EVENTS; e++) atomic_init(&d->events[e], 0);
 }
 
 static void tell(struct downmix *d, enum downmix_event event)
 {
-    atomic_fetch_or_explicit(&d->events, 1u << event, memory_order_release);
+    atomic_fetch_add_explicit(&d->events[event], 1, memory_order_release);
 }
 
 /* ---- decisions, once per window ---- */
@@ -205,10 +205,13 @@ void downmix_end(struct downmix *d)
 
 enum downmix_event downmix_poll(struct downmix *d)
 {
-    unsigned events = atomic_load_explicit(&d->events, memory_order_acquire);
-    for (unsigned e = DOWNMIX_NOTHING + 1; events != 0 && e < DOWNMIX_EVENTS; e++)
-        if (atomic_fetch_and_explicit(&d->events, ~(1u << e), memory_order_acq_rel) & 1u << e)
-            return (enum downmix_event)e;
+    for (int e = DOWNMIX_NOTHING + 1; e < DOWNMIX_EVENTS; e++) {
+        unsigned n = atomic_load_explicit(&d->events[e], memory_order_acquire);
+        while (n > 0)
+            if (atomic_compare_exchange_weak_explicit(&d->events[e], &n, n - 1, memory_order_acq_rel,
+                                                      memory_order_acquire))
+                return (enum downmix_event)e;
+    }
     return DOWNMIX_NOTHING;
 }
 

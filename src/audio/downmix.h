@@ -51,8 +51,9 @@ struct downmix {
     int64_t windows, antiphase_ended;        /* counts of windows */
     int64_t zeros;                           /* windows of zeros in a row, up to now */
     bool heard, heard_any;                   /* a window above -60 dBFS; a sample that is not zero */
-    /* any thread: a bit per event, set by the running thread (release) and cleared by downmix_poll (acquire) */
-    atomic_uint events;
+    /* any thread: events that happened (added by the running thread, release) and were not returned (downmix_poll,
+     * acquire) */
+    atomic_uint events[DOWNMIX_EVENTS];
 };
 
 /* rate in Hz, 1000 or more; channels 1 to 64; channel: the one to take, counted from 1, or 0 for those that live. */

@@ -1,11 +1,25 @@
 """What libraries write to descriptors 1 and 2 stands in the log, and nowhere else; what the C library says before it ends
 the program reaches standard error. The library is a libsndfile that does as it is told (noise.c, preloaded)."""
-import os, re, signal, sys, threading, unittest
+import array, os, re, signal, sys, threading, unittest
 
 NOISE = os.path.abspath(sys.argv.pop(3))
-from program import ENV, Terminal, full_pipe, main, make_wav, run, start
+from program import ENV, Terminal, full_pipe, main, noise, path, run, start
 
-CLIP = make_wav("clip.wav", 3)
+
+def make_aiff(name, seconds):
+    """A file that libsndfile reads; WAVs have a reader of our own."""
+    samples = array.array("h", noise(seconds))
+    samples.byteswap()
+    big = lambda n, v: v.to_bytes(n, "big")
+    rate = b"\x40\x0c\xfa" + bytes(7)  # 16000 as a float of 80 bits
+    body = b"AIFFCOMM" + big(4, 18) + big(2, 1) + big(4, len(samples)) + big(2, 16) + rate
+    body += b"SSND" + big(4, 2 * len(samples) + 8) + bytes(8) + samples.tobytes()
+    with open(path(name), "wb") as f:
+        f.write(b"FORM" + big(4, len(body)) + body)
+    return path(name)
+
+
+CLIP = make_aiff("clip.aiff", 3)
 
 
 def noisy(kind, *args, **more):

@@ -242,6 +242,11 @@ static void test_silence(void **state)
     downmix_run(&d, frames + N / 2, N / 2, mono);
     assert_int_equal(downmix_poll(&d), DOWNMIX_ZEROS);
     assert_int_equal(downmix_poll(&d), DOWNMIX_NOTHING);
+    /* both are kept until they are asked for */
+    downmix_init(&d, RATE, 1, 0);
+    downmix_run(&d, frames, N, mono);
+    for (int i = 0; i < 2; i++) assert_int_equal(downmix_poll(&d), DOWNMIX_ZEROS);
+    assert_int_equal(downmix_poll(&d), DOWNMIX_NOTHING);
     /* near silence, once, and not when something louder was heard */
     for (size_t i = 0; i < N; i++) frames[i] = noise(-70);
     assert_int_equal(events_of(N, true), 1u << DOWNMIX_QUIET);
