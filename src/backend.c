@@ -86,6 +86,7 @@ static struct sur_backend_options options_of(const struct sur_backend *half, con
     if (o.gemm == SUR_GEMM_LT) o.gemm = SUR_GEMM_OWN;
     o.window_attention = SUR_ATTENTION_OWN;
     o.vram_limit_bytes = 0;
+    o.gpu = 0;
     return o;
 }
 

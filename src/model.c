@@ -83,6 +83,7 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
                                         .gemm = o->gemm,
                                         .threads = o->threads ? o->threads : default_threads(),
                                         .window_attention = o->window_attention,
+                                        .gpu = o->gpu + 1,
                                         .vram_limit_bytes = (int64_t)o->vram_limit_mib << 20};
         struct sur_backend_wish wish = {o->backend, o->encode_on, o->decode_on};
         r = sur_backend_open(&m->backend, &m->state, &wish, m->checkpoint, &b);

@@ -16,13 +16,14 @@ static int check_reserved(const uint64_t reserved[8])
 
 void sur_model_options_init(struct sur_model_options *o)
 {
-    if (o) *o = (struct sur_model_options){.dir = NULL};
+    if (o) *o = (struct sur_model_options){.gpu = -1};
 }
 
 int sur_check_model_options(const struct sur_model_options *o)
 {
     if (!o->dir) return sur_fail(SUR_ERR_ARGUMENT, "no model folder was named");
     if (o->threads < 0 || o->threads > 1024) return sur_fail(SUR_ERR_ARGUMENT, "%d threads: 0 to 1024", o->threads);
+    if (o->gpu < -1 || o->gpu > 1023) return sur_fail(SUR_ERR_ARGUMENT, "there is no GPU %d", o->gpu);
     if (o->vram_limit_mib < 0)
         return sur_fail(SUR_ERR_ARGUMENT, "a limit of %d MiB of the GPU's memory", o->vram_limit_mib);
     const struct {

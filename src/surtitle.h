@@ -112,6 +112,8 @@ struct sur_model_options {
     enum sur_window_attention window_attention; /* CUDA only: who attends in passes of many tokens */
     int vram_limit_mib;            /* CUDA only: memory of the card that may be used; 0: all that is free. Layers that
                                     * do not fit are copied again for every pass; no bit changes. */
+    int gpu;                       /* CUDA only: the device, numbered from 0 as the driver counts; -1: the one with
+                                    * the most free memory, of those of compute capability 8.0 or more */
     uint64_t reserved[8];          /* 0 */
 };
 

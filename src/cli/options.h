@@ -12,6 +12,7 @@ struct options {
     const char *model, *force, *output, *caption_file, *latency_report, *device; /* NULL: not given */
     int backend, encode_on, decode_on, kv, gemm, window_attention, cpu;          /* the library's enums */
     int delay_ms, threads, vram_limit;                                           /* 0: not given */
+    int gpu;                                                                     /* -1: not given */
     int pcm, rate, channels; /* pcm: enum source_pcm; 0: not given */
     int channel;             /* the one to take, from 1; 0: not given */
     int format;              /* index into options_formats */

@@ -95,6 +95,7 @@ static const char *on_cpu_only(const struct options *o)
     if (o->gemm == SUR_GEMM_LT && whole) return "--gemm lt";
     if (o->window_attention == SUR_ATTENTION_GEMM && encoder) return "--window-attention gemm";
     if (o->vram_limit && whole) return "--vram-limit";
+    if (o->gpu >= 0 && whole) return "--gpu";
     return NULL;
 }
 
@@ -322,6 +323,7 @@ int run_open_model(struct run *run)
     mo.gemm = (enum sur_gemm)o->gemm;
     mo.window_attention = (enum sur_window_attention)o->window_attention;
     mo.vram_limit_mib = o->vram_limit;
+    mo.gpu = o->gpu;
     mo.cpu = (enum sur_cpu_level)o->cpu;
     mo.threads = o->threads;
     int64_t began = sur_clock_ns();

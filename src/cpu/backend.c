@@ -114,6 +114,7 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
         r = sur_fail(SUR_ERR_ARGUMENT, "--gemm lt is for the CUDA backend: own, blas");
     if (!r && options->window_attention != SUR_ATTENTION_OWN)
         r = sur_fail(SUR_ERR_ARGUMENT, "--window-attention gemm is for the CUDA backend: own");
+    if (!r && options->gpu) r = sur_fail(SUR_ERR_ARGUMENT, "--gpu is for the CUDA backend");
     if (!r && options->vram_limit_bytes) r = sur_fail(SUR_ERR_ARGUMENT, "--vram-limit is for the CUDA backend");
     if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_blas_open();
     if (!r) r = sur_pool_create(&s->pool, options->threads);

@@ -39,7 +39,7 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     pthread_mutex_init(&s->decoder_slots, NULL);
     /* What an ordinary session needs stays free for it: the longest usual prompt, whole files. */
     const struct sur_backend_session_options usual = {.n_prompt = 1 + 32 + 30, .max_tokens = SUR_WHOLE_TOKENS};
-    r = gpu_open(&s->gpu);
+    r = gpu_open(&s->gpu, o->gpu - 1);
     if (!r)
         r = gpu_weights_open(&s->weights, &s->gpu, c, o->gemm != SUR_GEMM_OWN, o->vram_limit_bytes,
                              gpu_session_bytes(c, o, &usual));

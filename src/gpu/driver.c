@@ -9,6 +9,7 @@
 #include "kernels/wide.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "util/log.h"
 
 static const char *const epilogues[SUR_GPU_N_EPILOGUES] = {"plain", "gelu", "add", "swiglu", "qkv", "rows", "head"};
 static const struct {
@@ -40,32 +41,105 @@ int gpu_check(CUresult result, const char *call)
 
 /* ---- device ---- */
 
-static int pick(CUdevice *device, char *why, size_t why_bytes)
+enum { MAX_DEVICES = 64 };
+
+struct candidate {
+    CUdevice device;
+    int number;
+    char name[96];
+    size_t free_bytes;
+};
+
+static int driver_says(CUresult e, char *why, size_t why_bytes)
+{
+    const char *text = NULL;
+    cuGetErrorString(e, &text);
+    snprintf(why, why_bytes, "the NVIDIA driver says: %s", text ? text : "unknown error");
+    return SUR_ERR_BACKEND;
+}
+
+/* Whether a device's compute capability suffices. */
+static int look_at(int number, struct candidate *c, char *why, size_t why_bytes)
+{
+    int major = 0, minor = 0;
+    *c = (struct candidate){.number = number};
+    CUresult e = cuDeviceGet(&c->device, number);
+    if (!e) e = cuDeviceGetName(c->name, sizeof c->name, c->device);
+    if (!e) e = cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, c->device);
+    if (!e) e = cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, c->device);
+    if (e) return driver_says(e, why, why_bytes);
+    if (major >= 8) return SUR_OK;
+    snprintf(why, why_bytes, "%s has compute capability %d.%d; 8.0 is needed", c->name, major, minor);
+    return SUR_ERR_BACKEND;
+}
+
+/* The devices that can be used: of all (wanted -1), or the one wanted. The reason of the last that cannot is in why. */
+static int find_candidates(struct candidate candidates[MAX_DEVICES], int *n_candidates, int *n_devices, int wanted,
+                           char *why, size_t why_bytes)
 {
     CUresult e = cuInit(0);
-    const char *text = NULL;
-    int n = 0, major = 0, minor = 0;
-    char name[96] = "";
-    if (!e) e = cuDeviceGetCount(&n);
-    if (!e && n) e = cuDeviceGet(device, 0);
-    if (!e && n) e = cuDeviceGetName(name, sizeof name, *device);
-    if (!e && n) e = cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, *device);
-    if (!e && n) e = cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, *device);
-    if (!e && major >= 8) return SUR_OK;
-    if (e) {
-        cuGetErrorString(e, &text);
-        snprintf(why, why_bytes, "the NVIDIA driver says: %s", text ? text : "unknown error");
-    } else if (n == 0)
+    *n_candidates = *n_devices = 0;
+    if (!e) e = cuDeviceGetCount(n_devices);
+    if (e) return driver_says(e, why, why_bytes);
+    if (*n_devices == 0) {
         snprintf(why, why_bytes, "the NVIDIA driver sees no GPU");
+        return SUR_ERR_BACKEND;
+    }
+    if (wanted >= *n_devices) {
+        snprintf(why, why_bytes, "there is no GPU %d: the driver sees %d, numbered from 0", wanted, *n_devices);
+        return SUR_ERR_ARGUMENT;
+    }
+    const int last = wanted >= 0 ? wanted : *n_devices - 1;
+    for (int i = wanted >= 0 ? wanted : 0; i <= last && *n_candidates < MAX_DEVICES; i++)
+        *n_candidates += look_at(i, &candidates[*n_candidates], why, why_bytes) == SUR_OK;
+    return *n_candidates ? SUR_OK : SUR_ERR_BACKEND;
+}
+
+/* What is free can be asked in a context only: about 0.2 s per device, spent only where there are several. */
+static int ask_free_memory(struct candidate *c, char *why, size_t why_bytes)
+{
+    CUcontext context;
+    size_t total;
+    CUresult e = cuDevicePrimaryCtxRetain(&context, c->device);
+    if (e) return driver_says(e, why, why_bytes);
+    e = cuCtxSetCurrent(context);
+    if (!e) e = cuMemGetInfo(&c->free_bytes, &total);
+    cuCtxSetCurrent(NULL);
+    cuDevicePrimaryCtxRelease(c->device);
+    return e ? driver_says(e, why, why_bytes) : SUR_OK;
+}
+
+/* wanted -1: of those that can be used the one with the most free memory. SUR_ERR_ARGUMENT: there is no such number. */
+static int choose(CUdevice *device, int wanted, char *why, size_t why_bytes)
+{
+    struct candidate candidates[MAX_DEVICES], *best = NULL;
+    int n, n_devices, r = find_candidates(candidates, &n, &n_devices, wanted, why, why_bytes);
+    if (r) return r;
+    if (n == 1) best = &candidates[0];
+    for (int i = 0; n > 1 && i < n; i++) {
+        struct candidate *c = &candidates[i];
+        if (ask_free_memory(c, why, why_bytes))
+            sur_log(SUR_LOG_INFO, "GPU %d (%s) is left out: %s", c->number, c->name, why);
+        else if (!best || c->free_bytes > best->free_bytes)
+            best = c;
+    }
+    if (!best) return SUR_ERR_BACKEND;
+    *device = best->device;
+    if (wanted >= 0)
+        sur_log(SUR_LOG_INFO, "GPU %d (%s): as asked", best->number, best->name);
+    else if (n > 1)
+        sur_log(SUR_LOG_INFO, "GPU %d (%s): of %d that can be used the most free memory, %zu MiB", best->number,
+                best->name, n, best->free_bytes >> 20);
     else
-        snprintf(why, why_bytes, "%s has compute capability %d.%d; 8.0 is needed", name, major, minor);
-    return SUR_ERR_BACKEND;
+        sur_log(SUR_LOG_INFO, "GPU %d (%s): the only one of %d that can be used", best->number, best->name, n_devices);
+    return SUR_OK;
 }
 
 int gpu_probe(char *why, size_t why_bytes)
 {
-    CUdevice device;
-    return pick(&device, why, why_bytes);
+    struct candidate candidates[MAX_DEVICES];
+    int n, n_devices;
+    return find_candidates(candidates, &n, &n_devices, -1, why, why_bytes);
 }
 
 static int read_attributes(struct gpu *g)
@@ -117,12 +191,13 @@ static int find_kernels(struct gpu *g)
     return r;
 }
 
-int gpu_open(struct gpu *g)
+int gpu_open(struct gpu *g, int wanted)
 {
     char why[256];
     *g = (struct gpu){.context = NULL};
-    if (pick(&g->device, why, sizeof why)) return sur_fail(SUR_ERR_BACKEND, "%s", why);
-    int r = CHECK(cuDevicePrimaryCtxRetain(&g->context, g->device));
+    int r = choose(&g->device, wanted, why, sizeof why);
+    if (r) return sur_fail(r, "%s", why);
+    r = CHECK(cuDevicePrimaryCtxRetain(&g->context, g->device));
     if (!r) r = gpu_enter(g);
     if (!r) r = read_attributes(g);
     for (int i = 0; !r && i < GPU_MAX_MODULES && sur_gpu_fatbins[i].name; i++)

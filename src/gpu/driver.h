@@ -45,9 +45,11 @@ struct gpu {
     atomic_llong memory_bytes;       /* allocated on the device */
 };
 
-/* SUR_OK when a device can be used; else the reason in why. */
+/* SUR_OK when any device can be used; else the reason in why. */
 int gpu_probe(char *why, size_t why_bytes);
-int gpu_open(struct gpu *gpu); /* on failure closed again */
+/* The device of that number, or (wanted -1) of those that can be used the one with the most free memory. On failure
+ * closed again. SUR_ERR_ARGUMENT: there is no such number. */
+int gpu_open(struct gpu *gpu, int wanted);
 void gpu_close(struct gpu *gpu);
 int gpu_enter(const struct gpu *gpu);          /* makes the context the calling thread's */
 void gpu_enter_to_free(const struct gpu *gpu); /* the same; what fails is no news, and the line that told it stays */

@@ -24,6 +24,7 @@ struct sur_backend_options {
     enum sur_gemm gemm;
     int threads;
     enum sur_window_attention window_attention; /* CUDA: who attends in an encoder's pass of many tokens */
+    int gpu;                                    /* CUDA: 1 + the device's number; 0: one is chosen */
     int64_t vram_limit_bytes;                   /* CUDA: may use so much of the card's memory; 0: all that is free */
 };
 

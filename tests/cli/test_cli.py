@@ -118,7 +118,7 @@ def test_usage_errors():
             ("--channels", "1", ["0", "65", "one"]), ("--channel", "1", ["0", "65", "one"]), ("--width", "40", ["9", "1001", "-3"]),
             ("--alternatives", "0.5", ["-0.1", "1.1", "nan", "inf", "0x1", "", "1,0", "half", "."]),
             ("--max-lag", "2.5", ["0.9", "101", "-1", "nan", "", "5s"]), ("--threads", "1", ["0", "257", "two"]),
-            ("--vram-limit", "4000", ["0", "-1", "4G", "1048577"])]:
+            ("--vram-limit", "4000", ["0", "-1", "4G", "1048577"]), ("--gpu", "0", ["-1", "64", "first"])]:
         for value in bad:
             check(run(name + "=" + value, "x", model=False), 2, name)
         r = run(name, good, path("absent"), model=False)
@@ -131,7 +131,7 @@ def test_options_of_the_gpu():
             ("--backend cpu --gemm lt", ["--gemm lt", "--backend"]), ("--backend cpu --vram-limit 1", ["--vram-limit"]),
             ("--backend cpu --window-attention gemm", ["--window-attention gemm"]),
             ("--encode-on cpu --window-attention gemm", ["--window-attention gemm", "--encode-on"]),
-            ("--encode-on cpu --decode-on cpu --vram-limit 1", ["--vram-limit"]),
+            ("--encode-on cpu --decode-on cpu --vram-limit 1", ["--vram-limit"]), ("--backend cpu --gpu 0", ["--gpu"]),
             ("--encode-on cpu --decode-on cpu --gemm lt", ["--gemm lt"]),
             ("--backend cpu --encode-on cuda", ["--encode-on cuda", "--backend cpu"]),
             ("--backend cuda --decode-on cpu", ["--decode-on cpu", "--backend cuda"])]:

@@ -11,12 +11,17 @@
 #pragma weak emulated_kernels
 #pragma weak emulator_run
 
-struct fake_cuda fake_cuda = {.error = CUDA_ERROR_ILLEGAL_ADDRESS, .total_bytes = (size_t)1 << 32};
+struct fake_cuda fake_cuda = {.error = CUDA_ERROR_ILLEGAL_ADDRESS, .total_bytes = (size_t)1 << 32,
+                              .n_devices = 1,
+                              .devices = {{.major = 9}}};
+static char contexts[8]; /* a device's primary one is the address of its own */
 
 /* For programs that cannot be told otherwise. */
 __attribute__((constructor)) static void read_environment(void)
 {
-    const char *at = getenv("FAKE_CUDA_FAIL_AT");
+    const char *at = getenv("FAKE_CUDA_FAIL_AT"), *devices = getenv("FAKE_CUDA_DEVICES");
+    if (devices) fake_cuda.n_devices = atoi(devices); /* old ones but for the last */
+    for (int i = 0; i < fake_cuda.n_devices; i++) fake_cuda.devices[i].major = i + 1 < fake_cuda.n_devices ? 7 : 9;
     if (!at) return;
     fake_cuda.fail_at = atoi(at);
     fake_cuda.for_good = 1;
@@ -72,7 +77,7 @@ CUresult cuInit(unsigned flags)
 
 CUresult cuDeviceGetCount(int *n)
 {
-    *n = 1;
+    *n = fake_cuda.n_devices;
     return called();
 }
 
@@ -92,7 +97,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice dev
 {
     CUresult e = called();
     if (e != CUDA_SUCCESS) return e;
-    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
+    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? fake_cuda.devices[device].major
              : which == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? (emulator_run ? 8 : 132) /* few: faster */
              : which == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN ? 227 << 10
                                                                               : 0;
@@ -113,9 +118,9 @@ CUresult cuGetErrorString(CUresult error, const char **text)
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
-    static char primary;
     CUresult e = called();
-    *context = e == CUDA_SUCCESS ? (CUcontext)(void *)&primary : NULL;
+    if (e == CUDA_SUCCESS && fake_cuda.devices[device].is_broken) e = fake_cuda.error;
+    *context = e == CUDA_SUCCESS ? (CUcontext)(void *)&contexts[device] : NULL;
     atomic_fetch_add(&fake_cuda.n_objects, e == CUDA_SUCCESS);
     return e;
 }
@@ -128,6 +133,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 
 CUresult cuCtxSetCurrent(CUcontext context)
 {
+    if (context) fake_cuda.last_device = (int)((char *)(void *)context - contexts);
     return called();
 }
 
@@ -174,7 +180,8 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute which, int
 CUresult cuMemGetInfo(size_t *free_bytes, size_t *total)
 {
     *total = fake_cuda.total_bytes;
-    *free_bytes = fake_cuda.total_bytes - atomic_load(&fake_cuda.n_bytes);
+    *free_bytes = fake_cuda.total_bytes - atomic_load(&fake_cuda.n_bytes) -
+                  fake_cuda.devices[fake_cuda.last_device].used_bytes;
     return called();
 }
 

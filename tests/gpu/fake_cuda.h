@@ -13,6 +13,13 @@ struct fake_cuda {
     CUresult error;
     size_t total_bytes;    /* of the card */
     atomic_size_t n_bytes; /* of it, allocated */
+    int n_devices;         /* 1 unless a test says so */
+    struct {
+        int major;         /* compute capability */
+        size_t used_bytes; /* by others */
+        int is_broken;     /* gives no context */
+    } devices[8];
+    int last_device;       /* of the context that was made current last */
     atomic_int n_objects;  /* allocations, contexts, modules, streams, events, graphs that exist */
 };
 extern struct fake_cuda fake_cuda;

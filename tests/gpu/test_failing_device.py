@@ -4,13 +4,13 @@ import os, subprocess, sys, tempfile, wave
 from concurrent.futures import ThreadPoolExecutor
 
 PROGRAM, FAKE, MODEL = (os.path.abspath(a) for a in sys.argv[1:4])
-DONE, FAILED, NO_BACKEND = 0, 1, 5
+DONE, FAILED, USAGE, NO_BACKEND = 0, 1, 2, 5
 
 
-def run(clip, at, *options):
+def run(clip, at, *options, devices=1):
     """Status, lines of tokens, errors."""
     r = subprocess.run([PROGRAM, "--model", MODEL, "--backend", "cuda", "--format", "tokens", *options, clip],
-                       env=dict(os.environ, LD_PRELOAD=FAKE, FAKE_CUDA_FAIL_AT=str(at)), stdin=subprocess.DEVNULL,
+                       env=dict(os.environ, LD_PRELOAD=FAKE, FAKE_CUDA_FAIL_AT=str(at), FAKE_CUDA_DEVICES=str(devices)), stdin=subprocess.DEVNULL,
                        capture_output=True, timeout=60)
     return r.returncode, r.stdout.decode().splitlines(), r.stderr.decode()
 
@@ -36,6 +36,11 @@ def main():
         status, want, errors = run(clip, 0)
         assert status == DONE and len(want) > 15, (status, errors)
         assert run(clip, 0, "--pace") == (status, want, errors)
+        # of three devices the last is not too old
+        assert run(clip, 0, devices=3) == run(clip, 0, "--gpu", "2", devices=3) == (status, want, errors)
+        for number, refusal, words in (("3", USAGE, "there is no GPU 3"), ("0", NO_BACKEND, "compute capability 7")):
+            r = run(clip, 0, "--gpu", number, devices=3)
+            assert r[0] == refusal and not r[1] and words in r[2] and r[2].count("\n") == 1, r
         with ThreadPoolExecutor(4) as pool:
             whole = list(pool.map(lambda at: check(clip, at, want), range(1, 900, 23)))
             paced = list(pool.map(lambda at: check(clip, at, want, "--pace"), range(1, 900, 37)))

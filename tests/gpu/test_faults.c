@@ -193,6 +193,70 @@ static void *symbol(void *library, const char *name)
     return address;
 }
 
+static char told[512];
+
+static void keep_gpu(void *user, enum sur_log_level level, const char *line)
+{
+    (void)user;
+    if (level == SUR_LOG_INFO && strncmp(line, "GPU ", 4) == 0 && !strstr(line, "left out"))
+        snprintf(told, sizeof told, "%s", line);
+}
+
+/* Opens a model on the wanted device (-1: any) of the fake's; *line: what was said of it. The device, or the failure.
+ */
+static int open_on(int wanted, const char **line)
+{
+    struct sur_model *m = NULL;
+    struct sur_model_options o;
+    sur_model_options_init(&o);
+    o.dir = folder;
+    o.backend = SUR_BACKEND_CUDA;
+    o.gpu = wanted;
+    told[0] = 0;
+    int r = sur_model_open(&m, &o);
+    *line = r ? sur_error_text() : told;
+    sur_model_close(&m);
+    return r ? r : fake->last_device;
+}
+
+/* Of several GPUs one that is too old, or has no memory left, or gives no context, is not in the way of one that can.
+ */
+static void test_several(void **state)
+{
+    (void)state;
+    const char *line;
+    if (!fake) skip();
+    assert_int_equal(open_on(-1, &line), 0);
+    assert_non_null(strstr(line, "the only one of 1"));
+    fake->n_devices = 4;
+    fake->devices[0].major = 5; /* an old display card */
+    fake->devices[1].major = 9;
+    fake->devices[1].used_bytes = (size_t)3 << 30;
+    fake->devices[2].major = 8;
+    fake->devices[2].used_bytes = (size_t)1 << 30;
+    fake->devices[3].major = 9;
+    fake->devices[3].used_bytes = (size_t)2 << 30;
+    assert_int_equal(open_on(-1, &line), 2);
+    assert_non_null(strstr(line, "GPU 2"));
+    assert_non_null(strstr(line, "of 3 that can be used the most free memory, 3072 MiB"));
+    fake->devices[2].is_broken = 1;
+    assert_int_equal(open_on(-1, &line), 3);
+    fake->devices[2].is_broken = 0;
+    assert_int_equal(open_on(1, &line), 1);
+    assert_non_null(strstr(line, "as asked"));
+    assert_int_equal(open_on(0, &line), SUR_ERR_BACKEND);
+    assert_non_null(strstr(line, "compute capability 5.0"));
+    assert_int_equal(open_on(4, &line), SUR_ERR_ARGUMENT);
+    assert_non_null(strstr(line, "there is no GPU 4: the driver sees 4"));
+    for (int i = 1; i < 4; i++) fake->devices[i].major = 7;
+    assert_int_equal(open_on(-1, &line), SUR_ERR_BACKEND);
+    assert_non_null(strstr(line, "8.0 is needed"));
+    fake->n_devices = 1;
+    memset(fake->devices, 0, sizeof fake->devices);
+    fake->devices[0].major = 9;
+    assert_int_equal(open_on(-1, &line), 0);
+}
+
 /* The driver, with a context of the test's own that outlives the module's. */
 static bool open_driver(const char *path)
 {
@@ -223,8 +287,9 @@ int main(int argc, char **argv)
     do limit_least++;
     while (captions(&want, SUR_BACKEND_CUDA, limit_least, line) == SUR_ERR_BACKEND && limit_least < 100);
     if (captions(&want, SUR_BACKEND_CUDA, 0, line) != SUR_END) return fprintf(stderr, "%s\n", line), 1;
+    sur_set_log(SUR_LOG_INFO, keep_gpu, NULL);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_memory), cmocka_unit_test(test_makes_way),
-                                       cmocka_unit_test(test_failing_calls)};
+                                       cmocka_unit_test(test_failing_calls), cmocka_unit_test(test_several)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     all_as_wanted(0);
     all_as_wanted(limit_least);

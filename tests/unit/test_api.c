@@ -122,6 +122,11 @@ static void test_options(void **state)
             refuse_session(&o);
         }
     }
+    struct sur_model_options mo = model_options;
+    mo.gpu = -2;
+    refuse_model(&mo);
+    mo.gpu = 0; /* the CPU has none */
+    refuse_model(&mo);
     struct sur_session_options o = session_options;
     o.n_force = 3; /* of nothing */
     refuse_session(&o);
