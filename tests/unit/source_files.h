@@ -16,17 +16,19 @@
 
 #include "audio/source.h"
 
-static const struct source_options none;
+#define UNUSED __attribute__((unused)) /* no test uses all of this */
+
+UNUSED static const struct source_options none;
 static char dir[] = "/tmp/surtitle-test-XXXXXX";
 static char path[256];
 
-static const char *named(const char *name)
+UNUSED static const char *named(const char *name)
 {
     snprintf(path, sizeof path, "%s/%s", dir, name);
     return path;
 }
 
-static const char *write_file(const char *name, const void *bytes, size_t n)
+UNUSED static const char *write_file(const char *name, const void *bytes, size_t n)
 {
     FILE *f = fopen(named(name), "wb");
     assert_non_null(f);
@@ -36,10 +38,10 @@ static const char *write_file(const char *name, const void *bytes, size_t n)
 }
 
 enum { N = 65536 };
-static int16_t every[N];
-static float got[8 * N];
+UNUSED static int16_t every[N];
+UNUSED static float got[8 * N];
 
-static void write_audio(const char *name, int format, int rate, int channels, const int16_t *pcm, size_t frames)
+UNUSED static void write_audio(const char *name, int format, int rate, int channels, const int16_t *pcm, size_t frames)
 {
     SF_INFO info = {.samplerate = rate, .channels = channels, .format = format};
     SNDFILE *f = sf_open(named(name), SFM_WRITE, &info);
