@@ -138,7 +138,7 @@ static int end_part(struct source *source, struct audio_file *a)
     if (last && all == 0) return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);
     if (a->parts.behind == 0) return SOURCE_OK;
     a->before = all;
-    return not_read(source, a, "more than its header says");
+    return not_read(source, a, a->parts.behind_name ? a->parts.behind_name : "more than its header says");
 }
 
 static ptrdiff_t file_read(struct source *source, float *frames, size_t max_frames)

@@ -14,7 +14,7 @@ struct reader {
     uint8_t bytes[WINDOW_BYTES];
 };
 
-/* n bytes of the file at a place, n at most a tenth of the window; NULL: it has not so many there. */
+/* n bytes of the file at a place, n at most KIND_MOST_BYTES; NULL: it has not so many there. */
 static const uint8_t *look(struct reader *r, int64_t at, size_t n)
 {
     if (at < 0 || at + (int64_t)n > r->size) return NULL;
@@ -37,6 +37,20 @@ static int64_t next_byte(struct reader *r, int64_t at, uint8_t byte)
         at = r->at + (int64_t)r->n;
     }
     return r->size;
+}
+
+/* A recording of another kind begins at a place, which libsndfile does not reach: all from there on is behind. */
+static bool is_foreign(struct parts *parts, struct reader *r, int64_t at, enum kind_class own)
+{
+    int64_t left = r->size - at;
+    size_t n = left < KIND_MOST_BYTES ? (size_t)left : KIND_MOST_BYTES;
+    const uint8_t *p = look(r, at, n);
+    if (!p || at == 0) return false;
+    struct kind kind = kind_of(p, n, true);
+    if (kind.class == KIND_UNKNOWN || kind.class == KIND_NO_SOUND || kind.class == own) return false;
+    parts->behind = left;
+    parts->behind_name = kind.name;
+    return true;
 }
 
 static int add(struct parts *parts, int64_t begin)
@@ -148,6 +162,8 @@ static int find_mpeg(struct parts *parts, struct reader *r)
             at += (int64_t)f.bytes;
             whole = at <= r->size;
             sure = true;
+        } else if (sure && is_foreign(parts, r, at, KIND_MPEG)) {
+            break;
         } else { /* damage, or something else: the next place where two frames stand */
             at = next_byte(r, at + 1, 0xFF);
             sure = false;
@@ -175,11 +191,17 @@ static int64_t page_length(struct reader *r, int64_t at, int *flags)
 
 static int find_ogg(struct parts *parts, struct reader *r)
 {
-    bool in_head = true, ended = false, whole = true;
+    bool in_head = true, ended = false, whole = true, sure = false;
     for (int64_t at = 0; at < r->size;) {
         int flags = 0;
-        int64_t length = page_length(r, at, &flags);
+        int64_t length = page_length(r, at, &flags), tag = length == 0 && sure ? tag_length(r, at) : 0;
+        if (tag > 0) {
+            at += tag;
+            continue;
+        }
         if (length == 0) {
+            if (sure && is_foreign(parts, r, at, KIND_OGG)) break;
+            sure = false;
             at = next_byte(r, at + 1, 'O');
             continue;
         }
@@ -189,6 +211,7 @@ static int find_ogg(struct parts *parts, struct reader *r)
         }
         in_head = flags & 2;
         if (flags & 4) ended = true;
+        sure = true;
         at += length;
         whole = at <= r->size;
     }
@@ -198,12 +221,40 @@ static int find_ogg(struct parts *parts, struct reader *r)
 
 /* ---- FLAC: libsndfile knows from its header whether it is whole ---- */
 
+/* Nothing but decoding tells where FLAC ends, so other kinds are looked for at every byte, first by these. */
+static bool may_begin(const uint8_t *p)
+{
+    struct mpeg_frame f;
+    if (*p == 'f') return memcmp(p, "fLaC", 4) == 0 && (p[4] & 0x7F) == 0 && memcmp(p + 5, "\0\0\x22", 3) == 0;
+    if (*p == 'O') return memcmp(p, "OggS\0\2", 6) == 0;
+    if (*p == 'R') return memcmp(p, "RIFF", 4) == 0;
+    if (*p == 'F') return memcmp(p, "FORM", 4) == 0;
+    return *p == 0xFF && kind_mpeg_frame(p, &f) && f.layer == 3;
+}
+
+/* Behind the blocks of a header, which may hold pictures, and the header of the WAV that it was made of. */
+static int64_t flac_frames(struct reader *r, int64_t at)
+{
+    const uint8_t *p;
+    bool last = false;
+    for (at += 4; !last && (p = look(r, at, 4)); at += 4 + (int64_t)(be32(p) & 0xFFFFFF)) last = *p & 0x80;
+    return at;
+}
+
 static int find_flac(struct parts *parts, struct reader *r)
 {
-    for (int64_t at = next_byte(r, 1, 'f'); at < r->size; at = next_byte(r, at + 1, 'f')) {
-        const uint8_t *p = look(r, at, 8);
-        if (!p || memcmp(p, "fLaC", 4) != 0 || (p[4] & 0x7F) != 0 || memcmp(p + 5, "\0\0\x22", 3) != 0) continue;
-        if (add(parts, at) < 0) return -1;
+    const uint8_t *p;
+    for (int64_t at = flac_frames(r, 0); (p = look(r, at, 8));) {
+        if (!may_begin(p)) {
+            at++;
+        } else if (*p == 'f') {
+            if (add(parts, at) < 0) return -1;
+            at = flac_frames(r, at);
+        } else if (is_foreign(parts, r, at, KIND_FLAC)) {
+            break;
+        } else {
+            at++;
+        }
     }
     return 0;
 }

@@ -16,7 +16,8 @@ struct parts {
     struct part *part; /* [n], n >= 1; they cover the file but for what is behind */
     int n, room;
     bool cut;       /* the last one has no end of its own: pages, frames or bytes are missing */
-    int64_t behind; /* bytes behind the end that the header says, and no tag */
+    int64_t behind; /* bytes that libsndfile does not read: behind the end that the header says, or of another kind */
+    const char *behind_name; /* of that kind; NULL: not known */
 };
 
 /* Reads fd by pread; size: of the file. 0, or -1: no memory. What cannot be told is one whole part. */

@@ -154,13 +154,54 @@ static void test_behind_other_files(void **state)
     }
 }
 
+/* cat a.flac b.ogg and the like: the first is read, and the second is named. */
+static void test_joined_kinds(void **state)
+{
+    static const char *const said[] = {"FLAC", "Ogg", "Ogg", "MPEG audio"};
+    static uint8_t bytes[2000000];
+    char line[512];
+    make_sines();
+    for (int a = 0; a < JOINABLE; a++)
+        for (int b = 0; b <= JOINABLE; b++) {
+            int format = b < JOINABLE ? joinable[b].format : SF_FORMAT_WAV | SF_FORMAT_PCM_16;
+            const char *name = b < JOINABLE ? said[b] : "WAV";
+            if (!writes(joinable[a].format) || !writes(format) || strcmp(said[a], name) == 0) continue;
+            write_audio("a", joinable[a].format, 48000, 1, every, 30000);
+            write_audio("b", format, 48000, 1, every, 30000);
+            size_t n = file_bytes("a", bytes, sizeof bytes), frames = read_file("a", got, 8 * N, line);
+            n += file_bytes("b", bytes + n, sizeof bytes - n);
+            write_file("joined", bytes, n);
+            size_t read = read_file("joined", got, 8 * N, line);
+            char want[80];
+            snprintf(want, sizeof want, "goes on behind 0.6 s with %s, which is not read", name);
+            if (read != frames || !strstr(line, want))
+                fail_msg("%s, %s: %zu of %zu, '%s'", joinable[a].name, name, read, frames, line);
+        }
+}
+
+/* flac --keep-foreign-metadata: the WAV's header is in a block of the FLAC's. */
+static void test_wav_header_in_flac(void **state)
+{
+    static const uint8_t block[] = {2, 0, 0, 20, 'r', 'i', 'f', 'f', 'R', 'I', 'F', 'F',
+                                    0, 1, 0, 0,  'W', 'A', 'V', 'E', 'f', 'm', 't', ' '};
+    static uint8_t bytes[400000];
+    char line[512];
+    if (!writes(joinable[0].format)) skip();
+    write_audio("one", joinable[0].format, 48000, 1, every, 10000);
+    size_t n = file_bytes("one", bytes, sizeof bytes), frames = read_file("one", got, 8 * N, line);
+    memmove(bytes + 42 + sizeof block, bytes + 42, n - 42);
+    memcpy(bytes + 42, block, sizeof block);
+    write_file("kept", bytes, n + sizeof block);
+    assert_int_equal(read_file("kept", got, 8 * N, line), frames);
+    assert_string_equal(line, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_joined_files),
-        cmocka_unit_test(test_joined_files_that_differ),
-        cmocka_unit_test(test_cut_files),
-        cmocka_unit_test(test_behind_other_files),
+        cmocka_unit_test(test_joined_files), cmocka_unit_test(test_joined_files_that_differ),
+        cmocka_unit_test(test_joined_kinds), cmocka_unit_test(test_wav_header_in_flac),
+        cmocka_unit_test(test_cut_files),    cmocka_unit_test(test_behind_other_files),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
