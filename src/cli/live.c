@@ -205,11 +205,17 @@ static bool feed(struct live *l)
     return n > 0;
 }
 
+/* Only a pipe's writer may be slow; a file is always there. */
+static bool is_paced_file(const struct live *l)
+{
+    return l->pace > 0 && !l->waits;
+}
+
 /* A capture callback makes no system call, so it wakes nobody: the next block is expected when the last one has been
  * spoken once more, and after that looked for every millisecond, seldom if the device has gone silent. */
 static void wait_for_samples(struct live *l)
 {
-    int64_t timeout = l->flushed || l->pace > 0 ? WAIT_NS : LATE_NS;
+    int64_t timeout = l->flushed || is_paced_file(l) ? WAIT_NS : LATE_NS;
     if (!l->source) {
         int64_t late = sur_clock_ns() - (l->entry_ns + l->last_block_ns);
         timeout = l->entry_ns == 0 || late > LATE_NS ? SECOND_NS / 100 : late < -1000000 ? -late : 1000000;
@@ -227,7 +233,7 @@ static bool stands_still(const struct live *l)
 {
     int64_t least = SECOND_NS, flush_ns = (int64_t)(l->delay_ms + FLUSH_MS) * 1000000;
     if (!l->source) least = flush_ns > SECOND_NS * 3LL / 2 ? flush_ns : SECOND_NS * 3LL / 2;
-    return l->fed_frames > 0 && l->pace == 0 && l->waited_ns >= least;
+    return l->fed_frames > 0 && !is_paced_file(l) && l->waited_ns >= least;
 }
 
 /* The session gets the silence that its delay needs, once; when that has been encoded the main thread is told. */

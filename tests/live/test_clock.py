@@ -236,6 +236,15 @@ def test_pipe_stall_is_shown():
     assert read(srt).count("[skipped 1.5 s]") == 1 and (not MODEL.demo or read(srt).count("birds") == 1), read(srt)
 
 
+def test_pipe_paced_stalls():
+    """At the speed of speech, too, the last word comes out while the pipe stands still."""
+    def wait(run):
+        wait_for(lambda: not MODEL.demo or texts(run)[-1:] == [" birds"], "the last word")
+    run = play([(0, 5.2, wait), (5.2, 6.2, None)], "--format", "jsonl", "--pace")
+    assert run.p.returncode == 0, run.errors()
+    check_skips(run, *[(5.2, 0.48 + 1.04, "gap")] if MODEL.demo else [], off=0.002)
+
+
 def test_pipe_stall_at_start_and_end():
     """Before the first sample nothing changes; at the end nothing comes twice."""
     part = of_the_file(5.2)
