@@ -45,18 +45,20 @@ static const struct pcm_format formats[] = {
 /* ---- a file that grows ---- */
 
 /* Somebody has the file open for writing: then there is no read lease. That is known only of files of our own and on
- * some file systems; of others the time of the last change says it. A lease that is broken in this moment sends SIGURG,
+ * some file systems, and not where our own descriptor can write (surtitle - <> FILE); else the time of the last change
+ * says it. A lease that is broken in this moment sends SIGURG,
  * which does nothing. */
 static bool is_written(int fd)
 {
     struct stat is;
     struct timespec now;
+    bool reads_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
     fcntl(fd, F_SETSIG, SIGURG);
-    if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
+    if (reads_only && fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
         fcntl(fd, F_SETLEASE, F_UNLCK);
         return false;
     }
-    if (errno == EAGAIN) return true;
+    if (reads_only && errno == EAGAIN) return true;
     clock_gettime(CLOCK_REALTIME, &now);
     return fstat(fd, &is) == 0 && now.tv_sec - is.st_mtim.tv_sec >= 0 && now.tv_sec - is.st_mtim.tv_sec < 2;
 }
@@ -200,6 +202,11 @@ static int begin(struct source *source, int fd, bool owned, const char *name)
 {
     struct stat is;
     source_set_name(source, name);
+    if (isatty(fd)) {
+        if (owned) close(fd);
+        return source_fail(source, SOURCE_FAILED, "%s is a terminal: name a FILE, or send sound through a pipe",
+                           source->name);
+    }
     struct stream *s = calloc(1, sizeof *s);
     if (!s) {
         if (owned) close(fd);
@@ -315,11 +322,5 @@ int source_stream_open(struct source *source, int fd, bool owned, const char *na
 
 int source_stdin_open(struct source *source, const struct source_options *options)
 {
-    static const char name[] = "standard input";
-    if (!source->state && isatty(STDIN_FILENO)) {
-        source_set_name(source, name);
-        return source_fail(source, SOURCE_FAILED,
-                           "standard input is a terminal: name a FILE, or send sound through a pipe");
-    }
-    return source_stream_open(source, STDIN_FILENO, false, name, NULL, options);
+    return source_stream_open(source, STDIN_FILENO, false, "standard input", NULL, options);
 }

@@ -266,6 +266,8 @@ def test_standard_input():
         assert expect(tokens(*how, "-", input=RAW), 0).stdout == want
     screen, terminal = pty.openpty()
     expect(tokens("-", stdin=terminal), 1, [], 1, ["standard input is a terminal"])
+    for name in ["/dev/stdin", os.ttyname(terminal)]:
+        expect(tokens(name, stdin=terminal), 1, [], 1, [name + " is a terminal"])
     os.close(screen), os.close(terminal)
 
 
@@ -284,6 +286,13 @@ def test_what_ffmpeg_reads():
 
 
 # ---- files that grow ----
+
+def test_opened_for_writing_too():
+    """surtitle - <> FILE: nobody but this descriptor could write, so the file is finished."""
+    with open(path("own.wav", riff(fmt(), chunk(b"data", RAW))), "r+b") as f:
+        os.utime(path("own.wav"), (1, 1))
+        assert expect(tokens("-", stdin=f), 0).stdout == tokens("--pcm", "s16le", "-", input=RAW).stdout
+
 
 def test_growing_file():
     """Whatever way the header is kept, paced or not: all that is written while somebody writes it."""
