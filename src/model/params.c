@@ -6,7 +6,7 @@
 #include "util/error.h"
 #include "util/json_read.h"
 
-enum { MAX_VALUES = 65536 };
+enum { MAX_JSON_MEMORY = 8 << 20 }; /* the published file takes about 20 KiB */
 /* Keys and values of one session in fp16, both towers: 2.1 GB at the published size. */
 static const double MAX_KV_BYTES = 0x1p38;
 
@@ -150,7 +150,7 @@ int sur_params_parse(struct sur_params *params, const char *json, size_t n_bytes
 {
     struct sur_params p = {0};
     json_t *root = NULL;
-    int rc = sur_json_parse(&root, "params.json", json, n_bytes, MAX_VALUES, 0);
+    int rc = sur_json_parse(&root, "params.json", json, n_bytes, MAX_JSON_MEMORY, 0);
     if (rc != SUR_OK) return rc;
     rc = read_decoder(root, &p);
     if (rc == SUR_OK) rc = read_encoder(root, &p);

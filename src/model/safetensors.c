@@ -10,7 +10,7 @@
 #include "util/json_read.h"
 #include "util/utf8.h"
 
-enum { MAX_HEADER_BYTES = 16 << 20, MAX_VALUES = 1 << 20, MAX_DIMS = 8, CLEAN_NAME_BYTES = 160 };
+enum { MAX_HEADER_BYTES = 16 << 20, MAX_JSON_MEMORY = 128 << 20, MAX_DIMS = 8, CLEAN_NAME_BYTES = 160 };
 #define FILE_NAME "consolidated.safetensors"
 
 struct sur_safetensors {
@@ -143,7 +143,7 @@ int sur_safetensors_parse(struct sur_safetensors **file, const char *json, size_
     if ((uintptr_t)data % 2) return sur_fail(SUR_ERR_MODEL, FILE_NAME ": the length of the header is odd");
     if (data_bytes > (uint64_t)INTPTR_MAX) return sur_fail(SUR_ERR_MODEL, FILE_NAME ": too large for this machine");
     json_t *root = NULL;
-    int rc = sur_json_parse(&root, FILE_NAME ": header", json, json_bytes, MAX_VALUES, 0);
+    int rc = sur_json_parse(&root, FILE_NAME ": header", json, json_bytes, MAX_JSON_MEMORY, 0);
     if (rc != SUR_OK) return rc;
     struct sur_safetensors *f = calloc(1, sizeof *f);
     rc = f ? read_tensors(f, root, data, data_bytes) : sur_fail(SUR_ERR_MEMORY, FILE_NAME ": out of memory");

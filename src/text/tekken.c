@@ -10,8 +10,11 @@
 
 enum {
     MAX_FILE_BYTES = 128 << 20,
-    MAX_VALUES = 9 << 20, /* 2^20 entries of three fields, each counted with its name, and room */
+    MAX_REST_BYTES = 8 << 20,   /* of the text without the entries of vocab; published: under 1 MiB */
+    MAX_REST_MEMORY = 32 << 20, /* of the tree of values made of it */
+    MAX_ENTRY_MEMORY = 64 << 10,
     MAX_IDS = 1 << 20,
+    MAX_ENTRIES = 1 << 20,
     MAX_PIECE_BYTES = 256, /* the longest published piece has 78 */
     MAX_LEFT_PAD = 161,    /* with the longest delay (30) and BOS the prompt must fit 192 rows: session.c */
 };
@@ -53,6 +56,108 @@ static int base64_decode(const char *text, size_t n, char *out)
     }
     return (int)(o - out);
 }
+
+/* ---- the entries of vocab ----
+ * Their tree of values would take some 100 MB at the published size, and gigabytes in a file made for that: each entry
+ * is parsed alone. What is found here are strings, brackets and commas; jansson judges each part. */
+
+struct entries {
+    const char *begin, *end; /* the array, brackets included; NULL: there is none */
+    const char *at;          /* behind the bracket, or the comma, before the next entry */
+    int n;                   /* read so far */
+};
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+static const char *skip_blanks(const char *at, const char *end)
+{
+    while (at < end && is_blank(*at)) at++;
+    return at;
+}
+
+/* The first comma, colon or closing bracket behind the value, or name, at `at`; end if there is none. */
+static const char *skip_value(const char *at, const char *end)
+{
+    size_t depth = 0;
+    for (; at < end; at++) {
+        if (*at == '"') {
+            for (at++; at < end && *at != '"'; at++) at += *at == '\\' && at + 1 < end;
+            if (at == end) return end;
+        } else if (*at == '[' || *at == '{') {
+            depth++;
+        } else if (*at == ']' || *at == '}') {
+            if (depth-- == 0) return at;
+        } else if ((*at == ',' || *at == ':') && depth == 0) {
+            return at;
+        }
+    }
+    return end;
+}
+
+/* Finds the value of "vocab" in the outermost object. What is not JSON ends the search; the parser will say so. */
+static int find_entries(struct entries *e, const char *json, size_t n_bytes)
+{
+    static const char name[] = "\"vocab\"";
+    const char *end = json + n_bytes, *at = skip_blanks(json, end);
+    *e = (struct entries){0};
+    while (at < end && (*at == '{' || *at == ',')) {
+        const char *key = skip_blanks(at + 1, end), *colon = skip_value(key, end);
+        if (colon == end || *colon != ':') break;
+        const char *value = skip_blanks(colon + 1, end);
+        at = skip_value(value, end);
+        if ((size_t)(colon - key) < strlen(name) || memcmp(key, name, strlen(name)) != 0) continue;
+        if (value == end || *value != '[') break;
+        const char *last = at;
+        while (is_blank(last[-1])) last--;
+        if (at == end || last[-1] != ']') return sur_fail(SUR_ERR_MODEL, "tekken.json: broken JSON: vocab has no end");
+        *e = (struct entries){.begin = value, .end = last, .at = value + 1};
+        break;
+    }
+    return SUR_OK;
+}
+
+/* Parses the next entry. Success without an *entry: there is none. *entry is the caller's. */
+static int next_entry(struct entries *e, json_t **entry)
+{
+    const char *last = e->end - 1, *at = skip_blanks(e->at, last), *stop = skip_value(at, last);
+    char where[48];
+    *entry = NULL;
+    if (e->at == e->end || (at == last && e->n == 0)) return SUR_OK;
+    if (e->n == MAX_ENTRIES)
+        return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab holds more than %d entries", MAX_ENTRIES);
+    snprintf(where, sizeof where, "tekken.json: vocab[%d]", e->n);
+    if (stop < last && *stop != ',')
+        return sur_fail(SUR_ERR_MODEL, "%s: broken JSON: '%c' behind it instead of a comma", where, *stop);
+    e->at = stop + 1;
+    e->n++;
+    return sur_json_parse(entry, where, at, (size_t)(stop - at), MAX_ENTRY_MEMORY, JSON_ALLOW_NUL);
+}
+
+/* Parses the text with an empty array, of as many lines, instead of the entries. */
+static int parse_rest(json_t **root, const struct entries *e, const char *json, size_t n_bytes)
+{
+    const size_t n_head = e->begin ? (size_t)(e->begin - json) + 1 : 0,
+                 tail = e->begin ? (size_t)(e->end - json) - 1 : 0, n_tail = n_bytes - tail;
+    size_t n_lines = 0;
+    for (size_t i = n_head; i < tail; i++) n_lines += json[i] == '\n';
+    const size_t n = n_head + n_lines + n_tail;
+    *root = NULL;
+    if (n > MAX_REST_BYTES)
+        return sur_fail(SUR_ERR_MODEL, "tekken.json: more than %d bytes besides vocab", MAX_REST_BYTES);
+    char *text = malloc(n ? n : 1);
+    if (!text) return sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
+    memcpy(text, json, n_head);
+    memset(text + n_head, '\n', n_lines);
+    memcpy(text + n_head + n_lines, json + tail, n_tail);
+    int rc = sur_json_parse(root, "tekken.json", text, n, MAX_REST_MEMORY, JSON_ALLOW_NUL);
+    free(text);
+    return rc;
+}
+
+/* ---- what the file says ---- */
 
 static int read_config(const json_t *root, int vocab_size, struct sur_tekken_info *info)
 {
@@ -128,75 +233,79 @@ static int read_specials(const json_t *root, struct sur_tekken_info *info, const
     return check_specials(info, SPECIAL);
 }
 
-/* The most that the pieces can need: names or a made-up name, decoded base64, and a 0 after each. */
-static size_t bytes_needed(const json_t *vocab, const struct sur_tekken_info *info, const char **names, int n_text)
-{
-    size_t n = 0;
-    for (int i = 0; i < info->n_special; i++) n += names[i] ? strlen(names[i]) + 1 : 32;
-    for (int i = 0; i < n_text; i++)
-        n += json_string_length(json_object_get(json_array_get(vocab, (size_t)i), "token_bytes")) / 4 * 3 + 1;
-    return n;
-}
-
+/* out [MAX_PIECE_BYTES]. Returns the piece's bytes, or an error. */
 static int read_entry(const json_t *o, int i, char *out)
 {
     const json_t *rank = json_object_get(o, "rank"), *text = json_object_get(o, "token_bytes");
+    char piece[MAX_PIECE_BYTES + 2]; /* in whole threes */
     if (!json_is_integer(rank) || json_integer_value(rank) != i)
         return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab[%d].rank must be %d", i, i);
     if (!json_is_string(text)) return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab[%d].token_bytes is missing", i);
-    int n = base64_decode(json_string_value(text), json_string_length(text), out);
+    const size_t n_text = json_string_length(text);
+    const int n = n_text <= sizeof piece / 3 * 4 ? base64_decode(json_string_value(text), n_text, piece) : 0;
     if (n < 0) return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab[%d].token_bytes is not base64", i);
     if (n < 1 || n > MAX_PIECE_BYTES)
         return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab[%d].token_bytes must be 1 to %d bytes", i, MAX_PIECE_BYTES);
+    memcpy(out, piece, (size_t)n);
     return n;
 }
 
-static int fill(struct sur_tekken *t, const json_t *vocab, const char **names)
+/* Entries that the model has no id for must be JSON, too. */
+static int read_entries(struct sur_tekken *t, struct entries *e, uint32_t at)
 {
-    uint32_t at = 0;
-    for (int id = 0; id < t->n_ids; id++) {
-        int n;
-        t->offsets[id] = at;
-        if (id >= t->info.n_special)
-            n = read_entry(json_array_get(vocab, (size_t)(id - t->info.n_special)), id - t->info.n_special,
-                           t->bytes + at);
-        else if (names[id])
-            n = (int)strlen(memcpy(t->bytes + at, names[id], strlen(names[id]) + 1));
-        else
-            n = snprintf(t->bytes + at, 32, "<SPECIAL_%d>", id);
+    const int n_text = t->n_ids - t->info.n_special;
+    for (;;) {
+        json_t *entry;
+        int i = e->n, n = next_entry(e, &entry);
+        if (n != SUR_OK) return n;
+        if (!entry) break;
+        if (i < n_text) n = read_entry(entry, i, t->bytes + at);
+        json_decref(entry);
         if (n < 0) return n;
+        if (i >= n_text) continue;
+        t->offsets[t->info.n_special + i] = at;
         t->bytes[at + (uint32_t)n] = 0;
         at += (uint32_t)n + 1;
     }
+    if (e->n < n_text)
+        return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab holds %d entries, the model needs %d", e->n, n_text);
     t->offsets[t->n_ids] = at;
+    t->info.n_entries = e->n;
+    char *fit = realloc(t->bytes, at);
+    if (fit) t->bytes = fit;
     return SUR_OK;
 }
 
-static int build(struct sur_tekken *t, const json_t *root, int vocab_size)
+static int fill(struct sur_tekken *t, struct entries *e, const char **names)
 {
-    const char **names = NULL;
-    const json_t *vocab = json_object_get(root, "vocab");
+    /* An entry's text is longer than its piece and a 0. At most the file's size and 32 MiB: fits uint32_t. */
+    size_t n_bytes = (size_t)(e->end - e->begin) + MAX_PIECE_BYTES;
+    uint32_t at = 0;
+    for (int i = 0; i < t->info.n_special; i++) n_bytes += names[i] ? strlen(names[i]) + 1 : 32;
+    t->bytes = malloc(n_bytes);
+    if (!t->bytes) return sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
+    for (int i = 0; i < t->info.n_special; i++) {
+        t->offsets[i] = at;
+        if (names[i])
+            at += (uint32_t)strlen(strcpy(t->bytes + at, names[i])) + 1;
+        else
+            at += (uint32_t)snprintf(t->bytes + at, 32, "<SPECIAL_%d>", i) + 1;
+    }
+    return read_entries(t, e, at);
+}
+
+static int build(struct sur_tekken *t, struct entries *e, const json_t *root, int vocab_size)
+{
     int rc = read_config(root, vocab_size, &t->info);
     if (rc != SUR_OK) return rc;
-    int n_text = vocab_size - t->info.n_special;
-    if (!json_is_array(vocab)) return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab is missing");
-    if (json_array_size(vocab) < (size_t)n_text)
-        return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab holds %zu entries, the model needs %d",
-                        json_array_size(vocab), n_text);
-    t->info.n_entries = (int)json_array_size(vocab);
+    if (!e->begin) return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab is missing");
     t->n_ids = vocab_size;
-
-    names = calloc((size_t)t->info.n_special, sizeof *names);
+    const char **names = calloc((size_t)t->info.n_special, sizeof *names);
     t->offsets = calloc((size_t)vocab_size + 1, sizeof *t->offsets);
-    if (!names || !t->offsets) {
-        rc = sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
-        goto out;
-    }
-    if ((rc = read_specials(root, &t->info, names)) != SUR_OK) goto out;
-    t->bytes = malloc(bytes_needed(vocab, &t->info, names, n_text)); /* below the file's own size: fits uint32_t */
-    rc = t->bytes ? fill(t, vocab, names) : sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
+    if (!names || !t->offsets) rc = sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
+    if (rc == SUR_OK) rc = read_specials(root, &t->info, names);
+    if (rc == SUR_OK) rc = fill(t, e, names);
     if (rc == SUR_OK) rc = read_audio(root, &t->info);
-out:
     free(names);
     return rc;
 }
@@ -208,11 +317,13 @@ int sur_tekken_parse(struct sur_tekken **tekken, const char *json, size_t n_byte
         return sur_fail(SUR_ERR_MODEL, "tekken.json: a vocabulary of %d ids is not within 2 to %d", vocab_size,
                         MAX_IDS);
     if (n_bytes > MAX_FILE_BYTES) return sur_fail(SUR_ERR_MODEL, "tekken.json: more than %d bytes", MAX_FILE_BYTES);
+    struct entries entries;
     json_t *root = NULL;
-    int rc = sur_json_parse(&root, "tekken.json", json, n_bytes, MAX_VALUES, JSON_ALLOW_NUL);
+    int rc = find_entries(&entries, json, n_bytes);
+    if (rc == SUR_OK) rc = parse_rest(&root, &entries, json, n_bytes);
     if (rc != SUR_OK) return rc;
     struct sur_tekken *t = calloc(1, sizeof *t);
-    rc = t ? build(t, root, vocab_size) : sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
+    rc = t ? build(t, &entries, root, vocab_size) : sur_fail(SUR_ERR_MEMORY, "tekken.json: out of memory");
     json_decref(root);
     if (rc != SUR_OK) sur_tekken_destroy(&t);
     *tekken = t;

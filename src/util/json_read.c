@@ -8,11 +8,18 @@
 #include "util/error.h"
 #include "util/utf8.h"
 
-/* At least as many values as the text can hold: every value but the first follows one of these. Bytes inside strings
- * are counted too, which only makes the bound stricter where somebody writes such names. */
-static size_t count_values(const char *json, size_t n_bytes)
+/* Bytes of the heap that a character outside strings costs at most in jansson 2.14 with glibc's malloc, alignment and
+ * headers included. A value that is not a container: 80. ':' is a pair of a table (80), its slots while the table grows
+ * (48) and its value; ',' a value and its place in an array that grows (32); '{' an empty table, '[' an empty array and
+ * its first value. A comma between pairs is counted twice, which only makes the bound stricter. */
+enum { OBJECT_COST = 240, ARRAY_COST = 208, PAIR_COST = 208, NEXT_COST = 112 };
+/* A byte of a string: the value, and the lexer's buffer, which doubles. */
+enum { BYTE_COST = 4 };
+
+/* At least what jansson allocates for the text at any one time. */
+static size_t estimate_cost(const char *json, size_t n_bytes)
 {
-    size_t n = 1;
+    size_t n = BYTE_COST * n_bytes;
     bool in_string = false;
     for (size_t i = 0; i < n_bytes; i++) {
         char c = json[i];
@@ -22,17 +29,17 @@ static size_t count_values(const char *json, size_t n_bytes)
         } else if (c == '"') {
             in_string = true;
         } else {
-            n += c == ',' || c == '[' || c == '{' || c == ':';
+            n += c == ',' ? NEXT_COST : c == ':' ? PAIR_COST : c == '{' ? OBJECT_COST : c == '[' ? ARRAY_COST : 0;
         }
     }
     return n;
 }
 
-int sur_json_parse(json_t **root, const char *where, const char *json, size_t n_bytes, size_t max_values, size_t flags)
+int sur_json_parse(json_t **root, const char *where, const char *json, size_t n_bytes, size_t max_bytes, size_t flags)
 {
     *root = NULL;
-    if (count_values(json, n_bytes) > max_values)
-        return sur_fail(SUR_ERR_MODEL, "%s: more than %zu values", where, max_values);
+    if (estimate_cost(json, n_bytes) > max_bytes)
+        return sur_fail(SUR_ERR_MODEL, "%s: reading it takes more than %zu KiB of memory", where, max_bytes >> 10);
     json_error_t error;
     errno = 0;
     json_t *parsed = json_loadb(json, n_bytes, flags | JSON_REJECT_DUPLICATES, &error);

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
+#include <malloc.h>
 
 #include "surtitle.h"
 #include "text/tekken.h"
@@ -100,7 +102,7 @@ static void test_vocabulary(void **state)
     refused("\"rank\": 2, \"token_bytes\"", "\"token_bytes\"", "tekken.json: vocab[2].rank must be 2");
     refused("\"token_bytes\": \"IHdv\"", "\"token_str\": \" wo\"", "tekken.json: vocab[2].token_bytes is missing");
     refused("\"IHdv\"", "7", "tekken.json: vocab[2].token_bytes is missing");
-    refused("{\"rank\": 2, \"token_bytes\": \"IHdv\"}", "[]", "tekken.json: vocab[2].rank must be 2");
+    refused("{\"rank\": 2, \"token_bytes\": \"IHdv\"}", "[]", "tekken.json: vocab[2]: not a JSON object");
     const char *not_base64[] = {"\"IHd\"",  "\"IH=v\"", "\"I===\"", "\"IHd*\"",    "\"IHdv\\u0000AAA\"",
                                 "\"AB==\"", "\"AAB=\"", "\"=HdA\"", "\"IHd=IHdv\""};
     for (size_t i = 0; i < sizeof not_base64 / sizeof not_base64[0]; i++)
@@ -167,21 +169,105 @@ static void test_broken_json(void **state)
     expect_refused("7", 8, "tekken.json: broken JSON at line 1: '[' or '{' expected");
     assert_int_equal(sur_tekken_parse(&t, good, (128u << 20) + 1, 8), SUR_ERR_MODEL);
     assert_string_equal(sur_error_text(), "tekken.json: more than 134217728 bytes");
+}
 
-    enum { MANY = 6 << 20 };
-    char *text = malloc(3 * (size_t)MANY + 16);
-    memcpy(text, "{\"v\":[", 6);
-    for (size_t i = 0; i < MANY; i++) memcpy(text + 6 + 3 * i, "{},", 3);
-    strcpy(text + 6 + 3 * (size_t)MANY, "1]}");
-    expect_refused(text, 8, "tekken.json: more than 9437184 values");
+/* The array's brackets, commas and ends are found before its entries are parsed. */
+static void test_entries(void **state)
+{
+    const char *third = "{\"rank\": 2, \"token_bytes\": \"IHdv\"}";
+    refused(third, "", "tekken.json: vocab[2]: broken JSON at line 1: '[' or '{' expected");
+    refused(third, "7", "tekken.json: vocab[2]: broken JSON at line 1: '[' or '{' expected");
+    refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"", "tekken.json: broken JSON: vocab has no end");
+    refused(third, "{]", "tekken.json: vocab[2]: broken JSON at line 1: string or '}' expected");
+    refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"} {}", "tekken.json: vocab[2]: broken JSON at line 1");
+    refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"}: {}", "tekken.json: vocab[2]: broken JSON: ':' behind");
+    refused("\"+/8A\"}]", "\"+/8A\"}] []", "tekken.json: vocab[3]: broken JSON: ']' behind");
+    refused("\"+/8A\"}]", "\"+/8A\"},]", "tekken.json: vocab[4]: broken JSON at line 1: '[' or '{' expected");
+    refused("\"rank\": 3", "\"rank\": 3, \"rank\": 3",
+            "tekken.json: vocab[3]: broken JSON at line 1: duplicate object key"); /* though no id is left for it */
+    refused(VOCAB, VOCAB ", " VOCAB, "tekken.json: broken JSON at line 1: duplicate object key");
+    refused(VOCAB, "\"vocab\": [ ]", "tekken.json: vocab holds 0 entries, the model needs 3");
+    refused(VOCAB, "\"voca\\u0062\": [ ]", "tekken.json: vocab is missing");
+    refused(CONFIG, "\"x\": {\"vocab\": []}", "tekken.json: config is missing"); /* not the outermost object's */
+    refused(VOCAB ", ", "\"vocab\": [\n{},\n\n{}\n],\n7: ", "tekken.json: broken JSON at line 6: ");
+
+    struct sur_tekken *t = NULL;
+    const char *blanks =
+        "\n{ " SPECIAL " , \"]\\\"[\": \"}\\\\\", \"vocab\" : [ {\"rank\":0,\"token_bytes\":\"AA==\",\"x\":\"]},[\"}\t,"
+        "{\"rank\":1,\"token_bytes\":\"4oI=\",\"y\":[{},[]]}\r\n] , " CONFIG ", " AUDIO "}";
+    assert_int_equal(parse(&t, blanks, 7), SUR_OK);
+    expect_piece(t, 6, "\xe2\x82", 2, 0);
+    sur_tekken_destroy(&t);
+}
+
+/* What jansson holds, and the most that it held. */
+static size_t held, most;
+
+static void *count_malloc(size_t n)
+{
+    void *p = malloc(n);
+    held += p ? malloc_usable_size(p) + 8 : 0;
+    most = held > most ? held : most;
+    return p;
+}
+
+static void count_free(void *p)
+{
+    held -= p ? malloc_usable_size(p) + 8 : 0;
+    free(p);
+}
+
+/* begin, then `each` up to n_bytes, then end; a # is a number of its own. What is parsed never takes more than 32 MiB.
+ * Returns whether the line says that it would. */
+static int refused_for_memory(const char *begin, const char *each, const char *end, size_t n_bytes)
+{
+    struct sur_tekken *t = NULL;
+    char *text = malloc(n_bytes + 1024), *at = stpcpy(text, begin);
+    for (unsigned n = 0; (size_t)(at - text) < n_bytes;)
+        for (const char *c = each; *c; c++) {
+            if (*c != '#') *at++ = *c;
+            for (unsigned i = 0, v = *c == '#' ? n++ : 0; *c == '#' && i < 6; i++, v /= 16)
+                *at++ = (char)('a' + v % 16);
+        }
+    strcpy(at, end);
+    most = 0;
+    assert_int_equal(parse(&t, text, 8), SUR_ERR_MODEL);
+    if (most > 32 << 20) fail_msg("%s%s...%s: %zu bytes held", begin, each, end, most);
+    assert_int_equal(held, 0);
     free(text);
+    return strstr(sur_error_text(), "of memory") || strstr(sur_error_text(), "besides vocab");
+}
+
+static void test_memory(void **state)
+{
+    static const char *const each[] = {"{},",     "[],",           "\"\",",   "1,",          "1.5,",
+                                       "\"#\",",  "{\"a\":1},",    "[[[]]],", "{\"a\":{}},", "[1,2,3,4],",
+                                       "\\u0001", "{\"#\":\"\"},", "[\"\"],"};
+    json_set_alloc_funcs(count_malloc, count_free);
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        const char *quote = each[i][0] == '\\' ? "\"" : "1";
+        char begin[128], end[64];
+        /* the entries of vocab, one entry, and another name; and the largest of each kind that is parsed */
+        snprintf(end, sizeof end, "%s]}", quote);
+        snprintf(begin, sizeof begin, "{\"vocab\":[%s", *quote == '"' ? quote : "");
+        refused_for_memory(begin, each[i], end, 2 << 20);
+        snprintf(begin, sizeof begin, "{" CONFIG ",\"v\":[%s", *quote == '"' ? quote : "");
+        assert_true(refused_for_memory(begin, each[i], end, 9 << 20));
+        for (size_t n = 64 << 10; !refused_for_memory(begin, each[i], end, n); n += n / 3) {}
+    }
+    assert_true(refused_for_memory("{\"v\":{", "\"#\":0,", "\"x\":0}}", 9 << 20));
+    for (size_t n = 64 << 10; !refused_for_memory("{\"v\":{", "\"#\":0,", "\"x\":0}}", n); n += n / 3) {}
+    refused_for_memory("{" CONFIG "," SPECIAL ",\"vocab\":[[", "{},", "1]]}", 20 << 20);
+    assert_true(strstr(sur_error_text(), "vocab[0]: reading it takes more than 64 KiB of memory"));
+    json_set_alloc_funcs(malloc, free);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),  cmocka_unit_test(test_vocabulary),  cmocka_unit_test(test_specials),
-        cmocka_unit_test(test_audio), cmocka_unit_test(test_broken_json),
+        cmocka_unit_test(test_good),   cmocka_unit_test(test_vocabulary),  cmocka_unit_test(test_specials),
+        cmocka_unit_test(test_audio),  cmocka_unit_test(test_broken_json), cmocka_unit_test(test_entries),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
