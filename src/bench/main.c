@@ -14,14 +14,15 @@
 #include <string.h>
 
 #include "backends.h"
+#include "bench/count.h"
+#include "bench/machine.h"
 #include "bench/probe.h"
 #include "bench/synthetic.h"
-#include "cpu/packed.h"
 #include "cpu/pool.h"
 #include "model/schedule.h"
 #include "util/clock.h"
 
-enum { MAX_REPS = 501, PROMPT = 39, WARM_MS = 200 };
+enum { DEFAULT_REPS = 15, MAX_REPS = 501, PROMPT = 39, WARM_MS = 200 };
 
 struct bench {
     const struct sur_backend *backend;
@@ -32,49 +33,6 @@ struct bench {
     int reps;
     json_t *json;
 };
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double quantile(double *v, int n, double q)
-{
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return v[(int)(q * (n - 1) + 0.5)];
-}
-
-/* What a product reads: quantised matrices as the CPU keeps them. */
-static uint64_t bytes(const struct sur_view *v)
-{
-    struct sur_packed packed;
-    if (!v->data) return 0;
-    if (!sur_weight_quantised(v->type)) return (uint64_t)v->rows * v->row_bytes;
-    sur_packed_describe(&packed, v->type, v->rows, v->cols);
-    return sur_packed_bytes(&packed);
-}
-
-static uint64_t weights(const struct sur_view *v)
-{
-    return v->data ? (uint64_t)v->rows * (uint64_t)v->cols : 0;
-}
-
-/* Of a tower's products, by one of the functions above. */
-static uint64_t tower_sum(const struct sur_layer *w, int n, uint64_t (*of)(const struct sur_view *))
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += of(&w[i].wq) + of(&w[i].wk) + of(&w[i].wv) + of(&w[i].wo) + of(&w[i].w1) + of(&w[i].w2) + of(&w[i].w3);
-    return sum;
-}
-
-static uint64_t kv_bytes(const struct sur_tower *s, int64_t context, enum sur_kv_type kv)
-{
-    int64_t seen = context < s->window ? context : s->window;
-    return (uint64_t)seen * (uint64_t)s->n_layers * (uint64_t)s->n_kv_heads * (uint64_t)s->head_dim * 2 *
-           (kv == SUR_KV_FP16 ? 2 : 4);
-}
 
 /* One phase: run() is timed. */
 struct phase {
@@ -134,8 +92,8 @@ static float *random_floats(size_t n)
 
 static void report(struct bench *b, const struct phase *p, double *ms, double *read, double *fma, int n)
 {
-    double t = quantile(ms, n, 0.5), low = quantile(ms, n, 0.05), high = quantile(ms, n, 0.95),
-           bw = quantile(read, n, 0.5), f = quantile(fma, n, 0.5);
+    double t = count_quantile(ms, n, 0.5), low = count_quantile(ms, n, 0.05), high = count_quantile(ms, n, 0.95),
+           bw = count_quantile(read, n, 0.5), f = count_quantile(fma, n, 0.5);
     double gbs = (double)p->n_bytes / t * 1e-6, gflops = p->flops / t * 1e-6;
     printf("%-18s %9.3f %9.3f %9.3f  ", p->name, t, low, high);
     if (p->n_bytes)
@@ -209,31 +167,33 @@ static int all_phases(struct bench *b, const char *only)
     const struct sur_params *p = &b->checkpoint->params;
     const struct sur_weights *w = &b->checkpoint->weights;
     const int encoder_layers = p->encoder.n_layers, decoder_layers = p->decoder.n_layers;
-    uint64_t decoder = tower_sum(w->decoder, decoder_layers, bytes), head = bytes(&w->embedding);
-    uint64_t encoder = tower_sum(w->encoder, encoder_layers, bytes) + bytes(&w->conv0) + bytes(&w->conv1);
-    uint64_t at_1000 = decoder + head + kv_bytes(&p->decoder, 1000, b->options.kv);
-    uint64_t adapter = bytes(&w->adapter0) + bytes(&w->adapter2);
+    uint64_t decoder = count_tower(w->decoder, decoder_layers, count_bytes), head = count_bytes(&w->embedding);
+    uint64_t encoder =
+        count_tower(w->encoder, encoder_layers, count_bytes) + count_bytes(&w->conv0) + count_bytes(&w->conv1);
+    uint64_t at_1000 = decoder + head + count_kv_bytes(&p->decoder, 1000, b->options.kv);
+    uint64_t adapter = count_bytes(&w->adapter0) + count_bytes(&w->adapter2);
     size_t mel = (size_t)SUR_WHOLE_TOKENS * SUR_TOKEN_FRAMES * (size_t)p->n_mels,
            rows = (size_t)PROMPT * (size_t)p->decoder.dim;
     float *data = random_floats(mel > rows ? mel : rows);
     int r = data ? 0 : -1, far = p->encoder.window / SUR_TOKEN_ROWS + 1;
     /* a weight used on a column makes two operations; the stem's conv1 runs at the encoder's rate, conv0 at twice that,
      * the adapter once a token */
-    double column_flops = 2 * (double)(tower_sum(w->encoder, encoder_layers, weights) + weights(&w->conv1));
-    double token_flops = SUR_TOKEN_ROWS * (column_flops + 4 * (double)weights(&w->conv0)) +
-                         2 * (double)(weights(&w->adapter0) + weights(&w->adapter2));
-    double position_flops = 2 * (double)tower_sum(w->decoder, decoder_layers, weights);
+    double column_flops =
+        2 * (double)(count_tower(w->encoder, encoder_layers, count_weights) + count_weights(&w->conv1));
+    double token_flops = SUR_TOKEN_ROWS * (column_flops + 4 * (double)count_weights(&w->conv0)) +
+                         2 * (double)(count_weights(&w->adapter0) + count_weights(&w->adapter2));
+    double position_flops = 2 * (double)count_tower(w->decoder, decoder_layers, count_weights);
     struct phase phases[] = {
-        {"step@100", decoder + head + kv_bytes(&p->decoder, 100, b->options.kv), 0, NULL, 1, 100, data, run_step,
+        {"step@100", decoder + head + count_kv_bytes(&p->decoder, 100, b->options.kv), 0, NULL, 1, 100, data, run_step,
          undo_step},
         {"step@1000", at_1000, 0, NULL, 1, 1000, data, run_step, undo_step},
-        {"step@8000", decoder + head + kv_bytes(&p->decoder, 8000, b->options.kv), 0, NULL, 1, 8000, data, run_step,
-         undo_step},
+        {"step@8000", decoder + head + count_kv_bytes(&p->decoder, 8000, b->options.kv), 0, NULL, 1, 8000, data,
+         run_step, undo_step},
         {"step@1000 x2", at_1000, 0, NULL, 2, 1000, data, run_step, undo_step},
         {"step@1000 x4", at_1000, 0, NULL, 4, 1000, data, run_step, undo_step},
         {"step@1000 x8", at_1000, 0, NULL, 8, 1000, data, run_step, undo_step},
-        {"encode 1 token", encoder + adapter + kv_bytes(&p->encoder, p->encoder.window, b->options.kv), 0, NULL, 1, far,
-         data, run_encode, undo_encode},
+        {"encode 1 token", encoder + adapter + count_kv_bytes(&p->encoder, p->encoder.window, b->options.kv), 0, NULL,
+         1, far, data, run_encode, undo_encode},
         {"prefill 38", 0, position_flops * (PROMPT - 1), NULL, PROMPT - 1, 0, data, run_step, undo_prefill},
         {"encode 64 tokens", 0, 64 * token_flops, NULL, 64, far, data, run_encode, undo_encode},
         {"encode 256 tokens", 0, SUR_WHOLE_TOKENS * token_flops, NULL, SUR_WHOLE_TOKENS, far, data, run_encode,
@@ -251,11 +211,17 @@ static int all_phases(struct bench *b, const char *only)
 }
 
 static const char usage[] =
-    "usage: surtitle-bench --model PATH | --synthetic full|tiny [--weights bf16|q8_0|q6_k|q5_k_m|q4_k_m]\n"
-    "                      [--backend auto|cuda|cpu] [--cpu "
-    "auto|plain|avx2|avx512]\n"
+    "usage: surtitle-bench --this-machine [--threads N] [--cpu auto|plain|avx2|avx512] [--kv fp16|fp32]\n"
+    "       surtitle-bench --model PATH | --synthetic full|tiny [--weights bf16|q8_0|q6_k|q5_k_m|q4_k_m]\n"
+    "                      [--backend auto|cuda|cpu] [--cpu auto|plain|avx2|avx512]\n"
     "                      [--kv fp16|fp32] [--gemm own|lt|blas] [--window-attention own|gemm] [--vram-limit MIB]\n"
-    "                      [--threads N] [--reps N] [--phase TEXT] [--json FILE]\n";
+    "                      [--threads N] [--reps N] [--phase TEXT] [--json FILE]\n"
+    "\n"
+    "  --this-machine  says in words which types of weights the published model runs live with here, and how much\n"
+    "                  time is to spare; takes about ten seconds and 1.5 GB of memory, and needs no model\n"
+    "  --model         measures each phase of that model\n"
+    "  --synthetic     the same with random weights, of the published model's sizes (full) or few (tiny)\n"
+    "  --threads N     2; with --this-machine as many as surtitle would take: its cores, at most 16\n";
 
 static int choose(const char *text, const char *const *names)
 {
@@ -268,19 +234,18 @@ static int choose(const char *text, const char *const *names)
 struct arguments {
     const char *dir, *synthetic, *weights, *only, *json;
     int backend, reps;
+    bool this_machine, help;
     struct sur_backend_options options;
 };
 
 /* This function is long: a case an option. */
 static void parse(struct arguments *a, int argc, char **argv)
 {
-    static const struct option options[] = {{"model", 1, 0, 'm'},      {"synthetic", 1, 0, 's'},
-                                            {"weights", 1, 0, 'W'},    {"backend", 1, 0, 'b'},
-                                            {"cpu", 1, 0, 'c'},        {"kv", 1, 0, 'k'},
-                                            {"gemm", 1, 0, 'g'},       {"window-attention", 1, 0, 'w'},
-                                            {"vram-limit", 1, 0, 'v'}, {"threads", 1, 0, 't'},
-                                            {"reps", 1, 0, 'r'},       {"phase", 1, 0, 'p'},
-                                            {"json", 1, 0, 'j'},       {0}};
+    static const struct option options[] = {
+        {"model", 1, 0, 'm'},      {"synthetic", 1, 0, 's'},    {"weights", 1, 0, 'W'}, {"backend", 1, 0, 'b'},
+        {"cpu", 1, 0, 'c'},        {"kv", 1, 0, 'k'},           {"gemm", 1, 0, 'g'},    {"window-attention", 1, 0, 'w'},
+        {"vram-limit", 1, 0, 'v'}, {"threads", 1, 0, 't'},      {"reps", 1, 0, 'r'},    {"phase", 1, 0, 'p'},
+        {"json", 1, 0, 'j'},       {"this-machine", 0, 0, 'T'}, {"help", 0, 0, 'h'},    {0}};
     static const char *const backends[] = {"auto", "cuda", "cpu", NULL}, *const kvs[] = {"fp16", "fp32", NULL};
     static const char *const gemms[] = {"own", "lt", "blas", NULL}, *const attentions[] = {"own", "gemm", NULL};
     static const char *const levels[] = {"auto", "plain", "avx2", "avx512", NULL};
@@ -316,6 +281,7 @@ static void parse(struct arguments *a, int argc, char **argv)
             break;
         case 't':
             a->options.threads = atoi(optarg);
+            bad = bad || a->options.threads < 1;
             break;
         case 'r':
             a->reps = atoi(optarg);
@@ -326,12 +292,21 @@ static void parse(struct arguments *a, int argc, char **argv)
         case 'j':
             a->json = optarg;
             break;
+        case 'T':
+            a->this_machine = true;
+            break;
+        case 'h':
+            a->help = true;
+            return;
         default:
             bad = true;
         }
-    bad = bad || (a->weights && !a->synthetic);
-    if (bad || !a->dir == !a->synthetic || optind != argc || a->options.threads < 1 || a->reps < 1 ||
-        a->reps > MAX_REPS) {
+    bad = bad || (a->weights && !a->synthetic) || (a->dir != NULL) + (a->synthetic != NULL) + a->this_machine != 1;
+    const struct sur_backend_options *o = &a->options;
+    bad = bad || (a->this_machine && (a->backend || a->only || a->json || o->gemm || o->window_attention ||
+                                      o->vram_limit_bytes || a->reps != DEFAULT_REPS));
+    if (a->options.threads < 0) a->options.threads = a->this_machine ? machine_threads() : 2;
+    if (bad || optind != argc || a->options.threads < 1 || a->reps < 1 || a->reps > MAX_REPS) {
         fputs(usage, stderr);
         exit(2);
     }
@@ -358,8 +333,10 @@ static void tell_backend(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct arguments a = {.reps = 15, .options = {.threads = 2}};
+    struct arguments a = {.reps = DEFAULT_REPS, .options = {.threads = -1}};
     parse(&a, argc, argv);
+    if (a.help) return fputs(usage, stdout) < 0;
+    if (a.this_machine) return machine_report(&a.options);
     struct bench b = {.reps = a.reps, .options = a.options};
     struct sur_backend_wish wish = {.backend = (enum sur_backend_kind)a.backend};
     b.json = json_pack("{s:s,s:[]}", "version", SUR_VERSION, "phases");
@@ -374,7 +351,7 @@ int main(int argc, char **argv)
     bool own_probe = !r && b.backend->read_bandwidth;
     if (own_probe) sur_pool_destroy(&pool);
     if (!r && !own_probe && !pool) r = sur_pool_create(&pool, a.options.threads);
-    if (!r && !own_probe) r = probe_init(&b.probe, pool);
+    if (!r && !own_probe) r = probe_init(&b.probe, pool, (size_t)2 << 30);
     if (r) fprintf(stderr, "surtitle-bench: %s\n", *sur_error_text() ? sur_error_text() : "not enough memory");
     if (!r) tell_backend(&b);
     if (!r) r = all_phases(&b, a.only);

@@ -126,10 +126,10 @@ static void fill_part(void *arg, int part, int n_parts)
     }
 }
 
-int probe_init(struct probe *probe, struct sur_pool *pool)
+int probe_init(struct probe *probe, struct sur_pool *pool, size_t n_bytes)
 {
     probe->pool = pool;
-    probe->n_bytes = (size_t)2 << 30;
+    probe->n_bytes = n_bytes;
     probe->data = aligned_alloc(4096, probe->n_bytes);
     if (!probe->data) return -1;
     sur_pool_run(pool, fill_part, probe);

@@ -6,14 +6,14 @@
 
 struct sur_pool;
 
-struct probe { /* a buffer of 2 GiB of random data, and workers to read it with */
+struct probe { /* a buffer of random data, larger than the caches, and workers to read it with */
     struct sur_pool *pool;
     char *data;
     size_t n_bytes;
 };
 
-/* Fills data once with random 32-bit patterns. 0, or -1 without memory. */
-int probe_init(struct probe *probe, struct sur_pool *pool);
+/* Allocates n_bytes (a multiple of 4096) and fills them once with random 32-bit patterns. 0, or -1 without memory. */
+int probe_init(struct probe *probe, struct sur_pool *pool, size_t n_bytes);
 void probe_finish(struct probe *probe);
 /* Bytes a second that all workers read together: the fastest of three loops (one stream a worker, four streams a
  * worker, one stream with prefetch), each run once over the whole buffer. */

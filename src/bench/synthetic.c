@@ -6,13 +6,13 @@
 
 #include "cpu/pool.h"
 
-static const struct sur_params full = {.encoder = {1280, 32, 64, 5120, 32, 32, 750, 1e6, 1e-5},
-                                       .decoder = {3072, 26, 128, 9216, 32, 8, 8192, 1e6, 1e-5},
-                                       .vocab_size = 131072,
-                                       .ada_dim = 32,
-                                       .n_mels = 128,
-                                       .downsample = 4,
-                                       .log_mel_max = 1.5};
+const struct sur_params synthetic_full = {.encoder = {1280, 32, 64, 5120, 32, 32, 750, 1e6, 1e-5},
+                                          .decoder = {3072, 26, 128, 9216, 32, 8, 8192, 1e6, 1e-5},
+                                          .vocab_size = 131072,
+                                          .ada_dim = 32,
+                                          .n_mels = 128,
+                                          .downsample = 4,
+                                          .log_mel_max = 1.5};
 static const struct sur_params tiny = {.encoder = {128, 3, 32, 512, 4, 4, 48, 1e6, 1e-5},
                                        .decoder = {192, 3, 32, 384, 8, 2, 64, 1e6, 1e-5},
                                        .vocab_size = 1512,
@@ -177,8 +177,10 @@ int synthetic_create(struct sur_checkpoint *c, const char *name, const char *typ
     memset(c, 0, sizeof *c);
     for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++)
         if (!strcmp(type, mixes[i].name)) mix = &mixes[i];
-    if (!mix || (strcmp(name, "full") && strcmp(name, "tiny"))) return -1;
-    c->params = strcmp(name, "full") ? tiny : full;
+    const bool part = !strcmp(name, "part");
+    if (!mix || (!part && strcmp(name, "full") && strcmp(name, "tiny"))) return -1;
+    c->params = strcmp(name, "tiny") ? synthetic_full : tiny;
+    if (part) c->params.encoder.n_layers = 4, c->params.decoder.n_layers = 2, c->params.vocab_size = 32768;
     c->weights.encoder = calloc((size_t)c->params.encoder.n_layers, sizeof *c->weights.encoder);
     c->weights.decoder = calloc((size_t)c->params.decoder.n_layers, sizeof *c->weights.decoder);
     if (!c->weights.encoder || !c->weights.decoder) return -1;

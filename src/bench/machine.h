@@ -1,0 +1,14 @@
+/* surtitle-bench --this-machine: which types of weights the published model runs live with here. */
+#ifndef BENCH_MACHINE_H
+#define BENCH_MACHINE_H
+
+#include "model/backend.h"
+
+/* The threads that surtitle takes by itself: the cores of the affinity mask, at most 16. */
+int machine_threads(void);
+
+/* Measures for some seconds on the CPU and writes the report on standard output. options: threads, kv and cpu are used.
+ * Returns the exit status: 0 also where no type is fast enough, 1 if nothing could be measured. */
+int machine_report(const struct sur_backend_options *options);
+
+#endif
