@@ -267,6 +267,10 @@ static int behind(struct wav *wav)
         }
         what = NO_CHUNK;
     }
+    bool ogg = memcmp(p, "OggS\0\2", 6) == 0;
+    if (ogg || memcmp(p, "fLaC\0\0\0\x22", 8) == 0)
+        return failed(wav, "behind %.1f s of it %s begins, which is not read", (double)wav->frames / wav->rate,
+                      ogg ? "Ogg" : "FLAC");
     if (what == CHUNK) return begin_chunk(wav, p);
     if (what == TAGS || wav->behind_chunk) {
         wav->state = WAV_DRAIN;
