@@ -22,7 +22,9 @@ enum shape { SHAPE_UNKNOWN, SHAPE_RAW, SHAPE_WAV };
 
 struct stream {
     int fd;
-    bool owned, regular; /* regular: a file, from its beginning on */
+    bool owned;
+    bool grows;   /* a regular file: more may be written behind its end */
+    bool regular; /* such a file, from its beginning on */
     enum shape shape;
     bool end;      /* of the input's bytes */
     bool any;      /* a frame was given */
@@ -98,7 +100,7 @@ static int fill(struct source *source)
     if (n > 0) s->waited_ms = 0;
     s->filled += (size_t)n;
     if (n > 0) return SOURCE_OK;
-    int status = s->regular ? wait_for_growth(source) : 1;
+    int status = s->grows ? wait_for_growth(source) : 1;
     if (status <= 0) return status;
     s->end = true;
     return SOURCE_OK;
@@ -214,8 +216,9 @@ static int begin(struct source *source, int fd, bool owned, const char *name)
     }
     s->fd = fd;
     s->owned = owned;
-    s->regular = fstat(fd, &is) == 0 && S_ISREG(is.st_mode) && lseek(fd, 0, SEEK_CUR) == 0;
-    source->grows = s->regular && is_written(fd);
+    s->grows = fstat(fd, &is) == 0 && S_ISREG(is.st_mode);
+    s->regular = s->grows && lseek(fd, 0, SEEK_CUR) == 0;
+    source->grows = s->grows && is_written(fd);
     source->state = s;
     source->close = stream_close;
     source->read = stream_read;

@@ -221,6 +221,12 @@ def test_joined_wavs():
         same("joined.wav", RAW + between + MORE)  # of no known length: six samples of a header are sound
 
 
+def test_another_kind_behind_a_wav():
+    for name, begin in [("Ogg", b"OggS\0\2" + bytes(40)), ("FLAC", b"fLaC\0\0\0\x22" + bytes(40))]:
+        path("mixed.wav", riff(fmt(), chunk(b"data", RAW)) + begin)
+        same("mixed.wav", RAW, 1, 1, [f"is a WAV, but behind 2.0 s of it {name} begins, which is not read"])
+
+
 def test_wav_codings():
     x = SHORT.astype(np.int64)
     wide = lambda bits, n: b"".join(int(v << (bits - 16)).to_bytes(n, "little", signed=True) for v in x)
@@ -292,6 +298,20 @@ def test_opened_for_writing_too():
     with open(path("own.wav", riff(fmt(), chunk(b"data", RAW))), "r+b") as f:
         os.utime(path("own.wav"), (1, 1))
         assert expect(tokens("-", stdin=f), 0).stdout == tokens("--pcm", "s16le", "-", input=RAW).stdout
+
+
+def test_growing_file_from_within():
+    """Standard input that something has read from: what is written later is heard, too."""
+    want = tokens("--pcm", "s16le", "-", input=RAW).stdout
+    with open(path("within.raw"), "wb", buffering=0) as f, open(path("within.raw"), "rb", buffering=0) as r:
+        f.write(b"12345678" + RAW[:20000])
+        r.read(8)
+        p = subprocess.Popen([PROGRAM, "--model", TINY, "--format", "tokens", "--pcm", "s16le", "-"], stdin=r,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        first = os.read(p.stdout.fileno(), 1)
+        f.write(RAW[20000:])
+    out, err = p.communicate(timeout=LONG)
+    assert p.returncode == 0 and first + out == want, (len(out), len(want), err)
 
 
 def test_growing_file():
