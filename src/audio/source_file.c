@@ -132,7 +132,7 @@ static int end_part(struct source *source, struct audio_file *a)
     if (a->given < a->promised)
         return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s of %.1f", source->name,
                            seconds(source, all), seconds(source, a->before + a->promised));
-    if (last && a->parts.cut)
+    if (last ? a->parts.cut : part(a)->cut)
         return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s, before its own end",
                            source->name, seconds(source, all));
     if (last && all == 0) return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);

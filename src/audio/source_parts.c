@@ -63,7 +63,7 @@ static int add(struct parts *parts, int64_t begin)
         parts->room = room;
     }
     if (parts->n > 0) parts->part[parts->n - 1].end = begin;
-    parts->part[parts->n++] = (struct part){begin, INT64_MAX};
+    parts->part[parts->n++] = (struct part){begin, INT64_MAX, false};
     return 0;
 }
 
@@ -192,7 +192,7 @@ static int64_t page_length(struct reader *r, int64_t at, int *flags)
 static int find_ogg(struct parts *parts, struct reader *r)
 {
     bool in_head = true, ended = false, whole = true, sure = false;
-    for (int64_t at = 0; at < r->size;) {
+    for (int64_t at = 0, page = 0, page_end = 0; at < r->size;) {
         int flags = 0;
         int64_t length = page_length(r, at, &flags), tag = length == 0 && sure ? tag_length(r, at) : 0;
         if (tag > 0) {
@@ -201,18 +201,20 @@ static int find_ogg(struct parts *parts, struct reader *r)
         }
         if (length == 0) {
             if (sure && is_foreign(parts, r, at, KIND_OGG)) break;
+            at = next_byte(r, (sure ? page : at) + 1, 'O'); /* the page may be cut, and another file begin in it */
             sure = false;
-            at = next_byte(r, at + 1, 'O');
             continue;
         }
         if (flags & 2 && !in_head) {
+            parts->part[parts->n - 1].cut = at < page_end;
             if (add(parts, at) < 0) return -1;
             ended = false;
         }
         in_head = flags & 2;
         if (flags & 4) ended = true;
         sure = true;
-        at += length;
+        page = at;
+        at = page_end = at + length;
         whole = at <= r->size;
     }
     parts->cut = !whole || !ended;

@@ -10,6 +10,7 @@
 
 struct part {
     int64_t begin, end; /* bytes */
+    bool cut;           /* the next one begins before this one is whole; not set for the last one */
 };
 
 struct parts {

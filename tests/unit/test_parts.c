@@ -179,6 +179,24 @@ static void test_joined_kinds(void **state)
         }
 }
 
+/* The first was cut before somebody joined them: the second is read whole, and the cut is said. */
+static void test_joined_to_a_cut_file(void **state)
+{
+    static uint8_t bytes[2000000];
+    char line[512];
+    make_sines();
+    for (int f = 0; f < 2; f++) { /* the sound of so short an Opus is one page */
+        if (!writes(joinable[f].format)) continue;
+        write_audio("a", joinable[f].format, 48000, 1, every, N);
+        size_t n = file_bytes("a", bytes, sizeof bytes), frames = read_file("a", got, 8 * N, line);
+        memmove(bytes + n * 2 / 3, bytes, n);
+        write_file("joined", bytes, n * 2 / 3 + n);
+        size_t read = read_file("joined", got, 8 * N, line);
+        if (read < frames || read > 2 * frames || !strstr(line, "is cut or damaged"))
+            fail_msg("%s: %zu of %zu frames, '%s'", joinable[f].name, read, frames, line);
+    }
+}
+
 /* flac --keep-foreign-metadata: the WAV's header is in a block of the FLAC's. */
 static void test_wav_header_in_flac(void **state)
 {
@@ -199,9 +217,10 @@ static void test_wav_header_in_flac(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_joined_files), cmocka_unit_test(test_joined_files_that_differ),
-        cmocka_unit_test(test_joined_kinds), cmocka_unit_test(test_wav_header_in_flac),
-        cmocka_unit_test(test_cut_files),    cmocka_unit_test(test_behind_other_files),
+        cmocka_unit_test(test_joined_files),         cmocka_unit_test(test_joined_files_that_differ),
+        cmocka_unit_test(test_joined_kinds),         cmocka_unit_test(test_wav_header_in_flac),
+        cmocka_unit_test(test_joined_to_a_cut_file), cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_behind_other_files),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
