@@ -46,7 +46,7 @@ static const struct pcm_format formats[] = {
 
 /* ---- a file that grows ---- */
 
-/* Somebody has the file open for writing: then there is no read lease. That is known only of files of our own and on
+/* A program has the file open for writing: then there is no read lease. That is known only of files of our own and on
  * some file systems, and not where our own descriptor can write (surtitle - <> FILE); else the time of the last change
  * says it. A lease that is broken in this moment sends SIGURG,
  * which does nothing. */
@@ -90,7 +90,7 @@ static int fill(struct source *source)
     s->filled -= s->at;
     s->at = 0;
     ssize_t n = read(s->fd, s->buffer + s->filled, sizeof s->buffer - s->filled);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) { /* whoever opened it wanted no waiting; we do */
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) { /* the descriptor was opened non-blocking */
         struct pollfd p = {.fd = s->fd, .events = POLLIN};
         n = poll(&p, 1, -1);
         if (n >= 0) return SOURCE_OK;

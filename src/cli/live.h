@@ -2,7 +2,7 @@
  *
  *   source, or the microphone's callback > capture > encode thread > session > the caller's thread: decode, poll, write
  *
- * The caller's thread is the main one. Nobody spins: who has nothing to do sleeps on a descriptor. */
+ * The caller's thread is the main one. No thread spins: one that has nothing to do sleeps on a descriptor. */
 #ifndef LIVE_H
 #define LIVE_H
 
@@ -27,9 +27,10 @@ struct live {
     struct sur_session *session; /* one channel of SUR_F32LE at `rate` */
     struct capture *capture;
     int rate;
-    struct downmix *mix;   /* the caller's; for source, NULL without one */
-    struct source *source; /* read in a thread of its own; NULL: somebody else puts into capture, and wakes nobody */
-    float *frames;         /* [max_frames, channels]; n_frames of them have been read */
+    struct downmix *mix; /* the caller's; for source, NULL without one */
+    struct source
+        *source;   /* read in a thread of its own; NULL: the microphone puts into capture, and wakes no thread */
+    float *frames; /* [max_frames, channels]; n_frames of them have been read */
     size_t max_frames, n_frames;
     bool waits;     /* for a source: it is a pipe or the like, whose writer may be slow */
     double pace;    /* 0: as fast as it comes; 1: as fast as it was spoken */

@@ -24,5 +24,5 @@ void os_wake_wait(int fd, int other, int64_t timeout_ns)
     uint64_t n;
     if (ppoll(fds, other >= 0 ? 2 : 1, timeout_ns < 0 ? NULL : &timeout, NULL) < 0) return;
     for (int i = 0; i < 2; i++)
-        if (fds[i].revents && read(fds[i].fd, &n, sizeof n) < 0) return; /* somebody else took it */
+        if (fds[i].revents && read(fds[i].fd, &n, sizeof n) < 0) return; /* another thread took it */
 }

@@ -7,10 +7,10 @@
 
 /* A descriptor, or -1. Closed by close(2). */
 int os_wake_open(void);
-/* Any thread, and signal handlers: whoever waits, or waits next, wakes. */
+/* Any thread, and signal handlers: the thread that waits, or the next one to wait, wakes. */
 void os_wake_post(int fd);
-/* Sleeps until somebody posts to one of the two (other may be -1: none), or for timeout_ns (negative: for ever); a
- * signal ends it early, too. What was posted is taken. */
+/* Sleeps until a thread or handler posts to one of the two (other may be -1: none), or for timeout_ns (negative: for
+ * ever); a signal ends it early, too. What was posted is taken. */
 void os_wake_wait(int fd, int other, int64_t timeout_ns);
 
 #endif

@@ -115,7 +115,7 @@ int output_write_all(int fd, const char *bytes, size_t n)
             bytes += wrote;
             n -= (size_t)wrote;
             since = 0;
-        } else if (errno == EAGAIN) { /* somebody made the pipe non-blocking: wait for its reader */
+        } else if (errno == EAGAIN) { /* another program made the pipe non-blocking: wait for its reader */
             struct pollfd p = {.fd = fd, .events = POLLOUT};
             if (poll(&p, 1, -1) < 0 && (errno != EINTR || patience_is_over(&since))) return -1;
         } else if (errno != EINTR || patience_is_over(&since)) {
@@ -132,7 +132,7 @@ int output_flush(struct output *o)
     if (o->closed) return OUTPUT_CLOSED;
     if (o->no_memory) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a line of output");
     if (output_write_all(o->fd, o->data, n) == 0) return SUR_OK;
-    /* the program was started with it closed, or whoever read it has gone */
+    /* the program was started with it closed, or its reader has gone */
     bool gone = errno == EPIPE || (errno == EBADF && !o->owned);
     if (errno == ETIMEDOUT && hurry && hurry()) {
         o->closed = true;
