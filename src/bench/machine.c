@@ -192,7 +192,8 @@ static void tell_machine(struct machine *m)
     else
         printf("GPU        none: %s\n", sur_error_text());
     if (getloadavg(&load, 1) == 1 && load > 0.5)
-        printf("busy       other programs are at work (load %.1f): the times below may be too long\n", load);
+        printf("busy       other programs are at work (load %.1f): times come out too long, repeat it without them\n",
+               load);
     fflush(stdout);
 }
 
