@@ -67,12 +67,15 @@ int sur_cpu_arena_pack(struct sur_cpu_arena *arena, struct sur_cpu_matrix *const
         n_bytes += room(&matrices[i]->packed);
     }
     if (n_bytes == 0) return SUR_OK;
-    atomic_int *tile = n_bytes < have ? calloc((size_t)n, sizeof *tile) : NULL;
+    if (n_bytes >= have)
+        return sur_fail(SUR_ERR_BACKEND, "the model's weights need %llu MiB of memory; this machine has %llu MiB",
+                        (unsigned long long)n_bytes >> 20, (unsigned long long)have >> 20);
+    atomic_int *tile = calloc((size_t)n, sizeof *tile);
     arena->memory = tile ? sur_memory_get(n_bytes) : NULL;
     if (!arena->memory) {
         free(tile);
-        return sur_fail(SUR_ERR_BACKEND, "the model's weights need %llu MiB of memory; this machine has %llu MiB",
-                        (unsigned long long)n_bytes >> 20, (unsigned long long)have >> 20);
+        return sur_fail(SUR_ERR_MEMORY, "not enough memory for the model's weights, which need %llu MiB",
+                        (unsigned long long)n_bytes >> 20);
     }
     arena->n_bytes = n_bytes;
     for (int i = 0; i < n; i++) {

@@ -28,7 +28,7 @@ struct sur_cpu_arena {
 };
 
 /* Packs those of the n matrices that are quantised, by all workers, and lets go of the file's pages behind them.
- * SUR_ERR_BACKEND when the machine has not so much memory. */
+ * SUR_ERR_BACKEND: the machine has less memory. SUR_ERR_MEMORY: the system does not give it. */
 int sur_cpu_arena_pack(struct sur_cpu_arena *arena, struct sur_cpu_matrix *const *matrices, int n,
                        struct sur_pool *pool);
 void sur_cpu_arena_finish(struct sur_cpu_arena *arena); /* takes a zeroed one */

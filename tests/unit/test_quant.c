@@ -9,10 +9,13 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
+#include "cpu/matrix.h"
 #include "cpu/quant.h"
+#include "surtitle.h"
 
 enum { CANARY = 16, MAX_TABLES = 6 };
 static const struct sur_quant_ops *tables[MAX_TABLES];
@@ -239,11 +242,29 @@ static void find_tables(void)
     }
 }
 
+/* A limit of this process is not a lack of the machine. */
+static void test_memory_limit(void **state)
+{
+    const struct sur_view view = {.type = SUR_WEIGHT_Q8_0, .rows = 1 << 16, .cols = 4096};
+    struct sur_cpu_matrix matrix = {.view = &view}, *const all[] = {&matrix};
+    struct sur_cpu_arena arena = {0};
+    struct rlimit was;
+    assert_int_equal(getrlimit(RLIMIT_AS, &was), 0);
+    const struct rlimit small = {64 << 20, was.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_AS, &small), 0);
+    const int r = sur_cpu_arena_pack(&arena, all, 1, NULL);
+    assert_int_equal(setrlimit(RLIMIT_AS, &was), 0);
+    assert_int_equal(r, SUR_ERR_MEMORY);
+    assert_string_equal(sur_error_text(), "not enough memory for the model's weights, which need 272 MiB");
+    assert_null(arena.memory);
+}
+
 int main(void)
 {
     find_tables();
     for (int i = 0; i < n_tables; i++) print_message("table %s\n", tables[i]->name);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_many_columns),
-                                       cmocka_unit_test(test_packing), cmocka_unit_test(test_not_finite)};
+                                       cmocka_unit_test(test_packing), cmocka_unit_test(test_not_finite),
+                                       cmocka_unit_test(test_memory_limit)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
