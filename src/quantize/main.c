@@ -1,8 +1,10 @@
 /* surtitle-quantize: a checkpoint in, a GGUF file of smaller weights out. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,11 +150,23 @@ static int write_file(const struct arguments *a, const struct plan *plan)
     return rc == SUR_ERR_MODEL ? NO_MODEL : FAILED;
 }
 
+/* Whether OUT.gguf is what is read: IN itself, or a file of IN, if that is a folder. */
+static bool is_source(const struct arguments *a)
+{
+    static const char *const files[] = {"", "/params.json", "/tekken.json", "/consolidated.safetensors"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s%s", a->in, files[i]) < (int)sizeof path && os_same_file(path, a->out))
+            return true;
+    }
+    return false;
+}
+
 static int quantise(const struct arguments *a)
 {
     struct sur_checkpoint *c = NULL;
     struct plan plan = {.n_tensors = 0};
-    if (os_same_file(a->in, a->out)) return usage("%.400s: IN and OUT.gguf are the same file", a->out);
+    if (is_source(a)) return usage("%.400s: IN, or a file of IN, and OUT.gguf are the same file", a->out);
     int rc = sur_checkpoint_open(&c, a->in), status = FAILED;
     if (rc == SUR_OK) rc = check_source(c);
     if (rc == SUR_OK) rc = plan_make(&plan, c, a->preset);
@@ -171,5 +185,6 @@ int main(int argc, char **argv)
     int status = parse(argc, argv, &a);
     if (status >= 0) return status;
     sur_set_log(SUR_LOG_WARN, on_log, NULL);
+    os_catch_faults(NO_MODEL);
     return quantise(&a);
 }

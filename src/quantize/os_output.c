@@ -4,11 +4,14 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "surtitle.h"
 
 static char target[PATH_MAX], temporary[PATH_MAX + 8];
 static volatile sig_atomic_t exists; /* temporary */
@@ -23,14 +26,41 @@ static void on_ending(int number)
     raise(number); /* blocked until the handler returns, and ends the process then */
 }
 
+static int fault_status;
+
+static void on_bus(int number, siginfo_t *info, void *context)
+{
+    static atomic_flag entered = ATOMIC_FLAG_INIT;
+    while (atomic_flag_test_and_set(&entered)) pause(); /* several threads meet the same hole */
+    const char *line = info->si_code == BUS_ADRERR ? sur_model_fault(info->si_addr) : NULL;
+    if (!line) {
+        on_ending(number);
+        return; /* the access is repeated, and ends the process */
+    }
+    char text[512] = "surtitle-quantize: "; /* snprintf is not async-signal-safe */
+    strncat(text, line, sizeof text - strlen(text) - 2);
+    strcat(text, "\n");
+    if (exists) unlink(temporary);
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) _exit(fault_status);
+    _exit(fault_status);
+}
+
+void os_catch_faults(int status)
+{
+    struct sigaction bus = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigemptyset(&bus.sa_mask);
+    fault_status = status;
+    sigaction(SIGBUS, &bus, NULL);
+}
+
 bool os_same_file(const char *a, const char *b)
 {
     struct stat x, y;
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* What stands at path and may not be replaced: anything but a regular file. A link's target is replaced, not the link.
- */
+/* What stands at path and may not be replaced: anything but a regular file, and a link that leads to nothing. Of other
+ * links the target is replaced, not the link. */
 static bool find_target(const char *path)
 {
     struct stat st;
@@ -42,6 +72,10 @@ static bool find_target(const char *path)
         return realpath(path, target) != NULL;
     }
     if (errno != ENOENT) return false;
+    if (lstat(path, &st) == 0) {
+        errno = ENOENT;
+        return false;
+    }
     if (strlen(path) < sizeof target) {
         memcpy(target, path, strlen(path) + 1);
         return true;

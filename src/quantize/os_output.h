@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* When a file of the model that is mapped was cut or cannot be read: one line, no file left behind, and the program
+ * ends with this status. */
+void os_catch_faults(int status);
 /* Whether both paths lead to the same file or folder. */
 bool os_same_file(const char *a, const char *b);
 /* Makes the file beside path, of n_bytes, so that a full disk is known at once. A signal that ends the process removes

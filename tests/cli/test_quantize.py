@@ -168,6 +168,13 @@ def test_usage():
                         [["--thread", "1", "--no"], "--no: there is no such option"], [["--type"], "--type: needs a value"],
                         [["--type", "bf16", bf16(), bf16()], "are the same file"]):
         check(run(QUANTIZE, *words), 2, said)
+    own = shutil.copytree(MODEL, path("own"))
+    for name in ("params.json", "tekken.json", "consolidated.safetensors"):
+        before = open(os.path.join(own, name), "rb").read()
+        os.symlink(os.path.join(own, name), path("to-" + name))
+        for out in (os.path.join(own, name), path("to-" + name)):
+            check(run(QUANTIZE, "--type", "q8_0", own, out), 2, "are the same file")
+        assert open(os.path.join(own, name), "rb").read() == before
     assert check(run(QUANTIZE, "--help"), 0).stdout.startswith(b"surtitle-quantize: ")
     assert re.fullmatch(rb"surtitle-quantize \d+\.\d+\.\d+\n", check(run(QUANTIZE, "--version"), 0).stdout)
     assert not os.path.exists(path("x"))
@@ -203,23 +210,50 @@ def test_target():
     os.symlink("out.gguf", os.path.join(folder, "link"))
     check(run(QUANTIZE, "--type", "q8_0", MODEL, os.path.join(folder, "link")), 0)
     assert os.path.islink(os.path.join(folder, "link")) and len(gguf_file.read(out)[1]) > 3
+    os.symlink("none.gguf", os.path.join(folder, "dangling"))
+    check(run(QUANTIZE, "--type", "q8_0", MODEL, os.path.join(folder, "dangling")), 1, "No such file or directory")
+    assert os.path.islink(os.path.join(folder, "dangling"))
     mask = os.umask(0)
     os.umask(mask)
     assert os.stat(out).st_mode & 0o777 == 0o666 & ~mask
 
 
+def big():
+    """A model that takes a while, made once."""
+    if not os.path.exists(path("big")):
+        make_checkpoint.write(path("big"), make_checkpoint.sizes("tiny", ["hidden_dim=6144", "dim=512"]), sparse=False)
+    return path("big")
+
+
 def test_signal_leaves_nothing():
     folder = path("signal")
     os.mkdir(folder)
-    big = path("big")
-    make_checkpoint.write(big, make_checkpoint.sizes("tiny", ["hidden_dim=6144", "dim=512"]), sparse=False)
-    p = subprocess.Popen([QUANTIZE, "--type", "q4_k_m", big, os.path.join(folder, "out.gguf")], env=ENV)
+    p = subprocess.Popen([QUANTIZE, "--type", "q4_k_m", big(), os.path.join(folder, "out.gguf")], env=ENV)
     while not os.listdir(folder) and p.poll() is None:
         time.sleep(0.005)
     p.send_signal(signal.SIGTERM)
     assert p.wait(LONG) in (-signal.SIGTERM, 0)
     assert [name for name in os.listdir(folder) if name != "out.gguf"] == []
     assert p.returncode == 0 or not os.listdir(folder)
+
+
+def test_source_is_cut():
+    """The source is cut while it is read: a line, and no file is left."""
+    folder = path("cut")
+    os.mkdir(folder)
+    source = os.path.join(shutil.copytree(big(), path("cut-big")), "consolidated.safetensors")
+    p = subprocess.Popen([QUANTIZE, "--type", "q4_k_m", path("cut-big"), os.path.join(folder, "out.gguf")], env=ENV,
+                         stderr=subprocess.PIPE)
+    while not os.listdir(folder) and p.poll() is None:
+        time.sleep(0.005)
+    p.send_signal(signal.SIGSTOP)
+    complete = os.path.exists(os.path.join(folder, "out.gguf"))
+    os.truncate(source, 4096)
+    p.send_signal(signal.SIGCONT)
+    line = p.communicate(timeout=LONG)[1].decode()
+    assert p.returncode == 4 or (complete and p.returncode == 0), (p.returncode, line)
+    assert p.returncode == 0 or line == f"surtitle-quantize: {source}: the file was cut while it was in use\n", line
+    assert os.listdir(folder) == (["out.gguf"] if complete else [])
 
 
 def change(name, key=None, value=None, tensor=None, instead=None):
