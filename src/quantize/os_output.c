@@ -91,17 +91,25 @@ int os_output_create(const char *path, uint64_t n_bytes)
     signal(SIGXFSZ, SIG_IGN); /* a write then fails with EFBIG */
     mode_t mask = umask(0);
     umask(mask);
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0) return -1;
-    exists = 1;
-    for (int i = 0; i < N_ENDING; i++)
+    sigset_t held, before; /* a signal between the file's creation and the note of it would leave the file behind */
+    sigemptyset(&held);
+    for (int i = 0; i < N_ENDING; i++) {
+        sigaddset(&held, ending[i]);
         if (signal(ending[i], on_ending) == SIG_IGN) signal(ending[i], SIG_IGN);
+    }
+    sigprocmask(SIG_BLOCK, &held, &before);
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    int error = errno;
+    exists = fd >= 0;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    if (fd < 0) return -1;
     /* Room for all of it now. Where the file system cannot say, writing will. */
     bool ok = fchmod(fd, 0666 & ~mask) == 0 &&
               (fallocate(fd, 0, 0, (off_t)n_bytes) == 0 ||
                ((errno == EOPNOTSUPP || errno == ENOSYS) && ftruncate(fd, (off_t)n_bytes) == 0));
     if (ok) return fd;
-    int error = errno;
+    error = errno;
     os_output_close(fd, false);
     errno = error;
     return -1;
