@@ -42,7 +42,7 @@ def quantise(kind, name, source=MODEL, *more):
 
 
 def tokens(model, *more):
-    return check(run(PROGRAM, "--model", model, "--backend", "cpu", "--format", "tokens", *more, "-", input=SOUND), 0).stdout
+    return check(run(PROGRAM, "--model", model, "--backend", "cpu", "--format", "tokens", *more, "--pcm", "s16le", "-", input=SOUND), 0).stdout
 
 
 def bf16():
@@ -302,17 +302,17 @@ def test_damage():
         (dict(tensor="dec.time_embed.inv_freq", instead=("F32", (7,), bytes(28))), "inv_freq must be F32"),
     ]
     for i, (changes, said) in enumerate(cases):
-        check(run(PROGRAM, "--model", change("damaged.gguf", **changes), "-", input=SOUND), 4, "damaged.gguf: ", said)
+        check(run(PROGRAM, "--model", change("damaged.gguf", **changes), "--pcm", "s16le", "-", input=SOUND), 4, "damaged.gguf: ", said)
         if i % 5 == 0:
             check(run(QUANTIZE, "--type", "q8_0", path("damaged.gguf"), path("x")), 4, said)
     whole = open(bf16(), "rb").read()
     for n in (4, 100, len(whole) // 2, len(whole) - 64):
         with open(path("cut.gguf"), "wb") as f:
             f.write(whole[:n])
-        check(run(PROGRAM, "--model", path("cut.gguf"), "-", input=SOUND), 4, "cut.gguf: ")
+        check(run(PROGRAM, "--model", path("cut.gguf"), "--pcm", "s16le", "-", input=SOUND), 4, "cut.gguf: ")
     with open(path("text.gguf"), "w") as f:
         f.write("hello")
-    check(run(PROGRAM, "--model", path("text.gguf"), "-", input=SOUND), 4, "text.gguf: neither a folder nor a GGUF file")
+    check(run(PROGRAM, "--model", path("text.gguf"), "--pcm", "s16le", "-", input=SOUND), 4, "text.gguf: neither a folder nor a GGUF file")
     for changes in (dict(key="general.name", value=(8, "another")), dict(tensor="frontend.window"),
                     dict(tensor="extra", instead=("F32", (4,), bytes(16)))):
         r = check(run(PROGRAM, "--model", change("harmless.gguf", **changes), "--format", "tokens", "-", input=SOUND), 0)
@@ -323,13 +323,13 @@ def test_where_models_are_found():
     folder = os.path.join(BOX, "data", "surtitle", "model")
     os.makedirs(folder)
     shutil.copy(bf16(), os.path.join(folder, "a.gguf"))
-    r = check(run(PROGRAM, "--format", "tokens", "-", input=SOUND), 0)
+    r = check(run(PROGRAM, "--format", "tokens", "--pcm", "s16le", "-", input=SOUND), 0)
     assert r.stdout == tokens(MODEL) and not r.stderr, r.stderr
     shutil.copy(bf16(), os.path.join(folder, "b.gguf"))
-    check(run(PROGRAM, "-", input=SOUND), 4, "surtitle/model holds more than one model: say --model PATH")
+    check(run(PROGRAM, "--pcm", "s16le", "-", input=SOUND), 4, "surtitle/model holds more than one model: say --model PATH")
     os.remove(os.path.join(folder, "b.gguf"))
     shutil.copy(os.path.join(MODEL, "params.json"), folder)
-    check(run(PROGRAM, "-", input=SOUND), 4, "holds more than one model")
+    check(run(PROGRAM, "--pcm", "s16le", "-", input=SOUND), 4, "holds more than one model")
 
 
 try:
