@@ -88,19 +88,21 @@ static bool is_trusted(const struct stat *st, const struct stat *own, const stru
 
 static bool check_owners(int fd, const char *path, char *why, size_t why_bytes)
 {
-    char own[PATH_MAX], folder[PATH_MAX];
+    char own[PATH_MAX], folders[2][PATH_MAX]; /* where the name stands, and the file, if the name is a link */
     struct stat file, above, own_file_is, own_folder;
     const char *name;
-    if (snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder || !cut_last(folder, &name) ||
-        !own_file(own) || stat(own, &own_file_is) || !cut_last(own, &name) || stat(own, &own_folder) ||
-        fstat(fd, &file) || stat(folder, &above))
+    if (snprintf(folders[0], sizeof folders[0], "%s", path) >= (int)sizeof folders[0] || !cut_last(folders[0], &name) ||
+        !realpath(path, folders[1]) || !cut_last(folders[1], &name) || !own_file(own) || stat(own, &own_file_is) ||
+        !cut_last(own, &name) || stat(own, &own_folder) || fstat(fd, &file))
         return refuse(why, why_bytes, "%s: cannot find out whose it is", path);
     if (!is_trusted(&file, &own_file_is, &own_folder))
         return refuse(why, why_bytes, "%s is not loaded: others than root, the library's owner and you may write it",
                       path);
-    if (!is_trusted(&above, &own_file_is, &own_folder))
-        return refuse(why, why_bytes, "%s is not loaded: others than root, the library's owner and you may write %s",
-                      path, folder);
+    for (int i = 0; i < 2; i++)
+        if (stat(folders[i], &above) || !is_trusted(&above, &own_file_is, &own_folder))
+            return refuse(why, why_bytes,
+                          "%s is not loaded: others than root, the library's owner and you may write %s", path,
+                          folders[i]);
     return true;
 }
 

@@ -66,6 +66,20 @@ def main():
             assert status == 5 and (loose is None or "others than" in said), (loose, status, said)
             status, said, was_loaded = run(loaded, program, os.path.join(place, "src"))
             assert status == 0, (loose, status, said)  # goes on with the CPU
+        # the module is a link to a file in a folder that others may write
+        place, shared = tempfile.mkdtemp(dir=top), tempfile.mkdtemp(dir=top)
+        plant(place, module)
+        planted = os.path.join(place, "src/gpu/surtitle-cuda.so")
+        os.rename(planted, os.path.join(shared, "m.so"))
+        os.symlink(os.path.join(shared, "m.so"), planted)
+        shutil.copy(LIBRARY, os.path.join(place, "src", soname))
+        program = os.path.join(place, "surtitle")
+        shutil.copy(PROGRAM, program)
+        for mode in (0o777, 0o755):
+            os.chmod(shared, mode)
+            status, said, was_loaded = run(loaded, program, os.path.join(place, "src"), "--backend", "cuda")
+            assert was_loaded == (mode == 0o755) and status == 5, (oct(mode), status, said)
+            assert was_loaded or ("others than" in said and shared in said), said
     print("passed")
 
 
