@@ -14,7 +14,6 @@ enum { MAX_NAMED = 5, SHOWN_BYTES = 160 };
 struct named {
     char shown[SHOWN_BYTES]; /* for the message: "--output talk.txt" */
     bool written;
-    bool inherited; /* a descriptor that the shell opened, not a name on the command line */
     struct os_file file;
 };
 
@@ -24,7 +23,6 @@ static void add(struct named *all, size_t *n, bool written, const char *option, 
     if (!path) return;
     snprintf(f->shown, sizeof f->shown, "%s %.120s", option, path);
     f->written = written;
-    f->inherited = false;
     if (os_file_find(&f->file, path)) (*n)++;
 }
 
@@ -33,7 +31,6 @@ static void add_descriptor(struct named *all, size_t *n, bool written, const cha
     struct named *f = &all[*n];
     snprintf(f->shown, sizeof f->shown, "%s", shown);
     f->written = written;
-    f->inherited = true;
     os_file_of_descriptor(&f->file, descriptor);
     (*n)++;
 }
@@ -58,15 +55,20 @@ static bool ends(const char *path, const char *with)
     return n >= m && strcmp(path + n - m, with) == 0;
 }
 
-/* Against one file of the model. A file that the shell has just made for standard output may lie in its folder. */
+/* A file that surtitle reads as part of a model. What else lies in its folder may be an earlier transcript. */
+static bool is_part(const char *path)
+{
+    return ends(path, "/params.json") || ends(path, "/tekken.json") || ends(path, ".safetensors") ||
+           ends(path, ".gguf");
+}
+
 static int check_model_file(const struct named *all, size_t n, const char *path)
 {
     struct named model = {.written = false};
     snprintf(model.shown, sizeof model.shown, "the model's %.120s", path);
     if (!os_file_find(&model.file, path) || !S_ISREG(model.file.mode)) return SUR_OK;
-    bool own = ends(path, ".json") || ends(path, ".safetensors") || ends(path, ".gguf");
     for (size_t i = 0; i < n; i++)
-        if ((own || !all[i].inherited) && collide(&all[i], &model)) return refuse(all[i].shown, model.shown);
+        if (collide(&all[i], &model)) return refuse(all[i].shown, model.shown);
     return SUR_OK;
 }
 
@@ -77,7 +79,7 @@ static int check_model(const struct named *all, size_t n, const char *model)
     DIR *folder = opendir(model);
     if (!folder) return status;
     for (struct dirent *entry; status == SUR_OK && (entry = readdir(folder));)
-        if (snprintf(path, sizeof path, "%s/%s", model, entry->d_name) < (int)sizeof path)
+        if (snprintf(path, sizeof path, "%s/%s", model, entry->d_name) < (int)sizeof path && is_part(path))
             status = check_model_file(all, n, path);
     closedir(folder);
     return status;

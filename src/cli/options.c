@@ -26,7 +26,7 @@ const struct option_spec options_table[] = {
     {NULL, "gemm", "own|lt|blas", "who multiplies matrices (own)", OPTION_CHOICE, AT(gemm), SUR_GEMM_OWN, 0},
     {NULL, "window-attention", "own|gemm", "who attends in long passes; CUDA (own)", OPTION_CHOICE,
      AT(window_attention), SUR_ATTENTION_OWN, 0},
-    {NULL, "gpu", "N", "the GPU of that number, 0 to 63 (the most free memory)", OPTION_INTEGER, AT(gpu), 0, 63},
+    {NULL, "gpu", "N", "which GPU, 0 to 63 (the most free memory)", OPTION_INTEGER, AT(gpu), 0, 63},
     {NULL, "vram-limit", "MIB", "memory of the card to use, 1 to 1048576 (all)", OPTION_INTEGER, AT(vram_limit), 1,
      1048576},
     {NULL, "threads", "N", "CPU workers (its cores, at most 16)", OPTION_INTEGER, AT(threads), 1, 256},

@@ -119,14 +119,18 @@ class Collisions(unittest.TestCase):
                              both=[option, "--force"])
 
     def test_model(self):
-        for option, name in itertools.product(OUTPUTS, ["params.json", "tekken.json", "consolidated.safetensors", "notes"]):
+        for option, name in itertools.product(OUTPUTS, ["params.json", "tekken.json", "consolidated.safetensors"]):
             folder = fresh()
             shutil.copytree(MODEL, folder + "/m")
-            pathlib.Path(folder, "m", "notes").write_text("precious")
             for other in names(folder + "/m", name).values():
                 self.refused(folder, "--pace", option, other, CLIP, model=folder + "/m", both=[option, "the model's"])
         with open(os.path.join(folder, "m", "params.json"), "ab") as out:
             self.refused(folder, CLIP, model=folder + "/m", stdout=out, both=["standard output", "params.json"])
+        notes = pathlib.Path(folder, "m", "notes.json")  # no part of the model: an earlier transcript, say
+        notes.write_text("old")
+        r = run("--format", "jsonl", "--output", str(notes), CLIP, model=folder + "/m")
+        self.assertEqual((r.returncode, r.stderr_bytes), (0, b""))
+        self.assertIn('"type":"end"', notes.read_text())
 
     def test_model_that_is_linked(self):
         """A cache keeps the weights under other names; the model's folder holds links."""
@@ -275,16 +279,17 @@ class CaptionFile(unittest.TestCase):
     def test_moved_away_for_a_time(self):
         """One line, the transcript goes on, the caption comes back, and the status is 1."""
         folder = fresh()
-        want = run("--format", "tokens", "--pcm", "s16le", "-", data=noise(4)).stdout_bytes
+        raw = pathlib.Path(folder, "raw")
+        raw.write_bytes(noise(6))
+        want = run("--format", "tokens", "--pcm", "s16le", str(raw)).stdout_bytes
         os.mkdir(folder + "/captions")
-        p = start("--format", "tokens", "--caption-file", folder + "/captions/caption", "--pcm", "s16le", "-")
-        p.stdin.write(noise(2))
+        p = start("--format", "tokens", "--caption-file", folder + "/captions/caption", "--pcm", "s16le", "--pace", str(raw))
         wait_for(lambda: os.path.exists(folder + "/captions/caption") and open(folder + "/captions/caption").read(), "no caption")
         os.rename(folder + "/captions", folder + "/away")
         line = p.stderr.readline()
         self.assertIn(b"captions/caption", line)
         os.rename(folder + "/away", folder + "/captions")
-        out, err = p.communicate(noise(4)[2 * 32000:], timeout=LONG)
+        out, err = p.communicate(timeout=LONG)
         self.assertEqual((p.returncode, out, err), (1, want, b""))
         self.assertEqual(os.listdir(folder + "/captions"), ["caption"])
         self.assertEqual(open(folder + "/captions/caption").read(), "")
