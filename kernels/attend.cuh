@@ -422,7 +422,8 @@ template <int DP> static __device__ void attend(const sur_gpu_attend &p)
     const int n_rows = p.n * group, row0 = blockIdx.z * ROWS, rows = min(n_rows - row0, (int)ROWS);
     const int query0 = floor_times(row0, a_group(group)), query1 = floor_times(row0 + rows - 1, a_group(group));
 
-    /* The position was written at least two kernels ago. Blocks are counted from the first that a row sees. */
+    /* The position was written at least two kernels ago: read before the wait on the assumption of instructions.cuh.
+     * Blocks are counted from the first that a row sees. */
     const int64_t first = __ldcg(at<const int64_t>(p.position)), from = seen_by(p, first, query0).from / KEYS;
     const int n_blocks = (int)((first + query1) / KEYS - from) + 1, takers = min(n_blocks, (int)gridDim.x);
     int block = blockIdx.x, slot = (int)(((uint32_t)from + block) % (uint32_t)p.ring.n_blocks);

@@ -167,7 +167,8 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
     const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_row0 = row0 + warp * WARP_ROWS;
     auto last_of = [&](int row, int n) { return (n_rows - row < n ? n_rows : row + n) - 1; };
 
-    /* The position was written at least two kernels ago; so was every block that no query's own position lies in. */
+    /* The position was written at least two kernels ago; so was every block that no query's own position lies in: read
+     * before the wait on the assumption of instructions.cuh. */
     const int64_t first = *at<const int64_t>(p.position);
     const int64_t to = (first + last_of(row0, WIDE_ROWS) / group) / KEYS;
     int64_t block = seen_by(p, first, row0 / group).from / KEYS;

@@ -33,7 +33,7 @@ DEVICE void split_pair(__nv_bfloat162 &hi, __nv_bfloat162 &lo, float a, float b)
     lo = __floats2bfloat162_rn(__fsub_rn(a, __low2float(hi)), __fsub_rn(b, __high2float(hi)));
 }
 
-/* Nearest even, saturated: what a ring of fp16 holds. */
+/* Nearest even, saturated: what a ring of fp16 holds. Infinity becomes 65504, too, and NaN -65504 (docs/model.md). */
 DEVICE __half saturated_half(float x)
 {
     return __float2half_rn(fminf(fmaxf(x, -65504.0f), 65504.0f));

@@ -304,7 +304,9 @@ static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned 
 
 /* A task: a row of a column; 8 neighbouring threads have the 8 rows of a group. What it needs besides the sums is
  * worked out and read while the weights still come, and kept: behind them every instruction counts, and the compiler
- * would rather work things out twice than hold them. */
+ * would rather work things out twice than hold them. That is before the wait for the kernel before: y of ADD, the
+ * position, and the rotation of QKV were written at least two kernels ago, and are read on the assumption of
+ * instructions.cuh. */
 template <int EPILOGUE> struct task {
     int c, row, sums; /* column; where its first segment's sum lies */
     float *squares;   /* of its group, of the group's first task, or NULL */
