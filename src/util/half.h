@@ -30,13 +30,15 @@ static inline float sur_fp16_to_f32(uint16_t h)
     return f;
 }
 
-/* Nearest even, saturated to +-65504 (NaN stays NaN): what K/V rings hold. */
+/* Nearest even; finite values are saturated to +-65504. Infinity and NaN stay what they are: from a K/V ring they reach
+ * the logits, where the step fails. */
 static inline uint16_t sur_f32_to_fp16(float f)
 {
     uint32_t u;
     memcpy(&u, &f, sizeof u);
     uint32_t sign = u >> 16 & 0x8000, a = u & 0x7fffffffu;
     if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00);
+    if (a == 0x7f800000u) return (uint16_t)(sign | 0x7c00);
     if (a >= 0x477fe000u) return (uint16_t)(sign | 0x7bff); /* 65504 and above */
     if (a < 0x38800000u) {                                  /* below 2^-14: steps of 2^-24 */
         float scaled, magic = 0.5f;                         /* adding 0.5 leaves 24 bits: rounds at 2^-24 */
