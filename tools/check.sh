@@ -10,7 +10,7 @@ set -uo pipefail
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 full=
-case ${1:-} in
+case $* in
 '') ;;
 --full) full=--full ;;
 *)

@@ -76,6 +76,9 @@ def main():
     assert status == 1 and not calls and some >= everything - {"pulseaudio"} and "pulseaudio" not in some, errors
 
     assert run("--nonsense")[0] == 2
+    check = os.path.join(sys.argv[1], "tools", "check.sh")
+    r = subprocess.run([check, "--full", "more"], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 2 and r.stderr == "usage: tools/check.sh [--full]\n" and not r.stdout, r
     print("setup.sh: nothing is removed, and --program installs what the program needs alone")
 
 
