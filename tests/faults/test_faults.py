@@ -77,14 +77,14 @@ def read_all(fd, seconds):
                 return
 
 
-def wait(case, p, master, captions):
-    """captions: the file that must hold some before a microphone is ended; None: they may never come."""
+def wait(case, p, master, captions, must):
+    """captions: the file that holds some before a microphone is ended; must: they come for sure."""
     if case.microphone:
         try:
             return p.wait(0.8)
         except subprocess.TimeoutExpired:
-            end = time.monotonic() + LONG
-        while captions and time.monotonic() < end and p.poll() is None:
+            end = time.monotonic() + (LONG if must else 5)
+        while time.monotonic() < end and p.poll() is None:
             if os.path.exists(captions) and os.path.getsize(captions) > 20:
                 break
             time.sleep(0.02)
@@ -113,7 +113,7 @@ def run(case, fault):
         if case.terminal:
             os.close(slave)
         try:
-            status = wait(case, p, master, os.path.join(where, "captions") if fault == UNDISTURBED else None)
+            status = wait(case, p, master, os.path.join(where, "captions"), fault == UNDISTURBED)
         finally:
             p.kill()
             p.wait()

@@ -80,7 +80,9 @@ static void check_field(const struct options *o, const struct option_spec *spec,
     }
     if (spec->kind == OPTION_CHOICE) require(number >= 0 && number < spec->min + n_choices(spec), "no choice");
     if (spec->kind == OPTION_INTEGER)
-        require(number == 0 || (number >= spec->min && number <= spec->max), "an integer out of range");
+        require(number == (spec->offset == offsetof(struct options, gpu) ? -1 : 0) ||
+                    (number >= spec->min && number <= spec->max),
+                "an integer out of range");
     if (spec->kind == OPTION_DELAY)
         require(number >= 0 && number % 80 == 0 && (number <= 1200 || number == 2400), "no delay");
 }
