@@ -4,9 +4,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cpu/gemm.h"
+#include "cpu/os_memory.h"
 #include "cpu/tower.h"
 #include "model/progress.h"
 #include "model/schedule.h"
@@ -202,19 +202,44 @@ static size_t encoder_values(const struct sur_params *p, const struct sur_backen
     return (size_t)o->max_tokens * (size_t)p->decoder.dim;
 }
 
-/* What a session needs is checked against the machine before any of it is allocated: a hostile params.json may ask
- * for windows of a million positions. */
+/* The session's own buffers, by how many floats they have. */
+struct buffers {
+    size_t mel, conv0, columns, h, adapter, x, out, logits, rows;
+};
+
+static struct buffers buffers_of(const struct sur_params *p, const struct sur_backend_session_options *o)
+{
+    const size_t frames = (size_t)o->max_tokens * SUR_TOKEN_FRAMES, mels = (size_t)p->n_mels,
+                 e = (size_t)p->encoder.dim, dim = (size_t)p->decoder.dim, rows = (size_t)o->max_tokens * dim;
+    const size_t gathered = 3 * (mels * frames > e * frames / 2 ? mels * frames : e * frames / 2);
+    return (struct buffers){.mel = (2 + frames) * mels,
+                            .conv0 = (1 + frames) * e,
+                            .columns = gathered > rows ? gathered : rows,
+                            .h = frames / 2 * e,
+                            .adapter = rows,
+                            .x = (size_t)step_most(o) * dim,
+                            .out = SUR_STEP_MAX * dim,
+                            .logits = SUR_STEP_MAX * (size_t)p->vocab_size,
+                            .rows = SUR_ROW_RING * dim};
+}
+
+/* What a session needs is checked against what is free before any of it is allocated: a hostile params.json may ask for
+ * windows of a million positions. K/V rings count in full, although the system gives their pages only when they are
+ * first written: a session that begins must be able to go on. */
 static int check_memory(const struct state *st, const struct sur_backend_session_options *o)
 {
     const struct sur_params *p = &st->checkpoint->params;
-    uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    const struct buffers b = buffers_of(p, o);
     const int threads = sur_pool_size(st->pool);
     uint64_t enc =
         sur_cpu_stack_bytes(&p->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, threads, encoder_values(p, o));
     uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, step_most(o), SUR_STEP_MAX, threads, (size_t)p->ada_dim);
-    if (!enc || !dec || enc + dec > have)
-        return sur_fail(SUR_ERR_BACKEND, "a session of this model needs %llu MiB of memory; this machine has %llu MiB",
-                        (unsigned long long)((enc + dec) >> 20), (unsigned long long)(have >> 20));
+    uint64_t have = sur_memory_available(),
+             all = enc + dec + sizeof(struct session) +
+                   sizeof(float) * (b.mel + b.conv0 + b.columns + b.h + b.adapter + b.x + b.out + b.logits + b.rows);
+    if (!enc || !dec || all > have)
+        return sur_fail(SUR_ERR_BACKEND, "a session of this model needs %llu MiB of memory; %llu MiB are free",
+                        (unsigned long long)all >> 20, (unsigned long long)have >> 20);
     return SUR_OK;
 }
 
@@ -222,10 +247,7 @@ static int session_create(void **session, void *state, const struct sur_backend_
 {
     struct state *st = state;
     const struct sur_params *p = &st->checkpoint->params;
-    size_t frames = (size_t)o->max_tokens * SUR_TOKEN_FRAMES, mels = (size_t)p->n_mels, e = (size_t)p->encoder.dim,
-           dim = (size_t)p->decoder.dim;
-    size_t gathered = 3 * (mels * frames > e * frames / 2 ? mels * frames : e * frames / 2),
-           rows_size = (size_t)o->max_tokens * dim;
+    const struct buffers b = buffers_of(p, o);
     *session = NULL;
     int r = check_memory(st, o);
     if (r) return r;
@@ -235,15 +257,15 @@ static int session_create(void **session, void *state, const struct sur_backend_
     s->options = *o;
     r = sur_cpu_stack_init(&s->encoder, &st->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, encoder_values(p, o));
     if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, step_most(o), SUR_STEP_MAX, (size_t)p->ada_dim);
-    s->mel = calloc((2 + frames) * mels, sizeof(float));
-    s->conv0 = calloc((1 + frames) * e, sizeof(float));
-    s->columns = calloc(gathered > rows_size ? gathered : rows_size, sizeof(float));
-    s->h = calloc(frames / 2 * e, sizeof(float));
-    s->adapter = calloc((size_t)o->max_tokens * dim, sizeof(float));
-    s->x = calloc((size_t)step_most(o) * dim, sizeof(float));
-    s->out = calloc(SUR_STEP_MAX * dim, sizeof(float));
-    s->logits = calloc(SUR_STEP_MAX * (size_t)p->vocab_size, sizeof(float));
-    s->rows = calloc(SUR_ROW_RING * dim, sizeof(float));
+    s->mel = calloc(b.mel, sizeof(float));
+    s->conv0 = calloc(b.conv0, sizeof(float));
+    s->columns = calloc(b.columns, sizeof(float));
+    s->h = calloc(b.h, sizeof(float));
+    s->adapter = calloc(b.adapter, sizeof(float));
+    s->x = calloc(b.x, sizeof(float));
+    s->out = calloc(b.out, sizeof(float));
+    s->logits = calloc(b.logits, sizeof(float));
+    s->rows = calloc(b.rows, sizeof(float));
     if (!r &&
         (!s->mel || !s->conv0 || !s->columns || !s->h || !s->adapter || !s->x || !s->out || !s->logits || !s->rows))
         r = sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");

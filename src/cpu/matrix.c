@@ -2,7 +2,6 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "cpu/os_memory.h"
 #include "util/error.h"
@@ -58,7 +57,7 @@ static void pack_part(void *arg, int part, int n_parts)
 int sur_cpu_arena_pack(struct sur_cpu_arena *arena, struct sur_cpu_matrix *const *matrices, int n,
                        struct sur_pool *pool)
 {
-    const uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t have = sur_memory_available();
     size_t n_bytes = 0, at = 0;
     for (int i = 0; i < n; i++) {
         const struct sur_view *v = matrices[i]->view;
@@ -68,7 +67,7 @@ int sur_cpu_arena_pack(struct sur_cpu_arena *arena, struct sur_cpu_matrix *const
     }
     if (n_bytes == 0) return SUR_OK;
     if (n_bytes >= have)
-        return sur_fail(SUR_ERR_BACKEND, "the model's weights need %llu MiB of memory; this machine has %llu MiB",
+        return sur_fail(SUR_ERR_BACKEND, "the model's weights need %llu MiB of memory; %llu MiB are free",
                         (unsigned long long)n_bytes >> 20, (unsigned long long)have >> 20);
     atomic_int *tile = calloc((size_t)n, sizeof *tile);
     arena->memory = tile ? sur_memory_get(n_bytes) : NULL;

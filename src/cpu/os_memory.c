@@ -1,8 +1,22 @@
 #include "cpu/os_memory.h"
 
-#include <stdint.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+uint64_t sur_memory_available(void)
+{
+    unsigned long long kib, available = 0, swap = 0;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) available = kib;
+        if (sscanf(line, "SwapFree: %llu kB", &kib) == 1) swap = kib;
+    }
+    if (f) fclose(f);
+    if (available) return (uint64_t)(available + swap) * 1024;
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
 
 void *sur_memory_get(size_t n_bytes)
 {

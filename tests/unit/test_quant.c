@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "cpu/matrix.h"
+#include "cpu/os_memory.h"
 #include "cpu/quant.h"
 #include "surtitle.h"
 
@@ -259,12 +260,30 @@ static void test_memory_limit(void **state)
     assert_null(arena.memory);
 }
 
+/* What the machine cannot hold is refused before it is asked for. */
+static void test_memory_available(void **state)
+{
+    enum { MANY = 64 }; /* of 68 GiB each */
+    const struct sur_view view = {.type = SUR_WEIGHT_Q8_0, .rows = 1 << 20, .cols = 1 << 16};
+    struct sur_cpu_matrix matrices[MANY], *all[MANY];
+    struct sur_cpu_arena arena = {0};
+    const uint64_t have = sur_memory_available();
+    assert_true(have > UINT64_C(1) << 20 && have < UINT64_C(1) << 50);
+    for (int i = 0; i < MANY; i++) {
+        matrices[i] = (struct sur_cpu_matrix){.view = &view};
+        all[i] = &matrices[i];
+    }
+    assert_int_equal(sur_cpu_arena_pack(&arena, all, MANY, NULL), SUR_ERR_BACKEND);
+    assert_non_null(strstr(sur_error_text(), "MiB are free"));
+    assert_null(arena.memory);
+}
+
 int main(void)
 {
     find_tables();
     for (int i = 0; i < n_tables; i++) print_message("table %s\n", tables[i]->name);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_many_columns),
-                                       cmocka_unit_test(test_packing), cmocka_unit_test(test_not_finite),
-                                       cmocka_unit_test(test_memory_limit)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products),     cmocka_unit_test(test_many_columns),
+                                       cmocka_unit_test(test_packing),      cmocka_unit_test(test_not_finite),
+                                       cmocka_unit_test(test_memory_limit), cmocka_unit_test(test_memory_available)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
