@@ -16,8 +16,8 @@ def record(daemon, *options):
     """Returns when sound comes, and the model is there; run.sound: about when that was."""
     run = Recording(PROGRAM, MODEL, daemon.env, *options)
     wait_for(daemon.is_recorded, "the recording")  # the sound server has connected it
+    run.wait_for_sound()  # up to 2 s later: a null sink's first block
     run.sound = time.monotonic()
-    run.wait_for_sound()
     return run
 
 
