@@ -27,8 +27,10 @@ def check(kind, text, whole):
         assert all(e["type"] in ("text", "skip") for e in events[1:-1]), events
     elif kind == "tokens":
         got, usual = steps(text), steps(whole)
-        assert [int(s[0]) for s in got] == list(range(len(got))) and len(got) <= len(usual), text[-300:]
-        assert got[:-TAIL] == usual[:max(0, len(got) - TAIL)], (len(got), len(usual))
+        # a pipe that paused was flushed: the silence made steps of its own
+        assert [int(s[0]) for s in got] == list(range(len(got))) and len(got) <= len(usual) + TAIL, text[-300:]
+        same = max(0, min(len(got), len(usual)) - TAIL)
+        assert got[:same] == usual[:same], (len(got), len(usual))
     elif kind in ("srt", "vtt"):
         for block in text.removeprefix("WEBVTT\n\n").split("\n\n")[:-1]:
             assert re.match(r"(\d+\n)?" + f"{TIME} --> {TIME}\n.", block), block

@@ -128,12 +128,20 @@ static void read_by_ours(struct result *r)
 static struct result theirs, ours;
 static struct wav_file file;
 
+static void show_beginning(void)
+{
+    for (size_t i = 0; i < file.n && i < 96; i++) print_message("%02x%s", file.bytes[i], i % 16 == 15 ? "\n" : " ");
+    print_message("\n");
+}
+
 static void expect_same_beginning(ptrdiff_t frames, int round)
 {
     for (ptrdiff_t i = 0; i < frames * ours.channels; i++)
-        if (memcmp(&ours.samples[i], &theirs.samples[i], sizeof(float)) != 0 && ours.samples[i] != theirs.samples[i])
+        if (memcmp(&ours.samples[i], &theirs.samples[i], sizeof(float)) != 0 && ours.samples[i] != theirs.samples[i]) {
+            show_beginning();
             fail_msg("round %d: sample %td is %g, libsndfile says %g (%s)", round, i, ours.samples[i],
                      theirs.samples[i], path);
+        }
 }
 
 static void test_generated(void **state)
@@ -150,6 +158,25 @@ static void test_generated(void **state)
     }
 }
 
+static unsigned number(const uint8_t *p, bool big)
+{
+    return big ? p[0] << 8 | p[1] : p[1] << 8 | p[0];
+}
+
+/* A header whose samples have more bytes than their bits need, other than 24 bits in 4: libsndfile goes by the bits, we
+ * by the size of a frame. */
+static bool is_ambiguous(void)
+{
+    const bool big = memcmp(file.bytes, "RIFX", 4) == 0;
+    for (size_t i = 12; i + 24 <= file.n; i++) {
+        if (memcmp(file.bytes + i, "fmt ", 4) != 0) continue;
+        const unsigned channels = number(file.bytes + i + 10, big), frame = number(file.bytes + i + 20, big),
+                       bits = number(file.bytes + i + 22, big), need = (bits + 7) / 8 * channels;
+        return frame != need && !(bits == 24 && frame == 4 * channels);
+    }
+    return false;
+}
+
 static void test_mutated(void **state)
 {
     int compared = 0;
@@ -161,7 +188,8 @@ static void test_mutated(void **state)
         write_file("x.wav", file.bytes, file.n);
         read_by_sndfile(&theirs);
         read_by_ours(&ours);
-        if (ours.frames < 0 || theirs.frames < 0 || ours.rate != theirs.rate || ours.channels != theirs.channels)
+        if (ours.frames < 0 || theirs.frames < 0 || ours.rate != theirs.rate || ours.channels != theirs.channels ||
+            is_ambiguous())
             continue;
         expect_same_beginning(ours.frames < theirs.frames ? ours.frames : theirs.frames, i);
         compared++;
