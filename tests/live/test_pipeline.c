@@ -176,7 +176,7 @@ static void test_stalled_consumer(void **state)
     in_threads(m, &got, &live, 10, 2, 800, 0); /* 8 s of sound come meanwhile */
     assert_true(got.skips >= 1 && live.n_lag_skips == got.skips);
     assert_in_range(got.end.t1, SECONDS * SUR_RATE - 1, SECONDS * SUR_RATE + 1); /* the clock has gone on */
-    assert_true(got.end.skipped > SUR_RATE && got.end.skipped < got.end.t1); /* a busy machine skips more */
+    assert_true(got.end.skipped > SUR_RATE && got.end.skipped < 16 * SUR_RATE);
     assert_true(got.n < want.n);
     sur_model_close(&m);
 }
