@@ -142,6 +142,11 @@ def whole_lines(text):
     return text[:text.rfind("\n") + 1]
 
 
+def without_lag(case, errors):
+    """Eight live runs at a time may be slower than real time on this machine. The warning is right then, and no failure."""
+    return re.sub(r"^surtitle: captions are \d+\.\d s behind\n", "", errors, flags=re.M) if case.microphone else errors
+
+
 def judge(case, usual, fault, site, r):
     """What is wrong with a run in which the call from site failed; None: nothing. "": a library that is not ours."""
     foreign = site is not None and not ours(site)
@@ -151,11 +156,12 @@ def judge(case, usual, fault, site, r):
         return f"status {r.status} without an end"
     if r.status not in case.statuses(fault, foreign):
         return f"status {r.status}"
-    lines = r.errors.count("\n")
+    errors = without_lag(case, r.errors)
+    lines = errors.count("\n")
     said_twice = lines == 2 and r.status and fault.startswith("full")  # the caption file, and then the transcript
     if lines != (r.status != 0) and not (case.command and lines == 1) and not said_twice:
         return "not one line"
-    if r.errors and (not r.errors.startswith("surtitle: ") or len(r.errors) < 20):
+    if errors and (not errors.startswith("surtitle: ") or len(errors) < 20):
         return "no clear line"
     if case.microphone:
         events = [json.loads(line) for line in whole_lines(r.captions or "").split("\n")[:-1]]
@@ -200,7 +206,7 @@ def usual_run(case):
     if case.command and "libvterm" in first.errors:
         return None
     for r in (first, second):
-        assert r.status == 0 and not r.errors and len(r.captions) > 20 and "end" in r.calls, (case.name, r.status, r.errors, r.crash)
+        assert r.status == 0 and not without_lag(case, r.errors) and len(r.captions) > 20 and "end" in r.calls, (case.name, r.status, r.errors, r.crash)
         assert not any(s.startswith(("surtitle", "libsurtitle")) for s in r.live), (case.name, r.live)
     assert case.microphone or first.captions == second.captions
     return first._replace(live=first.live | second.live)
