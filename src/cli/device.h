@@ -6,8 +6,8 @@
 
 #include <stdbool.h>
 
-#include "audio/capture.h"
-#include "audio/source_mic.h"
+#include "input/capture.h"
+#include "input/source_mic.h"
 
 struct device;
 

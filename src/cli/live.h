@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "audio/capture.h"
-#include "audio/source.h"
+#include "input/capture.h"
+#include "input/source.h"
 #include "cli/lag.h"
 #include "cli/latency.h"
 #include "surtitle.h"

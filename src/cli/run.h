@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-#include "audio/capture.h"
-#include "audio/source.h"
+#include "input/capture.h"
+#include "input/source.h"
 #include "cli/device.h"
 #include "cli/live.h"
 #include "cli/message.h"

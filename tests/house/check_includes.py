@@ -11,7 +11,7 @@ LAYERS = ["util", "core", "backends", "join"]
 
 def layer_of(path):
     """Name of the layer that a file of src/ belongs to; "program" for what is not in the library."""
-    if path.startswith(("sink/", "overlay/", "cli/")) or re.match(r"audio/(arrivals|source|wav|capture|downmix|os_sound)", path):
+    if path.startswith(("input/", "sink/", "overlay/", "cli/")):
         return "program"
     if path.startswith(("bench/", "quantize/")):
         return "bench"
@@ -28,7 +28,7 @@ def allowed(path, header):
     mine, its = layer_of(path), layer_of(header)
     if mine == "program":
         # ring and timeline stand between the threads of both, the library's and the program's
-        shared = header in ("audio/ring.h", "audio/timeline.h") and path.startswith("audio/capture.")
+        shared = header in ("audio/ring.h", "audio/timeline.h") and path.startswith("input/capture.")
         return its in ("program", "util") or shared
     if mine == "bench":
         return its != "program"
@@ -92,15 +92,15 @@ def selftest():
             ("model/checkpoint.c", "text/tekken.h", True), ("model/params.c", "cpu/pool.h", False),
             ("cpu/backend.c", "model/backend.h", True), ("cpu/backend.c", "gpu/x.h", False),
             ("text/assemble.c", "model/params.h", False), ("session.c", "cpu/pool.h", True),
-            ("audio/source_file.c", "audio/mel.h", False), ("audio/capture.c", "audio/ring.h", True),
-            ("audio/capture.c", "audio/timeline.h", True), ("cli/live.c", "audio/timeline.h", False),
-            ("cli/live.c", "audio/ring.h", False), ("audio/source_file.c", "surtitle.h", True),
+            ("input/source_file.c", "audio/mel.h", False), ("input/capture.c", "audio/ring.h", True),
+            ("input/capture.c", "audio/timeline.h", True), ("cli/live.c", "audio/timeline.h", False),
+            ("cli/live.c", "audio/ring.h", False), ("input/source_file.c", "surtitle.h", True),
             ("cli/main.c", "model/params.h", False), ("cli/main.c", "sink/sink.h", True),
             ("overlay/screen.c", "sink/output.h", True), ("overlay/screen.c", "text/tekken.h", False),
             ("bench/main.c", "cpu/pool.h", True), ("bench/main.c", "cli/run.h", False),
             ("gpu/pass.c", "kernels/launch.h", True), ("cpu/tower.c", "kernels/launch.h", False),
             ("gpu/pass.c", "kernels/common.cuh", False), ("gpu/load.c", "cpu/pool.h", False),
-            ("cpu/pool.c", "bench/probe.h", False), ("cli/main.c", "audio/source.h", True), ("session.c", "sink/sink.h", False)]:
+            ("cpu/pool.c", "bench/probe.h", False), ("cli/main.c", "input/source.h", True), ("session.c", "sink/sink.h", False)]:
         assert allowed(path, header) == expected, (path, header)
 
 

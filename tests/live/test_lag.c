@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "audio/capture.h"
+#include "input/capture.h"
 #include "cli/lag.h"
 
 static void test_policy(void **state)

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 #include <sndfile.h>
 
-#include "audio/source.h"
+#include "input/source.h"
 
 #define UNUSED __attribute__((unused)) /* no test uses all of this */
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "audio/arrivals.h"
+#include "input/arrivals.h"
 
 enum { RATE = 48000, BLOCK = 480, MAX_LOSSES = 64 };
 enum api { NO_TIMES, TRUE_TIMES, TIMES_OF_DELIVERY, STUCK_TIMES, TIMES_AHEAD };

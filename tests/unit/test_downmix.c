@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "audio/downmix.h"
+#include "input/downmix.h"
 
 enum { RATE = 16000, SECONDS = 40, N = RATE * SECONDS, MOST = 18 };
 static float frames[(size_t)N * MOST], mono[N], again[N], plain[N];

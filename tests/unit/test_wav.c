@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "audio/wav.h"
+#include "input/wav.h"
 
 static uint32_t seed = 1;
 

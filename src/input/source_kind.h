@@ -9,8 +9,8 @@
 enum kind_class {
     KIND_UNKNOWN,  /* may be raw samples */
     KIND_MORE,     /* more bytes are needed to tell */
-    KIND_WAV,      /* audio/wav.h */
-    KIND_FLAC,     /* libsndfile reads it from a file; several may be joined: audio/source_parts.h */
+    KIND_WAV,      /* input/wav.h */
+    KIND_FLAC,     /* libsndfile reads it from a file; several may be joined: input/source_parts.h */
     KIND_OGG,      /* " */
     KIND_MPEG,     /* " */
     KIND_SNDFILE,  /* libsndfile reads it from a file */

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "audio/downmix.h"
+#include "input/downmix.h"
 #include "surtitle.h"
 
 struct capture;

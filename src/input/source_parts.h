@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "audio/source_kind.h"
+#include "input/source_kind.h"
 
 struct part {
     int64_t begin, end; /* bytes */

@@ -1,4 +1,4 @@
-#include "audio/source_parts.h"
+#include "input/source_parts.h"
 
 #include <stdlib.h>
 #include <string.h>

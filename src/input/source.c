@@ -1,5 +1,5 @@
 /* What the kinds of source share: names, errors, and the command that makes a WAV of anything. */
-#include "audio/source.h"
+#include "input/source.h"
 
 #include <stdarg.h>
 #include <stdio.h>

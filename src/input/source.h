@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "audio/source_kind.h"
-#include "audio/source_pcm.h"
+#include "input/source_kind.h"
+#include "input/source_pcm.h"
 
 enum source_status {
     SOURCE_OK = 0,
@@ -59,7 +59,7 @@ struct source {
 int source_file_open(struct source *source, const char *path, const struct source_options *options);
 /* Standard input, which stays open after close. A terminal is refused; a regular file is read as one. */
 int source_stdin_open(struct source *source, const struct source_options *options);
-/* Any descriptor, by its first bytes (audio/source_kind.h): with options->pcm raw samples, else WAV (audio/wav.h); of a
+/* Any descriptor, by its first bytes (input/source_kind.h): with options->pcm raw samples, else WAV (input/wav.h); of a
  * regular file whatever libsndfile reads; other containers, and what is no sound, refused with the line that helps;
  * anything else is raw s16le, 16 kHz and mono if options do not say otherwise, but of a file with a name, which is
  * refused. Waits for those bytes and a WAV's header; --rate or --channels against a WAV: SOURCE_USAGE. owned: closed by

@@ -1,4 +1,4 @@
-#include "audio/capture.h"
+#include "input/capture.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* The microphone, by PortAudio. Samples go into a capture (audio/capture.h) from PortAudio's callback, from mic_open
+/* The microphone, by PortAudio. Samples go into a capture (input/capture.h) from PortAudio's callback, from mic_open
  * on. PortAudio knows no hot-plugging: a device that is lost is reopened after a full restart of it.
  *
  * PortAudio may hang for as long as a sound server does not answer: in mic_open, mic_watch, mic_pause, mic_close and
@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "audio/capture.h"
+#include "input/capture.h"
 
 enum { MIC_ERROR_BYTES = 512, MIC_NAME_BYTES = 128, MIC_SECONDS = 120 };
 
@@ -44,7 +44,7 @@ enum mic_event {
 };
 
 /* device: an index, a part of a name in any case, or NULL for the default one; it stays the caller's and must live as
- * long as the microphone. channel: the one to take, counted from 1, or 0 for those that live (audio/downmix.h). NULL:
+ * long as the microphone. channel: the one to take, counted from 1, or 0 for those that live (input/downmix.h). NULL:
  * not enough memory. */
 struct mic *mic_create(const char *device, int channel);
 /* Opens the device; from then on it captures. MIC_OK, else another enum mic_status with a line; after a failure

@@ -1,7 +1,7 @@
 /* A build without PortAudio. */
 #include <stdio.h>
 
-#include "audio/source_mic.h"
+#include "input/source_mic.h"
 
 struct mic {
     char nothing;

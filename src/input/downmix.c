@@ -1,4 +1,4 @@
-#include "audio/downmix.h"
+#include "input/downmix.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "audio/source.h"
+#include "input/source.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "audio/wav.h"
+#include "input/wav.h"
 
 enum { SNIFF_BYTES = 12, BUFFER_BYTES = 65536 };
 /* A file that is being written: how often it is looked at, and when it counts as finished although somebody has it

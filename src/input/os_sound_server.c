@@ -1,4 +1,4 @@
-#include "audio/os_sound_server.h"
+#include "input/os_sound_server.h"
 
 #include <dirent.h>
 #include <errno.h>

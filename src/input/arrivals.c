@@ -1,4 +1,4 @@
-#include "audio/arrivals.h"
+#include "input/arrivals.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "audio/source.h"
+#include "input/source.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 
 #include <sndfile.h>
 
-#include "audio/source_parts.h"
+#include "input/source_parts.h"
 
 enum { MAX_CHANNELS = 64, MIN_RATE = 1000, MAX_RATE = 768000 }; /* what a session takes */
 

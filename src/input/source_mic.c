@@ -1,4 +1,4 @@
-#include "audio/source_mic.h"
+#include "input/source_mic.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -10,8 +10,8 @@
 #include <portaudio.h>
 #include <speex/speex_resampler.h>
 
-#include "audio/arrivals.h"
-#include "audio/os_sound_server.h"
+#include "input/arrivals.h"
+#include "input/os_sound_server.h"
 #include "cli/os_priority.h"
 #include "util/clock.h"
 #include "util/utf8.h"

@@ -1,4 +1,4 @@
-#include "audio/source_pcm.h"
+#include "input/source_pcm.h"
 
 #include <float.h>
 #include <math.h>

@@ -1,4 +1,4 @@
-#include "audio/wav.h"
+#include "input/wav.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "audio/source_pcm.h"
+#include "input/source_pcm.h"
 
 enum { WAV_MAX_CHANNELS = 64, WAV_MIN_RATE = 1000, WAV_MAX_RATE = 768000 };
 

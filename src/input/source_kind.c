@@ -1,4 +1,4 @@
-#include "audio/source_kind.h"
+#include "input/source_kind.h"
 
 #include <string.h>
 #include <strings.h>
