@@ -10,6 +10,7 @@
 #include "cli/message.h"
 #include "cli/os_signal.h"
 #include "cli/os_wake.h"
+#include "cli/os_worker.h"
 #include "util/clock.h"
 
 enum { N_EVENTS = 8 };
@@ -170,7 +171,6 @@ static bool wait_until(struct device *d, const atomic_bool *flag, int64_t until_
 static struct device *create(struct mic *mic)
 {
     struct device *d = calloc(1, sizeof *d);
-    sigset_t old;
     if (!d) mic_destroy(&mic);
     if (!d) return NULL;
     pthread_mutex_init(&d->lock, NULL);
@@ -178,9 +178,7 @@ static struct device *create(struct mic *mic)
     d->wake = os_wake_open();
     d->told = os_wake_open();
     d->mic = mic;
-    os_signal_block(&old); /* for PortAudio's threads, too */
-    if (d->wake >= 0 && d->told >= 0) d->running = pthread_create(&d->thread, NULL, device_thread, d) == 0;
-    os_signal_restore(&old);
+    if (d->wake >= 0 && d->told >= 0) d->running = os_worker_start(&d->thread, device_thread, d) == 0;
     if (d->running) return d;
     destroy(&d);
     return NULL;

@@ -7,9 +7,10 @@
 #include <unistd.h>
 
 #include "cli/message.h"
-#include "cli/os_priority.h"
+#include "input/os_priority.h"
 #include "cli/os_signal.h"
 #include "cli/os_wake.h"
+#include "cli/os_worker.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/scale.h"
@@ -76,7 +77,7 @@ static void *read_thread(void *arg)
 {
     struct live *l = arg;
     size_t n = l->n_frames, at = 0, most = l->max_frames;
-    os_signal_let_interrupt();
+    os_worker_allow_interrupt();
     if (l->pace > 0) {
         most = (size_t)l->rate * PACE_MS / 1000;
         if (most < 1) most = 1;
@@ -309,11 +310,8 @@ int live_start(struct live *l)
         return sur_fail(SUR_ERR_IO, "cannot create an event descriptor");
     l->lag.max_samples = (int64_t)(l->max_lag * SUR_RATE);
     l->start_ns = sur_clock_ns();
-    sigset_t old;
-    os_signal_block(&old); /* the main thread alone hears them */
-    l->encoding = pthread_create(&l->encoder, NULL, encode_thread, l) == 0;
-    l->reading = l->encoding && l->source && pthread_create(&l->reader, NULL, read_thread, l) == 0;
-    os_signal_restore(&old);
+    l->encoding = os_worker_start(&l->encoder, encode_thread, l) == 0;
+    l->reading = l->encoding && l->source && os_worker_start(&l->reader, read_thread, l) == 0;
     if (!l->encoding || (l->source && !l->reading)) return sur_fail(SUR_ERR_MEMORY, "cannot start a thread");
     return SUR_OK;
 }

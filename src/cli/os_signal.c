@@ -117,19 +117,12 @@ static void handle_crashes(void)
     }
 }
 
-static void make_set(sigset_t *ours)
-{
-    sigemptyset(ours);
-    sigaddset(ours, SIGINT);
-    sigaddset(ours, SIGTERM);
-    sigaddset(ours, SIGHUP);
-    sigaddset(ours, SIGALRM);
-}
-
 void os_signal_install(void)
 {
+    static const int unblocked[] = {SIGINT, SIGTERM, SIGHUP, SIGALRM};
     sigset_t ours;
-    make_set(&ours);
+    sigemptyset(&ours);
+    for (size_t i = 0; i < sizeof unblocked / sizeof *unblocked; i++) sigaddset(&ours, unblocked[i]);
     stop_fd = os_wake_open();
     handle(SIGINT, on_interrupt);
     handle(SIGTERM, on_stop);
@@ -183,29 +176,6 @@ void os_signal_sleep(void)
 int os_signal_fd(void)
 {
     return stop_fd;
-}
-
-void os_signal_block(sigset_t *old)
-{
-    sigset_t ours;
-    make_set(&ours);
-    sigaddset(&ours, SIGTSTP);
-    sigaddset(&ours, SIGWINCH);
-    sigaddset(&ours, SIGCHLD);
-    pthread_sigmask(SIG_BLOCK, &ours, old);
-}
-
-void os_signal_restore(const sigset_t *old)
-{
-    pthread_sigmask(SIG_SETMASK, old, NULL);
-}
-
-void os_signal_let_interrupt(void)
-{
-    sigset_t alarm;
-    sigemptyset(&alarm);
-    sigaddset(&alarm, SIGALRM);
-    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
 }
 
 void os_signal_hold_descriptors(void)

@@ -23,11 +23,6 @@ int os_signal_fd(void);
 void os_signal_watch_suspend(void);
 bool os_signal_suspend(void);
 void os_signal_sleep(void);
-/* Around the making of a thread that shall not hear the signals above: threads inherit what is blocked. */
-void os_signal_block(sigset_t *old);
-void os_signal_restore(const sigset_t *old);
-/* In such a thread: SIGALRM, sent to it by pthread_kill, interrupts what blocks. */
-void os_signal_let_interrupt(void);
 /* Opens descriptors 0 to 2 where they are closed, such that using them fails, so that no file of ours gets one. */
 void os_signal_hold_descriptors(void);
 

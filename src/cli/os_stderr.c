@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/os_signal.h"
+#include "cli/os_worker.h"
 #include "util/clock.h"
 
 enum { LINE_BYTES = 512, LAST_BYTES = 2048, PATIENCE_MS = 500 };
@@ -121,16 +121,13 @@ static int keep_stderr(void)
 void os_stderr_divert(void (*line)(const char *text))
 {
     int fds[2], out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3), err = keep_stderr();
-    sigset_t old;
     if (out < 0 || err < 0 || pipe2(fds, O_CLOEXEC) != 0) goto fail;
     fcntl(fds[0], F_SETFL, O_NONBLOCK);
     diverted.pipe = fds[0];
     diverted.line = line;
     out_fd = out;
     err_fd = err;
-    os_signal_block(&old);
-    diverted.on = pthread_create(&diverted.thread, NULL, read_lines, NULL) == 0;
-    os_signal_restore(&old);
+    diverted.on = os_worker_start(&diverted.thread, read_lines, NULL) == 0;
     if (diverted.on) {
         if (__sanitizer_set_report_fd) __sanitizer_set_report_fd((void *)(intptr_t)err);
         setvbuf(stdout, NULL, _IOLBF, 0);

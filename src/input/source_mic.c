@@ -12,7 +12,7 @@
 
 #include "input/arrivals.h"
 #include "input/os_sound_server.h"
-#include "cli/os_priority.h"
+#include "input/os_priority.h"
 #include "util/clock.h"
 #include "util/utf8.h"
 

@@ -327,3 +327,27 @@ int source_stdin_open(struct source *source, const struct source_options *option
 {
     return source_stream_open(source, STDIN_FILENO, false, "standard input", NULL, options);
 }
+
+int source_file_open(struct source *source, const char *path, const struct source_options *options)
+{
+    struct stat st;
+    if (source->state) /* goes on after an interruption */
+        return source_stream_open(source, -1, true, path, path, options);
+    source_set_name(source, path);
+    if (options->pcm == SOURCE_PCM_NONE && (options->rate || options->channels))
+        return source_fail(source, SOURCE_USAGE, "%s is for raw samples: say --pcm too, or let %s say it itself",
+                           options->rate ? "--rate" : "--channels", source->name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == EINTR) return SOURCE_INTERRUPTED; /* a FIFO waits for its writer */
+    if (fd < 0 && errno == ENOENT && strstr(path, "://"))
+        return source_fail(source, SOURCE_FAILED, "%s is no file; ffmpeg reads addresses: %s", source->name,
+                           source_ffmpeg(path).line);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        source_fail(source, SOURCE_FAILED, "cannot open %s: %s", source->name, strerror(errno));
+    else if (S_ISDIR(st.st_mode))
+        source_fail(source, SOURCE_FAILED, "%s is a directory", source->name);
+    else
+        return source_stream_open(source, fd, true, path, path, options);
+    if (fd >= 0) close(fd);
+    return SOURCE_FAILED;
+}

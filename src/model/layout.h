@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-#include "model/checkpoint.h"
+#include "model/params.h"
+#include "model/weights.h"
 
 enum sur_layout { SUR_LAYOUT_MISTRAL, SUR_LAYOUT_GGUF, SUR_N_LAYOUTS };
 

@@ -9,10 +9,9 @@
 
 #include <stdbool.h>
 
+#include "overlay/state.h"
 #include "sink/sink.h"
 #include "surtitle.h"
-
-enum { OVERLAY_TROUBLE = 256 }; /* bytes of a line that says what is wrong */
 
 struct overlay_options {
     int in, out;          /* keys (-1: none) and the terminal; stay open as long as the overlay */
@@ -21,12 +20,6 @@ struct overlay_options {
     char *const *command; /* NULL: none */
     void (*ended)(
         void); /* called once by the overlay's thread when the program, or the terminal, has gone; may be NULL */
-};
-
-struct overlay_state {
-    char name[128];    /* of the source or device: clean text */
-    float level;       /* loudness of what was heard last, 0 to 1 */
-    float lag_seconds; /* behind what was said; negative: not known */
 };
 
 struct overlay;

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 
 #include "overlay/captions.h"
-#include "overlay/overlay.h"
 #include "overlay/screen.h"
+#include "overlay/state.h"
 
 struct layout {
     int rows, cols;    /* the terminal's */

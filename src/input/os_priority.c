@@ -1,4 +1,4 @@
-#include "cli/os_priority.h"
+#include "input/os_priority.h"
 
 #include <sched.h>
 
