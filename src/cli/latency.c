@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "sink/json.h"
 #include "sink/output.h"
 #include "surtitle.h"
 #include "util/error.h"
@@ -60,25 +61,16 @@ static void put_histogram(struct output *out, const struct latency *l)
     output_printf(out, "[null, %" PRId64 "]]\n", rest);
 }
 
-static void put_string(struct output *out, const char *name, const char *text)
-{
-    output_printf(out, "\"%s\": \"", name);
-    for (; *text; text++) { /* names are clean UTF-8 already */
-        if (*text == '"' || *text == '\\') output_put(out, "\\", 1);
-        output_put(out, (unsigned char)*text < 0x20 ? "?" : text, 1);
-    }
-    output_printf(out, "\", ");
-}
-
 int latency_report(const struct latency *l, const struct latency_context *c, const char *path)
 {
     struct output file, *out = &file;
     int status = output_open(out, path);
     if (status != SUR_OK) return status;
-    output_printf(out, "{\n  ");
-    put_string(out, "source", c->source);
-    put_string(out, "backend", c->backend);
-    output_printf(out, "\"rate\": %d, \"delay_ms\": %d,\n", c->rate, c->delay_ms);
+    output_printf(out, "{\n  \"source\": ");
+    json_append_string(out, c->source);
+    output_printf(out, ", \"backend\": ");
+    json_append_string(out, c->backend);
+    output_printf(out, ", \"rate\": %d, \"delay_ms\": %d,\n", c->rate, c->delay_ms);
     output_printf(out, "  \"steps\": %" PRId64 ", \"startup_steps\": %" PRId64 ",\n", l->steps, l->startup_steps);
     output_printf(out,
                   "  \"added_ms\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f},\n",

@@ -23,7 +23,7 @@ static int print(const char *text)
 {
     struct output out;
     output_open(&out, NULL);
-    output_put(&out, text, strlen(text));
+    output_append(&out, text, strlen(text));
     int status = output_flush(&out);
     if (status < 0) message("%s", message_failure());
     output_close(&out);

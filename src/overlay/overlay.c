@@ -11,7 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "overlay/captions.h"
 #include "overlay/filter.h"
 #include "overlay/modes.h"
 #include "overlay/os_pty.h"
@@ -19,6 +18,7 @@
 #include "overlay/paint.h"
 #include "overlay/screen.h"
 #include "overlay/vt.h"
+#include "sink/captions.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/utf8.h"
@@ -143,7 +143,7 @@ static void put_place(struct overlay *o)
     }
     /* the cursor stands in our first row, wherever a new size has moved that */
     output_printf(&o->out, first ? "\r" : "\r\033[J");
-    for (int i = first ? 0 : 1; i < l->screen_rows; i++) output_put(&o->out, "\n", 1);
+    for (int i = first ? 0 : 1; i < l->screen_rows; i++) output_append(&o->out, "\n", 1);
     if (first && l->screen_rows) output_printf(&o->out, "\033[%dA\0337", l->screen_rows);
     os_term_note_top(l->top, first);
 }
@@ -207,11 +207,11 @@ static void frame(struct overlay *o, int64_t now)
     o->dirty = false;
     o->last_frame_ns = now;
     out->n = o->n_written = 0;
-    if (o->begin) output_put(out, o->begin, strlen(o->begin));
-    output_put(out, begin, sizeof begin - 1);
+    if (o->begin) output_append(out, o->begin, strlen(o->begin));
+    output_append(out, begin, sizeof begin - 1);
     put_place(o);
     modes_put(&o->modes, out);
-    if (o->vt && vt_bell(o->vt)) output_put(out, "\a", 1);
+    if (o->vt && vt_bell(o->vt)) output_append(out, "\a", 1);
     bool any = out->n > sizeof begin - 1;
     any = screen_draw(&o->screen, o->layout.top, out) || any || cursor_moved(o);
     o->begin = NULL;

@@ -4,9 +4,9 @@
 
 #include <stdbool.h>
 
-#include "overlay/captions.h"
 #include "overlay/screen.h"
 #include "overlay/state.h"
+#include "sink/captions.h"
 
 struct layout {
     int rows, cols;    /* the terminal's */

@@ -129,12 +129,12 @@ static void set_pen(struct output *out, struct pen *pen, const struct cell *cell
                  {CELL_HIDDEN, ";8"},
                  {CELL_STRIKE, ";9"}};
     if (pen->attributes == cell->attributes && pen->fg == cell->fg && pen->bg == cell->bg) return;
-    output_put(out, "\033[0", 3);
+    output_append(out, "\033[0", 3);
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (cell->attributes & codes[i].bit) output_put(out, codes[i].code, strlen(codes[i].code));
+        if (cell->attributes & codes[i].bit) output_append(out, codes[i].code, strlen(codes[i].code));
     put_colour(out, cell->fg, 30);
     put_colour(out, cell->bg, 40);
-    output_put(out, "m", 1);
+    output_append(out, "m", 1);
     *pen = (struct pen){cell->attributes, cell->fg, cell->bg};
 }
 
@@ -156,9 +156,9 @@ static void draw_cell(struct output *out, struct pen *pen, const struct cell *ce
 {
     set_pen(out, pen, cell);
     if (cell->width == 0 || !cell->text[0])
-        output_put(out, " ", 1); /* a half without its other half cannot be shown */
+        output_append(out, " ", 1); /* a half without its other half cannot be shown */
     else
-        output_put(out, cell->text, strlen(cell->text));
+        output_append(out, cell->text, strlen(cell->text));
 }
 
 static bool draw_row(struct screen *s, int row, int top, struct output *out, struct pen *pen)
@@ -189,6 +189,6 @@ bool screen_draw(struct screen *s, int top, struct output *out)
     struct pen pen = {0};
     bool any = false;
     for (int row = 0; row < s->rows; row++) any = draw_row(s, row, top, out, &pen) || any;
-    if (pen.attributes || pen.fg || pen.bg) output_put(out, "\033[0m", 4);
+    if (pen.attributes || pen.fg || pen.bg) output_append(out, "\033[0m", 4);
     return any;
 }

@@ -1,6 +1,7 @@
-/* A file that always holds the caption on screen: two rows that roll up, empty after silence.
+/* A file that always holds the captions on screen: two rows that roll up (sink/captions.h).
  *
- * Whoever reads it sees one caption or the next, never half of one: it is written beside itself and renamed over. */
+ * The new captions are written to a temporary file, which is then renamed over the caption file, so that a reader never
+ * sees a part of them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -9,26 +10,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sink/lines.h"
+#include "sink/captions.h"
 #include "sink/os_file.h"
 #include "sink/sink.h"
 #include "util/clock.h"
 #include "util/error.h"
-#include "util/utf8.h"
 
-enum { SILENCE_STEPS = 50 /* 4 s */ };
-#define SILENCE_NS 4000000000LL
+enum { ROWS = 2 };
 
 struct caption_sink {
     struct sink base;
-    struct os_file file;      /* .path: links are followed, because the file is replaced, not a link to it */
-    struct lines_words words; /* the beginning of a word: shown when it is whole, so that it never jumps */
-    struct lines_pause pause;
-    bool whole; /* the lower row has ended: the next word begins another */
-    bool changed;
-    bool failing; /* the file could not be written last time, and that was said */
-    char upper[LINES_HELD], lower[LINES_HELD];
-    int64_t last_text_ns; /* for an input that stands still, when no step tells the time */
+    struct os_file file; /* .path: without links, because rename(2) would replace a link and not its target */
+    struct captions captions;
+    bool changed; /* the file does not hold the captions yet */
+    bool failing; /* the last write failed, and that was reported */
 };
 
 /* For a handler that ends the program: the caption file, as long as its sink lives, and what is written beside it. */
@@ -74,9 +69,12 @@ static int create_beside(const struct caption_sink *s)
 
 static int replace(struct caption_sink *s)
 {
-    char text[2 * LINES_HELD];
-    int n =
-        snprintf(text, sizeof text, "%s%s%s%s", s->upper, s->upper[0] ? "\n" : "", s->lower, s->lower[0] ? "\n" : "");
+    char text[ROWS * LINES_HELD];
+    size_t n = 0;
+    for (int i = 0; i < ROWS; i++) {
+        const char *row = s->captions.row[i];
+        if (row[0]) n += (size_t)snprintf(text + n, sizeof text - n, "%s\n", row);
+    }
     has_beside = true;
     int fd = create_beside(s), status = SUR_OK;
     if (fd < 0) {
@@ -84,7 +82,7 @@ static int replace(struct caption_sink *s)
         return fail(s);
     }
     if (s->file.kind == OS_FILE_EXISTS && fchmod(fd, s->file.mode & 0777) != 0) status = fail(s);
-    if (status == SUR_OK && output_write_all(fd, text, (size_t)n) != 0) status = fail(s);
+    if (status == SUR_OK && output_write_all(fd, text, n) != 0) status = fail(s);
     if (close(fd) != 0 && errno != EINTR && status == SUR_OK) status = fail(s);
     if (status == SUR_OK && rename(beside, s->file.path) != 0) status = fail(s);
     if (status != SUR_OK) unlink(beside);
@@ -102,97 +100,27 @@ static int publish(struct caption_sink *s)
     return said ? SUR_OK : status;
 }
 
-static void clear(struct caption_sink *s)
-{
-    s->changed = s->changed || s->upper[0] || s->lower[0];
-    s->upper[0] = s->lower[0] = 0;
-    s->whole = false;
-    lines_pause_reset(&s->pause);
-}
-
-static void roll(struct caption_sink *s)
-{
-    if (s->lower[0]) memcpy(s->upper, s->lower, sizeof s->upper);
-    s->lower[0] = 0;
-    s->whole = false;
-}
-
-static void show_word(struct caption_sink *s, const char *word)
-{
-    int width = s->base.options.width > 0 ? s->base.options.width : SINK_CUE_WIDTH;
-    if (s->whole || sur_utf8_width(s->lower) + sur_utf8_width(word) > width) roll(s);
-    if (!s->lower[0]) word += strspn(word, " ");
-    while (sur_utf8_width(word) > width) { /* wider than a row: broken where it must be */
-        size_t next, n = lines_fit(word, width, &next);
-        memcpy(s->lower, word, n);
-        s->lower[n] = 0;
-        roll(s);
-        word += next;
-    }
-    strncat(s->lower, word, sizeof s->lower - strlen(s->lower) - 1);
-    s->changed = true;
-}
-
-static void show_words(struct caption_sink *s, bool all)
-{
-    char word[LINES_HELD];
-    while (lines_words_take(&s->words, all, word)) show_word(s, word);
-}
-
-static void on_token(struct caption_sink *s, const struct sur_event *event)
-{
-    if (event->text[0]) {
-        if (!lines_words_add(&s->words, event->text)) {
-            show_words(s, true);
-            s->words.n = 0;
-            lines_words_add(&s->words, event->text);
-        }
-        lines_pause_text(&s->pause, event->step, event->text);
-        s->last_text_ns = sur_clock_ns();
-    }
-    show_words(s, event->special);
-    if (event->text[0]) return;
-    if (lines_pause_over(&s->pause, event->step)) s->whole = true;
-    if (lines_pause_steps(&s->pause, event->step) >= SILENCE_STEPS) clear(s);
-}
-
 static int on_event(struct sink *sink, const struct sur_event *event)
 {
     struct caption_sink *s = (struct caption_sink *)sink;
-    char skipped[SINK_SKIPPED_BYTES];
-    switch (event->type) {
-    case SUR_EVENT_TOKEN:
-        on_token(s, event);
-        break;
-    case SUR_EVENT_GROUP:
-        break;
-    case SUR_EVENT_SKIP:
-        show_words(s, true);
-        sink_say_skipped(skipped, event);
-        s->whole = true;
-        show_word(s, skipped);
-        s->whole = true;
-        s->last_text_ns = sur_clock_ns();
-        break;
-    case SUR_EVENT_END:
-        clear(s);
-        break;
-    }
+    bool changed = event->type == SUR_EVENT_END ? captions_clear(&s->captions)
+                                                : captions_event(&s->captions, event, sur_clock_ns());
+    s->changed = s->changed || changed;
     return s->changed ? publish(s) : SUR_OK;
 }
 
 static int on_tick(struct sink *sink, int64_t now_ns)
 {
     struct caption_sink *s = (struct caption_sink *)sink;
-    if (now_ns - s->last_text_ns >= SILENCE_NS) clear(s);
+    s->changed = captions_tick(&s->captions, now_ns) || s->changed;
     return s->changed ? publish(s) : SUR_OK;
 }
 
 static void on_destroy(struct sink *sink)
 {
     struct caption_sink *s = (struct caption_sink *)sink;
-    clear(s);
-    if (on_screen && s->changed) publish(s); /* stopped early: a caption must not stand for ever */
+    s->changed = captions_clear(&s->captions) || s->changed;
+    if (on_screen && s->changed) publish(s); /* the program stops before the end: no caption may stay */
     on_screen = NULL;
 }
 
@@ -207,6 +135,7 @@ int sink_create_caption_file(struct sink **sink, const char *path, const struct 
     int status = sink_allocate(sink, &sink_caption_file, NULL, options);
     if (status != SUR_OK) return status;
     struct caption_sink *s = (struct caption_sink *)*sink;
+    captions_init(&s->captions, options->width > 0 ? options->width : SINK_CUE_WIDTH, ROWS);
     os_file_find(&s->file, path);
     if (s->file.kind == OS_FILE_UNKNOWN)
         status = sur_fail(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));

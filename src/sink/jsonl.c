@@ -5,9 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "sink/lines.h"
+#include "sink/json.h"
 #include "sink/sink.h"
-#include "util/utf8.h"
 
 enum { MAX_NOTES = 192, NOTE_BYTES = 260 };
 
@@ -25,29 +24,13 @@ struct jsonl_sink {
     size_t n_text; /* bytes since the last group */
 };
 
-/* n bytes of text as the inside of a string. */
-static void put_text(struct output *out, const char *text, size_t n)
+static void append_string(struct output *out, const char *name, const char *text)
 {
-    const uint8_t *bytes = (const uint8_t *)text;
-    for (size_t i = 0; i < n;) {
-        uint32_t c;
-        char safe[4];
-        int took = sur_utf8_decode(bytes + i, n - i, &c);
-        i += took > 0 ? (size_t)took : took < 0 ? (size_t)-took : n - i;
-        if (!sur_utf8_printable(c)) c = SUR_UTF8_REPLACEMENT;
-        if (c == '"' || c == '\\') output_put(out, "\\", 1);
-        output_put(out, safe, (size_t)sur_utf8_encode(c, safe));
-    }
+    output_printf(out, ",\"%s\":", name);
+    json_append_string(out, text);
 }
 
-static void put_string(struct output *out, const char *name, const char *text)
-{
-    output_printf(out, ",\"%s\":\"", name);
-    put_text(out, text, strlen(text));
-    output_put(out, "\"", 1);
-}
-
-static void put_time(struct output *out, const char *name, int64_t samples)
+static void append_time(struct output *out, const char *name, int64_t samples)
 {
     int64_t ms = samples * 1000 / SUR_RATE;
     output_printf(out, ",\"%s\":%" PRId64 ".%03d", name, ms / 1000, (int)(ms % 1000));
@@ -56,10 +39,10 @@ static void put_time(struct output *out, const char *name, int64_t samples)
 static int on_start(struct sink *sink, const struct sink_start *start)
 {
     output_printf(sink->out, "{\"type\":\"start\",\"version\":\"%s\"", SUR_VERSION);
-    put_string(sink->out, "model", start->model);
-    put_string(sink->out, "backend", start->backend);
+    append_string(sink->out, "model", start->model);
+    append_string(sink->out, "backend", start->backend);
     output_printf(sink->out, ",\"delay_ms\":%d,\"rate\":%d", start->delay_ms, start->rate);
-    put_string(sink->out, "wall", start->wall);
+    append_string(sink->out, "wall", start->wall);
     output_printf(sink->out, "}\n");
     return output_flush(sink->out);
 }
@@ -69,7 +52,8 @@ static void on_token(struct jsonl_sink *s, const struct sur_event *event)
     size_t n = strlen(event->text);
     for (int i = 0; i < event->n_alternatives && n > 0 && !event->special; i++) {
         const struct sur_alternative *a = &event->alternatives[i];
-        if (s->n_notes == MAX_NOTES || !sink_shows(&s->base.options, a) || strlen(a->text) >= NOTE_BYTES) continue;
+        if (s->n_notes == MAX_NOTES || !sink_shows_alternative(&s->base.options, a) || strlen(a->text) >= NOTE_BYTES)
+            continue;
         struct note *note = &s->notes[s->n_notes++];
         note->start = s->n_text;
         note->n = n;
@@ -80,7 +64,7 @@ static void on_token(struct jsonl_sink *s, const struct sur_event *event)
 }
 
 /* The notes within the first n bytes are the group's; what came after it is kept for the next. */
-static void put_alternatives(struct jsonl_sink *s, const char *text, size_t n)
+static void append_alternatives(struct jsonl_sink *s, const char *text, size_t n)
 {
     struct output *out = s->base.out;
     int kept = 0;
@@ -93,14 +77,14 @@ static void put_alternatives(struct jsonl_sink *s, const char *text, size_t n)
             s->notes[kept++] = *note;
         } else if (note->start + note->n <= n) {
             output_printf(out, "%s[\"", comma);
-            put_text(out, text, note->start);
-            put_text(out, note->text, strlen(note->text));
-            put_text(out, text + note->start + note->n, n - note->start - note->n);
+            json_append_text(out, text, note->start);
+            json_append_text(out, note->text, strlen(note->text));
+            json_append_text(out, text + note->start + note->n, n - note->start - note->n);
             output_printf(out, "\",%.4f]", (double)note->ratio);
             comma = ",";
         }
     }
-    output_put(out, "]", 1);
+    output_append(out, "]", 1);
     s->n_notes = kept;
     s->n_text -= n < s->n_text ? n : s->n_text;
 }
@@ -116,35 +100,35 @@ static int on_event(struct sink *sink, const struct sur_event *event)
         return SUR_OK;
     case SUR_EVENT_GROUP:
         output_printf(out, "{\"type\":\"text\"");
-        put_time(out, "t0", event->t0);
-        put_time(out, "t1", event->t1);
-        put_string(out, "text", event->text);
-        put_alternatives(s, event->text, strlen(event->text));
+        append_time(out, "t0", event->t0);
+        append_time(out, "t1", event->t1);
+        append_string(out, "text", event->text);
+        append_alternatives(s, event->text, strlen(event->text));
         break;
     case SUR_EVENT_SKIP:
         output_printf(out, "{\"type\":\"skip\"");
-        put_time(out, "t0", event->t0);
-        put_time(out, "t1", event->t1);
-        put_string(out, "why", reasons[event->why]);
+        append_time(out, "t0", event->t0);
+        append_time(out, "t1", event->t1);
+        append_string(out, "why", reasons[event->why]);
         break;
     case SUR_EVENT_END:
         output_printf(out, "{\"type\":\"end\"");
-        put_time(out, "t", event->t1);
+        append_time(out, "t", event->t1);
         output_printf(out, ",\"steps\":%" PRId64, event->step);
-        put_time(out, "skipped", event->skipped);
+        append_time(out, "skipped", event->skipped);
         break;
     }
-    output_put(out, "}\n", 2);
+    output_append(out, "}\n", 2);
     return output_flush(out);
 }
 
 static int on_device(struct sink *sink, const struct sink_device *device)
 {
     output_printf(sink->out, "{\"type\":\"device\"");
-    put_time(sink->out, "t", device->t);
-    put_string(sink->out, "state", device->lost ? "lost" : "back");
-    put_string(sink->out, "name", device->name);
-    output_put(sink->out, "}\n", 2);
+    append_time(sink->out, "t", device->t);
+    append_string(sink->out, "state", device->lost ? "lost" : "back");
+    append_string(sink->out, "name", device->name);
+    output_append(sink->out, "}\n", 2);
     return output_flush(sink->out);
 }
 

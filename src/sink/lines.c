@@ -37,7 +37,7 @@ void lines_pause_reset(struct lines_pause *p)
     memset(p, 0, sizeof *p);
 }
 
-void lines_pause_text(struct lines_pause *p, int64_t step, const char *text)
+void lines_pause_add(struct lines_pause *p, int64_t step, const char *text)
 {
     if (!*text) return;
     p->last_step = step;
@@ -69,7 +69,7 @@ bool lines_words_add(struct lines_words *w, const char *text)
     return true;
 }
 
-bool lines_words_take(struct lines_words *w, bool all, char word[LINES_HELD])
+bool lines_words_pop(struct lines_words *w, bool all, char word[LINES_HELD])
 {
     if (w->n == 0) return false;
     size_t start = strspn(w->held, " ");
@@ -105,6 +105,13 @@ size_t lines_fit(const char *text, int width, size_t *next)
     *next = take + strspn(text + take, " ");
     while (take > 0 && text[take - 1] == ' ') take--;
     return take;
+}
+
+size_t lines_cut_word(const char *word, int width, size_t *next)
+{
+    if (sur_utf8_width(word) <= width) return 0;
+    size_t n = lines_fit(word, width, next);
+    return word[*next] ? n : 0;
 }
 
 size_t lines_wrap(const char *text, int width, int max, struct lines_row *rows, int *n)

@@ -25,7 +25,7 @@ struct lines_pause {
 
 void lines_pause_reset(struct lines_pause *p);
 /* A step's text; "" says nothing. */
-void lines_pause_text(struct lines_pause *p, int64_t step, const char *text);
+void lines_pause_add(struct lines_pause *p, int64_t step, const char *text);
 /* Whether a line with text is over at this step, which has none. */
 bool lines_pause_over(const struct lines_pause *p, int64_t step);
 /* Steps since the last text; -1 if there was none since the reset. */
@@ -42,7 +42,7 @@ struct lines_words {
 bool lines_words_add(struct lines_words *w, const char *text);
 /* Takes the oldest word with the blanks before it. all: the last one too, which more text might continue. Blanks that
  * no word follows stay. */
-bool lines_words_take(struct lines_words *w, bool all, char word[LINES_HELD]);
+bool lines_words_pop(struct lines_words *w, bool all, char word[LINES_HELD]);
 
 /* ---- words into lines ---- */
 
@@ -53,6 +53,9 @@ struct lines_row {
 /* How many bytes of text fit width columns: up to a blank if there is one, else up to a character, at least one.
  * Blanks at its end are not counted; *next is where the rest begins, after them. */
 size_t lines_fit(const char *text, int width, size_t *next);
+/* Cuts the beginning off a word that is wider than width columns. Returns its bytes, 0 if the word fits or is a single
+ * character; *next is where the rest begins. */
+size_t lines_cut_word(const char *word, int width, size_t *next);
 /* Breaks text into at most max rows; *n says how many there are. Returns where the rest begins: strlen(text) if all
  * of it fits. Blanks at the start of a row are dropped. */
 size_t lines_wrap(const char *text, int width, int max, struct lines_row *rows, int *n);

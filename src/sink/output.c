@@ -69,7 +69,7 @@ static bool reserve(struct output *o, size_t more)
     return true;
 }
 
-void output_put(struct output *o, const char *bytes, size_t n)
+void output_append(struct output *o, const char *bytes, size_t n)
 {
     if (n == 0 || !reserve(o, n)) return;
     memcpy(o->data + o->n, bytes, n);

@@ -30,7 +30,7 @@ int output_open(struct output *o, const char *path);
 /* Closes; a failure that shows only now (a full disk, a network file system) is SUR_ERR_IO. Takes a zeroed output. */
 int output_close(struct output *o);
 bool output_is_terminal(const struct output *o);
-void output_put(struct output *o, const char *bytes, size_t n);
+void output_append(struct output *o, const char *bytes, size_t n);
 void output_printf(struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* SUR_OK, OUTPUT_CLOSED, SUR_ERR_IO, SUR_ERR_MEMORY. What was gathered is gone in every case. */
 int output_flush(struct output *o);

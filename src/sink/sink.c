@@ -61,20 +61,20 @@ int sink_tick(struct sink *sink, int64_t now_ns)
     return sink->class->tick ? sink->class->tick(sink, now_ns) : SUR_OK;
 }
 
-bool sink_shows(const struct sink_options *options, const struct sur_alternative *alternative)
+bool sink_shows_alternative(const struct sink_options *options, const struct sur_alternative *alternative)
 {
     return options->show_alternatives && alternative->text[strspn(alternative->text, " ")] &&
            alternative->ratio >= 1.0f - options->cutoff;
 }
 
-void sink_put_clock(struct output *out, int64_t samples, char point)
+void sink_append_time(struct output *out, int64_t samples, char point)
 {
     int64_t ms = samples * 1000 / SUR_RATE;
     output_printf(out, "%02" PRId64 ":%02d:%02d%c%03d", ms / 3600000, (int)(ms / 60000 % 60), (int)(ms / 1000 % 60),
                   point, (int)(ms % 1000));
 }
 
-void sink_say_skipped(char text[SINK_SKIPPED_BYTES], const struct sur_event *skip)
+void sink_format_skipped(char text[SINK_SKIPPED_BYTES], const struct sur_event *skip)
 {
     snprintf(text, SINK_SKIPPED_BYTES, "[skipped %.1f s]", (double)(skip->t1 - skip->t0) / SUR_RATE);
 }

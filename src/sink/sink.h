@@ -71,11 +71,11 @@ int sink_rest(struct sink *sink);
 int sink_tick(struct sink *sink, int64_t now_ns); /* now: sur_clock_ns() */
 
 /* Whether a runner-up is shown: text, and probable enough. */
-bool sink_shows(const struct sink_options *options, const struct sur_alternative *alternative);
+bool sink_shows_alternative(const struct sink_options *options, const struct sur_alternative *alternative);
 /* HH:MM:SS and milliseconds after `point`. */
-void sink_put_clock(struct output *out, int64_t samples, char point);
+void sink_append_time(struct output *out, int64_t samples, char point);
 /* "[skipped 3.2 s]" */
-void sink_say_skipped(char text[SINK_SKIPPED_BYTES], const struct sur_event *skip);
+void sink_format_skipped(char text[SINK_SKIPPED_BYTES], const struct sur_event *skip);
 /* Allocates a zeroed sink of a class; for the classes' own create calls. */
 int sink_allocate(struct sink **sink, const struct sink_class *class, struct output *out,
                   const struct sink_options *options);

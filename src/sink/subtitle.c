@@ -29,22 +29,22 @@ static bool is_vtt(const struct subtitle_sink *s)
 }
 
 /* One row. An arrow would be read as a line of times, in vtt & and < as markup; no column is added for people. */
-static void put_row(struct subtitle_sink *s, const char *text, size_t n)
+static void append_row(struct subtitle_sink *s, const char *text, size_t n)
 {
     struct output *out = s->base.out;
     for (size_t i = 0; i < n; i++) {
         if (is_vtt(s) && text[i] == '&')
-            output_put(out, "&amp;", 5);
+            output_append(out, "&amp;", 5);
         else if (is_vtt(s) && text[i] == '<')
-            output_put(out, "&lt;", 4);
+            output_append(out, "&lt;", 4);
         else if (is_vtt(s) && text[i] == '>')
-            output_put(out, "&gt;", 4);
+            output_append(out, "&gt;", 4);
         else if (i >= 2 && memcmp(text + i - 2, "-->", 3) == 0)
-            output_put(out, "\xe2\x80\xba", 3); /* U+203A */
+            output_append(out, "\xe2\x80\xba", 3); /* U+203A */
         else
-            output_put(out, text + i, 1);
+            output_append(out, text + i, 1);
     }
-    output_put(out, "\n", 1);
+    output_append(out, "\n", 1);
 }
 
 /* Writes the open cue; next_t0: where the next one begins, or INT64_MAX. */
@@ -61,13 +61,13 @@ static int write_cue(struct subtitle_sink *s, int64_t next_t0)
     char point = is_vtt(s) ? '.' : ',';
     s->n_cues++;
     if (!is_vtt(s)) output_printf(out, "%" PRId64 "\n", s->n_cues);
-    sink_put_clock(out, s->t0, point);
+    sink_append_time(out, s->t0, point);
     output_printf(out, " --> ");
-    sink_put_clock(out, end, point);
-    output_put(out, "\n", 1);
+    sink_append_time(out, end, point);
+    output_append(out, "\n", 1);
     lines_wrap(s->text, SINK_CUE_WIDTH, SINK_CUE_ROWS, rows, &n);
-    for (int i = 0; i < n; i++) put_row(s, s->text + rows[i].start, rows[i].n);
-    output_put(out, "\n", 1);
+    for (int i = 0; i < n; i++) append_row(s, s->text + rows[i].start, rows[i].n);
+    output_append(out, "\n", 1);
     s->last_end = end;
     s->open = false;
     return output_flush(out);
@@ -125,7 +125,7 @@ static int add_text(struct subtitle_sink *s, const char *text, int64_t t0, int64
 static int on_skip(struct subtitle_sink *s, const struct sur_event *event)
 {
     char text[SINK_SKIPPED_BYTES];
-    sink_say_skipped(text, event);
+    sink_format_skipped(text, event);
     int status = add_text(s, text, event->t0, event->t1);
     s->whole = true;
     s->pause = (struct lines_pause){.any = true, .last_step = s->step};
@@ -138,7 +138,7 @@ static int on_event(struct sink *sink, const struct sur_event *event)
     switch (event->type) {
     case SUR_EVENT_TOKEN:
         s->step = event->step;
-        lines_pause_text(&s->pause, event->step, event->text);
+        lines_pause_add(&s->pause, event->step, event->text);
         if (event->text[0] || !s->open) return SUR_OK;
         if (lines_pause_over(&s->pause, event->step)) s->whole = true;
         if (lines_pause_steps(&s->pause, event->step) >= LINES_PAUSE_STEPS) return write_cue(s, INT64_MAX);
@@ -160,7 +160,7 @@ static int on_rest(struct sink *sink)
 
 static int on_start_vtt(struct sink *sink, const struct sink_start *start)
 {
-    output_put(sink->out, "WEBVTT\n\n", 8);
+    output_append(sink->out, "WEBVTT\n\n", 8);
     return output_flush(sink->out);
 }
 

@@ -24,20 +24,20 @@ static int width_of(const struct text_sink *s)
 }
 
 /* A group reaches further back as it grows; the times of lines never do. */
-static void put_time(struct text_sink *s, int64_t t0)
+static void append_time(struct text_sink *s, int64_t t0)
 {
     if (!s->base.options.timestamps) return;
     if (t0 < s->line_t0) t0 = s->line_t0;
     s->line_t0 = t0;
-    output_put(s->base.out, "[", 1);
-    sink_put_clock(s->base.out, t0, '.');
-    output_put(s->base.out, "] ", 2);
+    output_append(s->base.out, "[", 1);
+    sink_append_time(s->base.out, t0, '.');
+    output_append(s->base.out, "] ", 2);
     s->column = TIME_COLUMNS;
 }
 
 static void end_line(struct text_sink *s)
 {
-    if (s->open) output_put(s->base.out, "\n", 1);
+    if (s->open) output_append(s->base.out, "\n", 1);
     s->open = false;
     s->column = 0;
     lines_pause_reset(&s->pause);
@@ -46,12 +46,12 @@ static void end_line(struct text_sink *s)
 static void open_line(struct text_sink *s)
 {
     s->column = 0;
-    put_time(s, s->word_t0);
+    append_time(s, s->word_t0);
     s->open = true;
 }
 
 /* A word with the blanks before it. One that is wider than a line is broken where it must be. */
-static void put_word(struct text_sink *s, const char *word)
+static void append_word(struct text_sink *s, const char *word)
 {
     int width = width_of(s);
     struct lines_pause pause = s->pause; /* a line that ends for its width is no pause */
@@ -60,29 +60,26 @@ static void put_word(struct text_sink *s, const char *word)
         open_line(s);
         word += strspn(word, " ");
     }
-    while (width > 0 && s->column + sur_utf8_width(word) > width) {
-        size_t next, n = lines_fit(word, width - s->column, &next);
-        if (n == 0 || !word[next]) break;
-        output_put(s->base.out, word, n);
-        word += next;
+    for (size_t next, n; width > 0 && (n = lines_cut_word(word, width - s->column, &next)) > 0; word += next) {
+        output_append(s->base.out, word, n);
         end_line(s);
         open_line(s);
     }
-    output_put(s->base.out, word, strlen(word));
+    output_append(s->base.out, word, strlen(word));
     s->column += sur_utf8_width(word);
     s->pause = pause;
 }
 
-static void put_words(struct text_sink *s, bool all)
+static void append_words(struct text_sink *s, bool all)
 {
     char word[LINES_HELD];
-    while (lines_words_take(&s->words, all, word)) put_word(s, word);
+    while (lines_words_pop(&s->words, all, word)) append_word(s, word);
 }
 
 static void hold(struct text_sink *s, const char *text)
 {
     if (lines_words_add(&s->words, text)) return;
-    put_words(s, true);
+    append_words(s, true);
     s->words.n = 0; /* blanks without end */
     lines_words_add(&s->words, text);
 }
@@ -94,7 +91,7 @@ static bool hold_alternatives(struct text_sink *s, const struct sur_event *event
     size_t blanks = strspn(event->text, " ");
     for (int i = 0; i < event->n_alternatives && !event->special && event->text[blanks]; i++) {
         const struct sur_alternative *a = &event->alternatives[i];
-        if (!sink_shows(&s->base.options, a)) continue;
+        if (!sink_shows_alternative(&s->base.options, a)) continue;
         if (!any) {
             hold(s, blanks ? " [" : "[");
             hold(s, event->text + blanks);
@@ -110,13 +107,13 @@ static bool hold_alternatives(struct text_sink *s, const struct sur_event *event
 static void on_token(struct text_sink *s, const struct sur_event *event)
 {
     if (event->text[0]) {
-        if (event->text[0] == ' ') put_words(s, true); /* the word before is whole */
+        if (event->text[0] == ' ') append_words(s, true); /* the word before is whole */
         if (strspn(s->words.held, " ") == s->words.n) s->word_t0 = event->t0;
         if (!hold_alternatives(s, event)) hold(s, event->text);
-        lines_pause_text(&s->pause, event->step, event->text);
+        lines_pause_add(&s->pause, event->step, event->text);
     }
     /* Where lines are not wrapped nothing has to wait. A pad or a marker ends a word, too. */
-    put_words(s, event->special || s->base.options.width == 0);
+    append_words(s, event->special || s->base.options.width == 0);
     if (!event->text[0] && s->open && lines_pause_over(&s->pause, event->step)) end_line(s);
 }
 
@@ -131,15 +128,15 @@ static int on_event(struct sink *sink, const struct sur_event *event)
     case SUR_EVENT_GROUP: /* its text came with its tokens */
         break;
     case SUR_EVENT_SKIP:
-        put_words(s, true);
+        append_words(s, true);
         end_line(s);
-        put_time(s, event->t0);
-        sink_say_skipped(skipped, event);
+        append_time(s, event->t0);
+        sink_format_skipped(skipped, event);
         output_printf(sink->out, "%s\n", skipped);
         break;
     case SUR_EVENT_END:
         hold(s, event->text); /* a character that was never completed */
-        put_words(s, true);
+        append_words(s, true);
         end_line(s);
         break;
     }

@@ -4,32 +4,32 @@
 #include "sink/sink.h"
 #include "util/utf8.h"
 
-static void put_hex(struct output *out, const uint8_t *bytes, size_t n)
+static void append_hex(struct output *out, const uint8_t *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i++) output_printf(out, "\\x%02x", bytes[i]);
 }
 
 /* Nothing is lost: what may not be printed is spelled byte by byte. */
-static void put_piece(struct output *out, const uint8_t *bytes, size_t n)
+static void append_piece(struct output *out, const uint8_t *bytes, size_t n)
 {
     for (size_t i = 0; i < n;) {
         uint32_t c;
         int took = sur_utf8_decode(bytes + i, n - i, &c);
         size_t length = took > 0 ? (size_t)took : took < 0 ? (size_t)-took : n - i;
         if (took <= 0)
-            put_hex(out, bytes + i, length);
+            append_hex(out, bytes + i, length);
         else if (c == '\\')
-            output_put(out, "\\\\", 2);
+            output_append(out, "\\\\", 2);
         else if (c == '\t')
-            output_put(out, "\\t", 2);
+            output_append(out, "\\t", 2);
         else if (c == '\n')
-            output_put(out, "\\n", 2);
+            output_append(out, "\\n", 2);
         else if (c == '\r')
-            output_put(out, "\\r", 2);
+            output_append(out, "\\r", 2);
         else if (!sur_utf8_printable(c))
-            put_hex(out, bytes + i, length);
+            append_hex(out, bytes + i, length);
         else
-            output_put(out, (const char *)bytes + i, length);
+            output_append(out, (const char *)bytes + i, length);
         i += length;
     }
 }
@@ -38,8 +38,8 @@ static int on_event(struct sink *sink, const struct sur_event *event)
 {
     if (event->type != SUR_EVENT_TOKEN) return SUR_OK;
     output_printf(sink->out, "%" PRId64 "\t%" PRId32 "\t%.6f\t", event->step, event->id, (double)event->margin);
-    put_piece(sink->out, (const uint8_t *)event->piece, event->piece_bytes);
-    output_put(sink->out, "\n", 1);
+    append_piece(sink->out, (const uint8_t *)event->piece, event->piece_bytes);
+    output_append(sink->out, "\n", 1);
     return output_flush(sink->out);
 }
 

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "overlay/captions.h"
 #include "overlay/paint.h"
+#include "sink/captions.h"
 
 #define SECOND 1000000000LL
 

@@ -161,7 +161,7 @@ static void test_pens(void **state)
         screen_resize(&s, 1, 4);
         screen_put(&s, 0, 0, 4, "x", &cases[i].style);
         screen_draw(&s, 0, &out);
-        output_put(&out, "", 1);
+        output_append(&out, "", 1);
         assert_string_equal(out.data + strlen("\033[1;1H"), cases[i].bytes);
         free(out.data);
         screen_finish(&s);

@@ -1,11 +1,12 @@
-#include "overlay/captions.h"
+#include "sink/captions.h"
 
 #include <string.h>
 
 #include "sink/sink.h"
 #include "util/utf8.h"
 
-enum { SILENCE_STEPS = 50 /* 4 s */ };
+enum { HOLD_STEPS = CAPTIONS_HOLD_S * SUR_RATE / SUR_TOKEN_SAMPLES };
+#define HOLD_NS (CAPTIONS_HOLD_S * 1000000000LL)
 
 void captions_init(struct captions *c, int width, int rows)
 {
@@ -14,11 +15,11 @@ void captions_init(struct captions *c, int width, int rows)
     c->rows = rows < 1 ? 1 : rows > CAPTIONS_ROWS ? CAPTIONS_ROWS : rows;
 }
 
-static bool clear(struct captions *c)
+bool captions_clear(struct captions *c)
 {
     bool any = c->any;
     memset(c->row, 0, sizeof c->row);
-    c->whole = c->any = false;
+    c->row_ended = c->any = false;
     lines_pause_reset(&c->pause);
     return any;
 }
@@ -30,23 +31,25 @@ static char *growing(struct captions *c)
 
 static void roll(struct captions *c)
 {
-    c->whole = false;
+    c->row_ended = false;
     if (!growing(c)[0]) return;
     memmove(c->row[0], c->row[1], (size_t)(c->rows - 1) * sizeof c->row[0]);
     growing(c)[0] = 0;
 }
 
+static void set_growing(struct captions *c, const char *text, size_t n)
+{
+    memcpy(growing(c), text, n);
+    growing(c)[n] = 0;
+}
+
 static void show_word(struct captions *c, const char *word)
 {
-    if (c->whole || sur_utf8_width(growing(c)) + sur_utf8_width(word) > c->width) roll(c);
+    if (c->row_ended || sur_utf8_width(growing(c)) + sur_utf8_width(word) > c->width) roll(c);
     if (!growing(c)[0]) word += strspn(word, " ");
-    while (sur_utf8_width(word) > c->width) { /* wider than a row: broken where it must be */
-        size_t next, n = lines_fit(word, c->width, &next);
-        if (!word[next]) break;
-        memcpy(growing(c), word, n);
-        growing(c)[n] = 0;
+    for (size_t next, n; (n = lines_cut_word(word, c->width, &next)) > 0; word += next) {
+        set_growing(c, word, n);
         roll(c);
-        word += next;
     }
     size_t used = strlen(growing(c));
     strncat(growing(c), word, sizeof c->row[0] - used - 1);
@@ -57,7 +60,7 @@ static bool show_words(struct captions *c, bool all)
 {
     char word[LINES_HELD];
     bool any = false;
-    while (lines_words_take(&c->words, all, word)) {
+    while (lines_words_pop(&c->words, all, word)) {
         show_word(c, word);
         any = true;
     }
@@ -73,35 +76,32 @@ void captions_resize(struct captions *c, int width, int rows)
     c->last_text_ns = old.last_text_ns;
     for (int i = 0; i < old.rows; i++) {
         if (!old.row[i][0]) continue;
-        for (const char *at = old.row[i]; *at;) {
-            size_t next, n = lines_fit(at, c->width, &next);
+        for (size_t next, at = 0; old.row[i][at]; at += next) {
+            size_t n = lines_fit(old.row[i] + at, c->width, &next);
             roll(c);
-            memcpy(growing(c), at, n);
-            growing(c)[n] = 0;
-            at += next;
+            set_growing(c, old.row[i] + at, n);
         }
         c->any = true;
     }
-    c->whole = old.whole;
+    c->row_ended = old.row_ended;
 }
 
 static bool on_token(struct captions *c, const struct sur_event *event, int64_t now_ns)
 {
     bool changed = false;
     if (event->text[0]) {
-        if (event->text[0] == ' ') changed = show_words(c, true); /* the word before is whole */
         if (!lines_words_add(&c->words, event->text)) {
-            changed = show_words(c, true) || changed;
-            c->words.n = 0; /* blanks without end */
+            changed = show_words(c, true);
+            c->words.n = 0; /* what is left are blanks */
             lines_words_add(&c->words, event->text);
         }
-        lines_pause_text(&c->pause, event->step, event->text);
+        lines_pause_add(&c->pause, event->step, event->text);
         c->last_text_ns = now_ns;
     }
     changed = show_words(c, event->special) || changed;
     if (event->text[0]) return changed;
-    if (lines_pause_over(&c->pause, event->step)) c->whole = true;
-    if (lines_pause_steps(&c->pause, event->step) >= SILENCE_STEPS) changed = clear(c) || changed;
+    if (lines_pause_over(&c->pause, event->step)) c->row_ended = true;
+    if (lines_pause_steps(&c->pause, event->step) >= HOLD_STEPS) changed = captions_clear(c) || changed;
     return changed;
 }
 
@@ -115,13 +115,13 @@ bool captions_event(struct captions *c, const struct sur_event *event, int64_t n
         return false;
     case SUR_EVENT_SKIP:
         show_words(c, true);
-        sink_say_skipped(skipped, event);
-        c->whole = true;
+        sink_format_skipped(skipped, event);
+        c->row_ended = true;
         show_word(c, skipped);
-        c->whole = true;
+        c->row_ended = true;
         c->last_text_ns = now_ns;
         return true;
-    case SUR_EVENT_END: /* what was said last stays its time */
+    case SUR_EVENT_END: /* the last words stay for CAPTIONS_HOLD_S, too */
         return show_words(c, true);
     }
     return false;
@@ -129,10 +129,10 @@ bool captions_event(struct captions *c, const struct sur_event *event, int64_t n
 
 int64_t captions_due_ns(const struct captions *c)
 {
-    return c->any ? c->last_text_ns + CAPTIONS_HOLD_NS : INT64_MAX;
+    return c->any ? c->last_text_ns + HOLD_NS : INT64_MAX;
 }
 
 bool captions_tick(struct captions *c, int64_t now_ns)
 {
-    return now_ns >= captions_due_ns(c) && clear(c);
+    return now_ns >= captions_due_ns(c) && captions_clear(c);
 }
