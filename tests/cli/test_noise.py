@@ -27,18 +27,18 @@ def noisy(kind, *args, **more):
 
 
 class Noise(unittest.TestCase):
-    want = run("--format", "tokens", CLIP).stdout_bytes
+    want = run("--format", "tokens", CLIP).stdout
 
     def test_not_among_captions(self):
         r = noisy("lines")
-        self.assertEqual((r.returncode, r.stdout_bytes, r.stderr_bytes), (0, self.want, b""))
+        self.assertEqual((r.returncode, r.stdout, r.stderr), (0, self.want, b""))
 
     def test_in_the_log(self):
         r = noisy("lines", "--log-level", "debug")
-        self.assertEqual((r.returncode, r.stdout_bytes), (0, self.want))
+        self.assertEqual((r.returncode, r.stdout), (0, self.want))
         for where in [b"1", b"2", b"stdout"]:
-            self.assertIn(b"surtitle: debug: library output: noise on " + where + b"\n", r.stderr_bytes)
-        for line in r.stderr_bytes.decode().splitlines():
+            self.assertIn(b"surtitle: debug: library output: noise on " + where + b"\n", r.stderr)
+        for line in r.stderr.decode().splitlines():
             self.assertTrue(line.startswith("surtitle: "), line)
 
     def test_not_on_the_overlay(self):
@@ -52,14 +52,14 @@ class Noise(unittest.TestCase):
         for close in [[1], [2], [1, 2], [0, 1, 2]]:
             r = noisy("lines", preexec_fn=lambda fds=close: [os.close(fd) for fd in fds])
             self.assertEqual(r.returncode, 0)
-            self.assertEqual((r.stdout_bytes, r.stderr_bytes), (b"" if 1 in close else self.want, b""))
+            self.assertEqual((r.stdout, r.stderr), (b"" if 1 in close else self.want, b""))
 
     def test_a_full_standard_error(self):
         """Log lines that nobody reads do not hold captions up, nor does the thread that reads a library's lines."""
         for kind in ["lines", "flood"]:
             reader, writer = full_pipe()
             r = noisy(kind, "--log-level", "debug", stderr=writer)
-            self.assertEqual((r.returncode, r.stdout_bytes), (0, self.want))
+            self.assertEqual((r.returncode, r.stdout), (0, self.want))
             os.close(reader)
             os.close(writer)
 
@@ -80,7 +80,7 @@ class Noise(unittest.TestCase):
     def test_last_words(self):
         for kind, number in [("abort", -signal.SIGABRT), ("crash", -signal.SIGSEGV), ("exit", 7)]:
             r = noisy(kind)
-            self.assertEqual((r.returncode, r.stderr_bytes), (number, b"the last words of a library\n"))
+            self.assertEqual((r.returncode, r.stderr), (number, b"the last words of a library\n"))
 
 
 main()

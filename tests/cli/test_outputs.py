@@ -4,7 +4,7 @@ import itertools, json, os, pathlib, resource, shutil, signal, stat, subprocess,
 
 from program import BOX, ENV, LONG, MODEL, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_until_blocked
 
-CLIP = make_wav("clip.wav", 2)
+CLIP = make_wav("clip.wav", noise(2))
 OUTPUTS = ["--output", "--caption-file", "--latency-report"]
 
 
@@ -50,8 +50,8 @@ class Collisions(unittest.TestCase):
     def refused(self, folder, *args, both, **more):
         before = content(folder)
         r = run(*args, cwd=BOX, **more)
-        line = r.stderr_bytes.decode()
-        self.assertEqual((r.returncode, r.stdout_bytes or b"", line.count("\n")), (2, b"", 1), (args, line))
+        line = r.stderr.decode()
+        self.assertEqual((r.returncode, r.stdout or b"", line.count("\n")), (2, b"", 1), (args, line))
         for word in both:
             self.assertIn(word, line, args)
         self.assertEqual(content(folder), before, args)
@@ -129,7 +129,7 @@ class Collisions(unittest.TestCase):
         notes = pathlib.Path(folder, "m", "notes.json")  # no part of the model: an earlier transcript, say
         notes.write_text("old")
         r = run("--format", "jsonl", "--output", str(notes), CLIP, model=folder + "/m")
-        self.assertEqual((r.returncode, r.stderr_bytes), (0, b""))
+        self.assertEqual((r.returncode, r.stderr), (0, b""))
         self.assertIn('"type":"end"', notes.read_text())
 
     def test_model_that_is_linked(self):
@@ -153,12 +153,12 @@ class Collisions(unittest.TestCase):
     def test_what_may_be_shared(self):
         folder = fresh()
         r = run("--pace", "--output", "/dev/null", "--latency-report", "/dev/null", CLIP)
-        self.assertEqual((r.returncode, r.stderr_bytes), (0, b""))
+        self.assertEqual((r.returncode, r.stderr), (0, b""))
         r = run("--pace", "--format", "tokens", "--latency-report", "/dev/stdout", CLIP)
         self.assertEqual(r.returncode, 0)
-        self.assertTrue(r.stdout_bytes.endswith(b"]\n}\n") and r.stdout_bytes.startswith(b"0\t"), r.stdout_bytes[-300:])
+        self.assertTrue(r.stdout.endswith(b"]\n}\n") and r.stdout.startswith(b"0\t"), r.stdout[-300:])
         r = run("--pace", "--format", "tokens", "--latency-report", "/dev/stderr", CLIP)
-        self.assertEqual((r.returncode, json.loads(r.stderr_bytes)["rate"]), (0, 16000))
+        self.assertEqual((r.returncode, json.loads(r.stderr)["rate"]), (0, 16000))
         shutil.copytree(MODEL, folder + "/m")  # a new file in the model's folder is none of the model's
         with open(folder + "/m/out.txt", "wb") as out:
             self.assertEqual(run("--output", folder + "/m/new", CLIP, model=folder + "/m").returncode, 0)
@@ -167,11 +167,11 @@ class Collisions(unittest.TestCase):
 
 class StandardOutput(unittest.TestCase):
     def test_its_names(self):
-        want = run("--format", "tokens", CLIP).stdout_bytes
+        want = run("--format", "tokens", CLIP).stdout
         folder = fresh()
         for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1"]:
             r = run("--format", "tokens", "--output", name, CLIP, cwd=folder)
-            self.assertEqual((r.returncode, r.stdout_bytes, r.stderr_bytes), (0, want, b""), name)
+            self.assertEqual((r.returncode, r.stdout, r.stderr), (0, want, b""), name)
             with open(folder + "/log", "w+b") as out:  # a file is not cut to nothing, or written from its beginning
                 out.write(b"before\n")
                 out.flush()
@@ -181,14 +181,14 @@ class StandardOutput(unittest.TestCase):
                 self.assertEqual(out.read(), b"before\n" + want)
         self.assertEqual(os.listdir(folder), ["log"])
         r = run("--format", "tokens", "--output", "/dev/stderr", CLIP)
-        self.assertEqual((r.returncode, r.stdout_bytes, r.stderr_bytes), (0, b"", want))
+        self.assertEqual((r.returncode, r.stdout, r.stderr), (0, b"", want))
 
     def test_no_file_is_called_minus(self):
         for option in ["--caption-file", "--latency-report"]:
             folder = fresh()
             r = run("--pace", option, "-", CLIP, cwd=folder)
             self.assertEqual((r.returncode, os.listdir(folder)), (2, []))
-            self.assertIn(option.encode(), r.stderr_bytes)
+            self.assertIn(option.encode(), r.stderr)
             self.assertEqual(run("--pace", option, "./-", CLIP, cwd=folder).returncode, 0)
             self.assertEqual(os.listdir(folder), ["-"])
 
@@ -199,7 +199,7 @@ class CaptionFile(unittest.TestCase):
         folder = folder or path("box")
         before = content(folder)
         r = run("--caption-file", name, CLIP, **more)
-        line = r.stderr_bytes.decode()
+        line = r.stderr.decode()
         self.assertEqual((r.returncode, line.count("\n")), (1, 1), line)
         for word in words:
             self.assertIn(word, line)
@@ -256,7 +256,7 @@ class CaptionFile(unittest.TestCase):
                 pathlib.Path(name).touch()
                 os.chmod(name, before)
             r = run("--caption-file", name, CLIP, preexec_fn=lambda m=mask: os.umask(m))
-            self.assertEqual((r.returncode, r.stderr_bytes), (0, b""))
+            self.assertEqual((r.returncode, r.stderr), (0, b""))
             self.assertEqual(stat.S_IMODE(os.stat(name).st_mode), after)
             self.assertEqual(os.listdir(folder), ["n" * 255])
             os.unlink(name)
@@ -272,8 +272,8 @@ class CaptionFile(unittest.TestCase):
             r = run("--caption-file", folder + "/caption", CLIP, **user)
         finally:
             os.chmod(folder, 0o755)
-        self.assertEqual((r.returncode, r.stderr_bytes.count(b"\n")), (1, 1))
-        self.assertIn(b"needs a folder that can be written to", r.stderr_bytes)
+        self.assertEqual((r.returncode, r.stderr.count(b"\n")), (1, 1))
+        self.assertIn(b"needs a folder that can be written to", r.stderr)
         self.assertEqual(open(folder + "/caption").read(), "old")
 
     def test_moved_away_for_a_time(self):
@@ -281,7 +281,7 @@ class CaptionFile(unittest.TestCase):
         folder = fresh()
         raw = pathlib.Path(folder, "raw")
         raw.write_bytes(noise(6))
-        want = run("--format", "tokens", "--pcm", "s16le", str(raw)).stdout_bytes
+        want = run("--format", "tokens", "--pcm", "s16le", str(raw)).stdout
         os.mkdir(folder + "/captions")
         p = start("--format", "tokens", "--caption-file", folder + "/captions/caption", "--pcm", "s16le", "--pace", str(raw))
         wait_for(lambda: os.path.exists(folder + "/captions/caption") and open(folder + "/captions/caption").read(), "no caption")
@@ -315,7 +315,7 @@ class Blocked(unittest.TestCase):
         p = start("--format", "tokens", "--output", path("box", "fifo"), CLIP)
         wait_until_blocked(p)
         with open(path("box", "fifo"), "rb") as fifo:
-            self.assertEqual(fifo.read(), run("--format", "tokens", CLIP).stdout_bytes)
+            self.assertEqual(fifo.read(), run("--format", "tokens", CLIP).stdout)
         self.assertEqual(p.wait(LONG), 0)
         p.communicate()
 
@@ -341,18 +341,18 @@ class FileSize(unittest.TestCase):
         limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40, resource.RLIM_INFINITY))}
         out = path("box", "out")
         r = run("--format", "tokens", "--output", out, CLIP, **limit)
-        self.assertEqual((r.returncode, r.stderr_bytes), (1, f"surtitle: cannot write {out}: File too large\n".encode()))
+        self.assertEqual((r.returncode, r.stderr), (1, f"surtitle: cannot write {out}: File too large\n".encode()))
         with open(out, "wb") as f:
             r = run("--format", "tokens", CLIP, stdout=f, **limit)
-        self.assertEqual((r.returncode, r.stderr_bytes), (1, b"surtitle: cannot write standard output: File too large\n"))
+        self.assertEqual((r.returncode, r.stderr), (1, b"surtitle: cannot write standard output: File too large\n"))
         r = run("--pace", "--latency-report", path("box", "report"), CLIP, **limit)
-        self.assertEqual((r.returncode, r.stderr_bytes.count(b"\n")), (1, 1), r.stderr_bytes)
-        self.assertIn(b"report: File too large", r.stderr_bytes)
+        self.assertEqual((r.returncode, r.stderr.count(b"\n")), (1, 1), r.stderr)
+        self.assertIn(b"report: File too large", r.stderr)
         limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))}
         r = run("--format", "tokens", "--caption-file", path("box", "caption"), CLIP, **limit)
         self.assertEqual(r.returncode, 1)
-        self.assertEqual(r.stdout_bytes, run("--format", "tokens", CLIP).stdout_bytes)
-        self.assertIn(b"caption: File too large\n", r.stderr_bytes)
+        self.assertEqual(r.stdout, run("--format", "tokens", CLIP).stdout)
+        self.assertIn(b"caption: File too large\n", r.stderr)
         self.assertEqual(sorted(os.listdir(path("box"))), ["caption", "out", "report"])
 
 

@@ -7,7 +7,7 @@ RUNS, SEED = int(sys.argv.pop(3)), int(sys.argv.pop(3)) if len(sys.argv) > 3 els
 from program import LONG, make_wav, noise, path, run, start, wait_for_handler
 
 SECONDS, TAIL = 6, 24  # steps at the end that depend on where the sound ended
-CLIP, RAW = make_wav("clip.wav", SECONDS), noise(SECONDS)
+CLIP, RAW = make_wav("clip.wav", noise(SECONDS)), noise(SECONDS)
 WAYS = {"file": [CLIP], "stdin": ["-"], "pace": ["--pace", CLIP]}
 TIME = r"\d\d:\d\d:\d\d[,.]\d{3}"
 
@@ -86,7 +86,7 @@ def one(number, whole):
 
 
 def main():
-    whole = {kind: run("--format", kind, CLIP).stdout_bytes.decode() for kind in ["text", "jsonl", "tokens", "srt", "vtt"]}
+    whole = {kind: run("--format", kind, CLIP).stdout.decode() for kind in ["text", "jsonl", "tokens", "srt", "vtt"]}
     ended = [one(number, whole) for number in range(RUNS)]
     print(f"{RUNS} runs, {sum(n > 0 for _, n in ended)} of them with captions")
 

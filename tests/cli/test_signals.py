@@ -1,5 +1,5 @@
 """Signals: what ends a run, how often it may be asked, and what holds a run up must not keep it."""
-import os, select, signal, time, unittest, wave
+import os, select, signal, time, unittest
 
 from program import LONG, Terminal, fill, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_until_blocked
 
@@ -20,7 +20,7 @@ class Twice(unittest.TestCase):
     """Supervisors and timeout(1) send a signal twice, wrappers pass a Ctrl-C on that came already."""
     def test_nothing_is_lost(self):
         sound = noise(2)
-        want = run("--format", "tokens", "--pcm", "s16le", "-", data=sound).stdout_bytes
+        want = run("--format", "tokens", "--pcm", "s16le", "-", data=sound).stdout
         for number in ENDING:
             for pause in [0, 0.005, 0.05]:
                 p = start("--format", "tokens", "--pcm", "s16le", "-")
@@ -61,10 +61,7 @@ class Twice(unittest.TestCase):
 class Silence(unittest.TestCase):
     def test_cut_short(self):
         """What is silent when a signal cuts it short is not said to be nothing but zeros."""
-        with wave.open(path("zeros.wav"), "wb") as w:
-            w.setparams((1, 2, 16000, 0, "NONE", ""))
-            w.writeframes(bytes(32000 * 4))
-        p = start("--format", "jsonl", "--pace", path("zeros.wav"))
+        p = start("--format", "jsonl", "--pace", make_wav("zeros.wav", bytes(32000 * 4)))
         read_lines(p, 1)
         p.send_signal(signal.SIGTERM)
         _, err = p.communicate(timeout=LONG)
@@ -74,14 +71,14 @@ class Silence(unittest.TestCase):
 class Command(unittest.TestCase):
     def test_its_end_is_no_signal(self):
         """One SIGTERM, and then CMD ends, while the transcript's reader stands still: CMD's status, the transcript whole."""
-        if b"without libvterm" in run("--", "true").stderr_bytes:
+        if b"without libvterm" in run("--", "true").stderr:
             self.skipTest("this build has no libvterm")
         fifo, go = path("fifo"), path("go")
         os.mkfifo(fifo)
         os.mkfifo(go)
         terminal = Terminal()
         reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
-        p = terminal.start("--format", "tokens", "--pace", "--output", fifo, make_wav("clip.wav", 60),
+        p = terminal.start("--format", "tokens", "--pace", "--output", fifo, make_wav("clip.wav", noise(60)),
                            "--", "sh", "-c", f"read x <{go}; exit 5")
         door = os.open(go, os.O_WRONLY)  # returns when CMD has opened it
         wait_for(lambda: self.readable(reader), "no captions")
