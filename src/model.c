@@ -6,7 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#include "backends.h"
+#include "backend_choice.h"
 #include "cpu/pool.h"
 #include "util/error.h"
 #include "util/log.h"

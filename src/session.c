@@ -14,6 +14,7 @@
 #include "audio/ring.h"
 #include "audio/timeline.h"
 #include "core.h"
+#include "model/progress.h"
 #include "model/schedule.h"
 #include "text/assemble.h"
 #include "util/clock.h"
@@ -62,20 +63,17 @@ struct sur_session {
     size_t chunk_at, chunk_end;
     bool drained;              /* all real samples have been drawn */
     _Atomic int64_t n_samples; /* real samples at 16 kHz drawn so far; encode writes, any reads */
-    _Atomic int64_t n_encoded; /* tokens */
     _Atomic int64_t n_total;   /* tokens in all, -1 until the end is known; encode releases, decode acquires */
 
     /* decode thread */
-    bool prompted, ended, is_broken; /* broken: a logit was not finite */
-    int64_t n_steps;                 /* step k is taken at position n_prompt - 1 + k */
-    int32_t last_token;
+    bool ended, is_broken; /* broken: a logit was not finite */
     struct sur_assembler assembler;
     struct queued_event *events; /* [N_EVENTS] */
     uint64_t n_events_in, n_events_out;
 
     /* any thread */
     atomic_bool stopped;
-    _Atomic int64_t encode_ns, decode_ns, prefill_ns, steps_done, skipped_total;
+    _Atomic int64_t encode_ns, decode_ns, prefill_ns, skipped_total;
 };
 
 /* ---- create, destroy ---- */
@@ -118,7 +116,6 @@ int sur_session_create(struct sur_session **session, struct sur_model *m, const 
     s->n_prompt = sur_schedule_prompt(m->tekken->n_left_pad, s->delay);
     s->pass_tokens = o->mode == SUR_WHOLE ? SUR_WHOLE_TOKENS : 1;
     s->left_pad = (int64_t)m->tekken->n_left_pad * SUR_TOKEN_SAMPLES;
-    s->last_token = m->tekken->pad; /* the prompt's last token */
     atomic_init(&s->n_total, -1);
     sur_assembler_init(&s->assembler);
     r = create_parts(s);
@@ -314,7 +311,7 @@ static bool fill(struct sur_session *s, size_t want)
  * so the end must be known before less than a full pass is cut. */
 static int encode_pass(struct sur_session *s, size_t most_frames, int *n_done)
 {
-    int64_t encoded = atomic_load_explicit(&s->n_encoded, memory_order_relaxed), total = atomic_load(&s->n_total);
+    int64_t encoded = sur_progress_n_rows(s->backend), total = atomic_load(&s->n_total);
     if (total >= 0 && encoded == total) return SUR_END;
     int n = s->pass_tokens;
     const size_t all = (size_t)n * SUR_TOKEN_FRAMES, missing = all - s->n_mel_frames;
@@ -323,12 +320,11 @@ static int encode_pass(struct sur_session *s, size_t most_frames, int *n_done)
     total = atomic_load(&s->n_total);
     if (total >= 0 && total - encoded < n) n = (int)(total - encoded);
     int64_t t = sur_clock_ns();
-    struct sur_encode_job job = {s->backend, n, s->mel_frames};
+    struct sur_encode_job job = {.session = s->backend, .n_tokens = n, .mel = s->mel_frames};
     int r = s->model->backend->encode(&job, 1);
     atomic_fetch_add_explicit(&s->encode_ns, sur_clock_ns() - t, memory_order_relaxed);
     if (r) return r;
     s->n_mel_frames = 0;
-    atomic_store_explicit(&s->n_encoded, encoded + n, memory_order_release);
     *n_done += n;
     return SUR_OK;
 }
@@ -342,6 +338,12 @@ int sur_session_encode(struct sur_session *s, int max_tokens)
 }
 
 /* ---- decode ---- */
+
+/* Step k is taken at position n_prompt - 1 + k; below 0 while the prompt has not been taken. */
+static int64_t n_steps(const struct sur_session *s)
+{
+    return sur_progress_position(s->backend) - (s->n_prompt - 1);
+}
 
 static struct queued_event *push(struct sur_session *s, enum sur_event_type type)
 {
@@ -406,7 +408,7 @@ static void push_alternatives(struct sur_session *s, struct queued_event *q, con
  * it has closed. But they do not wait until sur_session_skip finds no room: then feeding would stop, too. */
 static void push_step(struct sur_session *s, const struct sur_step_out *o)
 {
-    int64_t step = s->n_steps, now = (step + 1) * SUR_TOKEN_SAMPLES;
+    int64_t step = n_steps(s) - 1, now = (step + 1) * SUR_TOKEN_SAMPLES;
     struct sur_assembler *a = &s->assembler;
     struct sur_group closed;
     char text[SUR_STEP_TEXT_BYTES];
@@ -445,7 +447,7 @@ static void push_end(struct sur_session *s)
     struct queued_event *q = push(s, SUR_EVENT_END);
     memcpy(q->text, text, strlen(text) + 1);
     q->event.t0 = q->event.t1 = end;
-    q->event.step = s->n_steps;
+    q->event.step = n_steps(s);
     q->event.skipped = s->timeline.lost;
     s->ended = true;
 }
@@ -454,14 +456,12 @@ static void push_end(struct sur_session *s)
 static int prefill(struct sur_session *s)
 {
     int n = s->n_prompt - 1;
-    if (atomic_load_explicit(&s->n_encoded, memory_order_acquire) < n) return SUR_AGAIN;
     int32_t tokens[SUR_PROMPT_MAX];
     for (int i = 0; i < n; i++) tokens[i] = i ? s->model->tekken->pad : s->model->tekken->bos;
     int64_t t = sur_clock_ns();
     struct sur_step_job job = {.session = s->backend, .n = n, .tokens = tokens};
     int r = s->model->backend->step(&job, 1);
-    atomic_fetch_add_explicit(&s->prefill_ns, sur_clock_ns() - t, memory_order_relaxed);
-    s->prompted = r == SUR_OK;
+    if (!r) atomic_fetch_add_explicit(&s->prefill_ns, sur_clock_ns() - t, memory_order_relaxed);
     return r;
 }
 
@@ -471,24 +471,24 @@ static int not_finite(const struct sur_session *s)
     return sur_fail(SUR_ERR_MODEL,
                     "step %lld: the model computed what is no finite number: its weights are damaged, or "
                     "their file was changed while it was in use",
-                    (long long)s->n_steps);
+                    (long long)n_steps(s) - 1);
 }
 
 static int one_step(struct sur_session *s)
 {
     struct sur_step_out out;
-    int64_t k = s->n_steps, t = sur_clock_ns();
-    if (k > 0 && (size_t)k <= s->options.n_force) s->last_token = s->force[k - 1];
-    struct sur_step_job job = {.session = s->backend, .n = 1, .tokens = &s->last_token, .n_out = 1, .out = &out};
+    int64_t k = n_steps(s), t = sur_clock_ns();
+    struct sur_step_job job = {.session = s->backend, .n = 1, .n_out = 1, .out = &out};
+    if (k == 0)
+        job.tokens = &s->model->tekken->pad; /* the prompt's last token */
+    else if ((size_t)k <= s->options.n_force)
+        job.tokens = &s->force[k - 1];
     int r = s->model->backend->step(&job, 1);
     if (r) return r;
     atomic_fetch_add_explicit(&s->decode_ns, sur_clock_ns() - t, memory_order_relaxed);
     s->is_broken = !isfinite(out.top[0]) || !isfinite(out.margin);
     if (s->is_broken) return not_finite(s);
-    s->last_token = out.id;
     push_step(s, &out);
-    s->n_steps++;
-    atomic_store_explicit(&s->steps_done, s->n_steps, memory_order_relaxed);
     return SUR_OK;
 }
 
@@ -496,7 +496,6 @@ int sur_session_decode(struct sur_session *s, int max_steps)
 {
     int done = 0, r = check(s, max_steps);
     while (r == SUR_OK && done < max_steps) {
-        int64_t position = s->n_prompt - 1 + s->n_steps;
         if (atomic_load(&s->stopped))
             r = SUR_STOPPED;
         else if (s->ended)
@@ -505,12 +504,10 @@ int sur_session_decode(struct sur_session *s, int max_steps)
             r = not_finite(s);
         else if (s->n_events_in - s->n_events_out + EVENTS_A_STEP > N_EVENTS)
             r = SUR_AGAIN;
-        else if (!s->prompted)
+        else if (n_steps(s) < 0)
             r = prefill(s);
-        else if (position == atomic_load_explicit(&s->n_total, memory_order_acquire))
+        else if (sur_progress_position(s->backend) == atomic_load_explicit(&s->n_total, memory_order_acquire))
             push_end(s);
-        else if (position >= atomic_load_explicit(&s->n_encoded, memory_order_acquire))
-            r = SUR_AGAIN;
         else
             r = one_step(s);
         if (r == SUR_OK) done++;
@@ -524,7 +521,7 @@ int sur_session_run(struct sur_session *s)
 {
     int done = 0, e = check(s, 1);
     if (e) return e;
-    const bool step_waits = s->prompted && s->n_prompt - 1 + s->n_steps < atomic_load(&s->n_encoded);
+    const bool step_waits = n_steps(s) >= 0 && sur_progress_position(s->backend) < sur_progress_n_rows(s->backend);
     const size_t most_frames = step_waits ? 2 * SUR_TOKEN_FRAMES : SIZE_MAX;
     e = atomic_load(&s->stopped) ? SUR_STOPPED : encode_pass(s, most_frames, &done);
     if (e != SUR_OK && e != SUR_AGAIN && e != SUR_END) return e;
@@ -559,10 +556,11 @@ void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats
     if (!stats) return;
     *stats = (struct sur_session_stats){0};
     if (!s) return;
-    int64_t steps = atomic_load(&s->steps_done); /* first, so that nothing is taken that is not encoded */
+    int64_t steps = n_steps(s); /* read before the rows, so that no more rows are stepped than encoded */
+    if (steps < 0) steps = 0;
     *stats = (struct sur_session_stats){
         .fed_samples = atomic_load(&s->n_samples),
-        .tokens_encoded = atomic_load(&s->n_encoded),
+        .tokens_encoded = sur_progress_n_rows(s->backend),
         .steps = steps,
         .encode_ns = atomic_load(&s->encode_ns),
         .decode_ns = atomic_load(&s->decode_ns),
@@ -573,10 +571,26 @@ void sur_session_get_stats(const struct sur_session *s, struct sur_session_stats
     stats->waiting_tokens = stats->tokens_encoded - (s->n_prompt - 1) - stats->steps;
 }
 
+/* Rows from `first` on, as many as are there and fit. */
+static int64_t copy_rows(struct sur_session *s, int64_t first, float *out, size_t max)
+{
+    const int64_t have = sur_progress_n_rows(s->backend), dim = s->model->checkpoint->params.decoder.dim;
+    int64_t n = first < 0 || first > have ? 0 : have - first;
+    if (n > SUR_ROW_RING) n = SUR_ROW_RING;
+    if (max / (size_t)dim < (size_t)n) n = (int64_t)(max / (size_t)dim);
+    int r = s->model->backend->rows(s->backend, 0, first, (int)n, out);
+    return r ? r : n * dim;
+}
+
 int64_t sur_session_stage(struct sur_session *s, const char *which, int64_t first, float *out, size_t max)
 {
     int r = check(s, 1);
     if (r) return r;
     if (!which || !out) return sur_fail(SUR_ERR_ARGUMENT, "no stage was named, or nowhere to put it: NULL");
-    return s->model->backend->stage(s->backend, which, first, out, max);
+    const size_t vocab = (size_t)s->model->checkpoint->params.vocab_size;
+    if (!strcmp(which, "rows")) return copy_rows(s, first, out, max);
+    if (strcmp(which, "logits") != 0 || max < vocab)
+        return sur_fail(SUR_ERR_ARGUMENT, "no stage \"%s\" of at most %zu floats", which, max);
+    r = s->model->backend->logits(s->backend, out);
+    return r ? r : (int64_t)vocab;
 }

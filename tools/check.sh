@@ -95,7 +95,7 @@ sanitized() { # without the microphone: ALSA's plugins never free what they allo
 
 threads() {
     step 'build with TSan' build check-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false || return
-    suite check-tsan pipeline lag session mix 'whole program'
+    suite check-tsan pipeline lag session split 'whole program'
 }
 
 fuzzers() {

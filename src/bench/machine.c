@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backends.h"
+#include "backend_choice.h"
 #include "bench/count.h"
 #include "bench/probe.h"
 #include "bench/synthetic.h"

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends.h"
+#include "backend_choice.h"
 #include "bench/count.h"
 #include "bench/machine.h"
 #include "bench/probe.h"

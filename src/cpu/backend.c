@@ -10,11 +10,10 @@
 #include "cpu/tower.h"
 #include "model/progress.h"
 #include "model/schedule.h"
-#include "text/tekken.h"
 #include "util/clock.h"
 #include "util/error.h"
 
-struct state { /* immutable after open, shared */
+struct cpu_state { /* immutable after open, shared */
     const struct sur_checkpoint *checkpoint;
     enum sur_kv_type kv;
     const struct sur_cpu_ops *ops;
@@ -26,10 +25,10 @@ struct state { /* immutable after open, shared */
     int64_t load_ns;
 };
 
-struct session {
+struct cpu_session {
+    struct sur_progress progress; /* first: see model/progress.h */
     /* immutable after create */
-    struct state *state;
-    struct sur_backend_session_options options;
+    struct cpu_state *state;
     /* encode thread */
     struct sur_cpu_stack encoder;
     float *mel;     /* [2 + max frames, n_mels]; the first two are carried */
@@ -46,7 +45,6 @@ struct session {
     int32_t last_token;
     /* between the two: rows [SUR_ROW_RING, dim] */
     float *rows;
-    struct sur_progress progress;
 };
 
 static int probe(char *why, size_t why_bytes)
@@ -58,7 +56,7 @@ static int probe(char *why, size_t why_bytes)
 
 static void state_close(void *state)
 {
-    struct state *s = state;
+    struct cpu_state *s = state;
     if (!s) return;
     if (s->encoder.shape) sur_cpu_tower_close(&s->encoder);
     if (s->decoder.shape) sur_cpu_tower_close(&s->decoder);
@@ -72,7 +70,7 @@ static void state_close(void *state)
 }
 
 /* Packs what is quantised. */
-static int pack(struct state *s)
+static int pack(struct cpu_state *s)
 {
     const struct sur_weights *w = &s->checkpoint->weights;
     const struct sur_cpu_tower *const towers[] = {&s->encoder, &s->decoder};
@@ -103,7 +101,7 @@ static int pack(struct state *s)
 
 static int state_open(void **state, const struct sur_checkpoint *c, const struct sur_backend_options *options)
 {
-    struct state *s = calloc(1, sizeof *s);
+    struct cpu_state *s = calloc(1, sizeof *s);
     *state = NULL;
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     s->checkpoint = c;
@@ -142,7 +140,7 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
 
 static void session_destroy(void *session)
 {
-    struct session *s = session;
+    struct cpu_session *s = session;
     if (!s) return;
     sur_cpu_stack_finish(&s->encoder);
     sur_cpu_stack_finish(&s->decoder);
@@ -152,7 +150,7 @@ static void session_destroy(void *session)
 }
 
 /* ffn_norm * (1 + W2(GELU(W0(t)))), t from the delay: what the decoder's second norm multiplies by, for good. */
-static int fold_delay(struct session *s)
+static int fold_delay(struct cpu_session *s)
 {
     const struct sur_params *p = &s->state->checkpoint->params;
     const struct sur_cpu_ops *ops = s->state->ops;
@@ -161,7 +159,7 @@ static int fold_delay(struct session *s)
     if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     float *ada = t + dim, *scale = ada + p->ada_dim;
     for (int i = 0; i < dim / 2; i++) {
-        double angle = s->options.delay * exp(-log(10000.0) * i / (dim / 2));
+        double angle = s->progress.options.delay * exp(-log(10000.0) * i / (dim / 2));
         t[i] = (float)cos(angle);
         t[dim / 2 + i] = (float)sin(angle);
     }
@@ -179,14 +177,14 @@ static int fold_delay(struct session *s)
 
 static int session_reset(void *session)
 {
-    struct session *s = session;
+    struct cpu_session *s = session;
     const struct sur_params *p = &s->state->checkpoint->params;
     memset(s->mel, 0, 2 * (size_t)p->n_mels * sizeof(float));
     memset(s->conv0, 0, (size_t)p->encoder.dim * sizeof(float));
     s->n_logits = 0;
-    sur_progress_reset(&s->progress, &s->options);
-    sur_cpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
-    sur_cpu_stack_randomize(&s->decoder, s->options.start);
+    sur_progress_reset(&s->progress);
+    sur_cpu_stack_randomize(&s->encoder, s->progress.options.start * SUR_TOKEN_ROWS);
+    sur_cpu_stack_randomize(&s->decoder, s->progress.options.start);
     return SUR_OK;
 }
 
@@ -226,7 +224,7 @@ static struct buffers buffers_of(const struct sur_params *p, const struct sur_ba
 /* What a session needs is checked against what is free before any of it is allocated: a hostile params.json may ask for
  * windows of a million positions. K/V rings count in full, although the system gives their pages only when they are
  * first written: a session that begins must be able to go on. */
-static int check_memory(const struct state *st, const struct sur_backend_session_options *o)
+static int check_memory(const struct cpu_state *st, const struct sur_backend_session_options *o)
 {
     const struct sur_params *p = &st->checkpoint->params;
     const struct buffers b = buffers_of(p, o);
@@ -235,7 +233,7 @@ static int check_memory(const struct state *st, const struct sur_backend_session
         sur_cpu_stack_bytes(&p->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, threads, encoder_values(p, o));
     uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, step_most(o), SUR_STEP_MAX, threads, (size_t)p->ada_dim);
     uint64_t have = sur_memory_available(),
-             all = enc + dec + sizeof(struct session) +
+             all = enc + dec + sizeof(struct cpu_session) +
                    sizeof(float) * (b.mel + b.conv0 + b.columns + b.h + b.adapter + b.x + b.out + b.logits + b.rows);
     if (!enc || !dec || all > have)
         return sur_fail(SUR_ERR_BACKEND, "a session of this model needs %llu MiB of memory; %llu MiB are free",
@@ -245,16 +243,16 @@ static int check_memory(const struct state *st, const struct sur_backend_session
 
 static int session_create(void **session, void *state, const struct sur_backend_session_options *o)
 {
-    struct state *st = state;
+    struct cpu_state *st = state;
     const struct sur_params *p = &st->checkpoint->params;
     const struct buffers b = buffers_of(p, o);
     *session = NULL;
     int r = check_memory(st, o);
     if (r) return r;
-    struct session *s = calloc(1, sizeof *s);
+    struct cpu_session *s = calloc(1, sizeof *s);
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
     s->state = st;
-    s->options = *o;
+    sur_progress_init(&s->progress, p, o);
     r = sur_cpu_stack_init(&s->encoder, &st->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, encoder_values(p, o));
     if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, step_most(o), SUR_STEP_MAX, (size_t)p->ada_dim);
     s->mel = calloc(b.mel, sizeof(float));
@@ -288,7 +286,7 @@ static void gather(float *columns, const float *x, size_t channels, size_t n, si
             for (size_t t = 0; t < 3; t++) columns[(i * channels + c) * 3 + t] = x[(i * stride + t) * channels + c];
 }
 
-static void stem(struct session *s, const float *mel, size_t frames)
+static void stem(struct cpu_session *s, const float *mel, size_t frames)
 {
     const struct sur_checkpoint *c = s->state->checkpoint;
     const struct sur_cpu_ops *ops = s->state->ops;
@@ -304,21 +302,24 @@ static void stem(struct session *s, const float *mel, size_t frames)
     memcpy(s->conv0, s->conv0 + frames * e, e * sizeof *mel);
 }
 
-static void put_rows(struct session *s, int64_t first, int n, const float *rows)
+static int copy_rows(void *session, int put, int64_t first, int n, float *buffer)
 {
-    size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
-    for (int i = 0; i < n; i++)
-        memcpy(s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, rows + (size_t)i * dim, dim * sizeof *rows);
-    sur_progress_encoded(&s->progress, first + n);
+    struct cpu_session *s = session;
+    size_t dim = (size_t)s->progress.dim;
+    for (int i = 0; i < n; i++) {
+        float *row = s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, *other = buffer + (size_t)i * dim;
+        memcpy(put ? row : other, put ? other : row, dim * sizeof *row);
+    }
+    return SUR_OK;
 }
 
-static void encode_one(struct session *s, const float *mel, int n_tokens)
+static int encode_one(const struct sur_encode_job *job, int64_t first)
 {
-    struct state *st = s->state;
+    struct cpu_session *s = job->session;
+    struct cpu_state *st = s->state;
     const struct sur_checkpoint *c = st->checkpoint;
-    int n = n_tokens * SUR_TOKEN_ROWS, e = c->params.encoder.dim;
-    int64_t first = sur_progress_rows(&s->progress);
-    stem(s, mel, (size_t)n_tokens * SUR_TOKEN_FRAMES);
+    int n_tokens = job->n_tokens, n = n_tokens * SUR_TOKEN_ROWS, e = c->params.encoder.dim;
+    stem(s, job->mel, (size_t)n_tokens * SUR_TOKEN_FRAMES);
     sur_cpu_stack_run(&s->encoder, s->h, n, first * SUR_TOKEN_ROWS);
     for (int i = 0; i < n; i++) {
         float *h = s->h + (size_t)i * (size_t)e;
@@ -329,18 +330,12 @@ static void encode_one(struct session *s, const float *mel, int n_tokens)
     st->ops->gelu(s->adapter, (size_t)n_tokens * (size_t)c->params.decoder.dim);
     float *rows = s->columns; /* free again, and large enough: see session_create */
     sur_cpu_linear(&s->encoder, &st->adapter2, NULL, s->adapter, n_tokens, rows);
-    put_rows(s, first, n_tokens, rows);
+    return copy_rows(s, 1, first, n_tokens, rows);
 }
 
 static int encode(struct sur_encode_job *jobs, int n_jobs)
 {
-    for (int i = 0; i < n_jobs; i++) {
-        struct session *s = jobs[i].session;
-        int r = sur_progress_check_encode(&s->progress, &s->options, jobs[i].n_tokens, SUR_STEP_MAX);
-        if (r) return r;
-    }
-    for (int i = 0; i < n_jobs; i++) encode_one(jobs[i].session, jobs[i].mel, jobs[i].n_tokens);
-    return SUR_OK;
+    return sur_progress_encode(jobs, n_jobs, SUR_STEP_MAX, encode_one);
 }
 
 /* ---- step ---- */
@@ -381,12 +376,12 @@ static void best_four(const float *logits, int n, struct sur_step_out *out)
     out->margin = out->top[0] - out->top[1];
 }
 
-static int step_one(struct session *s, const struct sur_step_job *job)
+static int step_one(const struct sur_step_job *job, int64_t first)
 {
-    struct state *st = s->state;
+    struct cpu_session *s = job->session;
+    struct cpu_state *st = s->state;
     const struct sur_checkpoint *c = st->checkpoint;
     int dim = c->params.decoder.dim, vocab = c->params.vocab_size;
-    int64_t first = sur_progress_position(&s->progress);
     for (int i = 0; i < job->n; i++) {
         int32_t id = job->tokens ? job->tokens[i] : s->last_token;
         float *x = s->x + (size_t)i * (size_t)dim;
@@ -402,62 +397,33 @@ static int step_one(struct session *s, const struct sur_step_job *job)
     s->n_logits = job->n_out;
     for (int i = 0; i < job->n_out; i++) best_four(s->logits + (size_t)i * (size_t)vocab, vocab, &job->out[i]);
     if (job->n_out) s->last_token = job->out[job->n_out - 1].id;
-    sur_progress_stepped(&s->progress, first + job->n);
     return SUR_OK;
-}
-
-static int check_step(const struct sur_step_job *job)
-{
-    struct session *s = job->session;
-    return sur_progress_check_step(&s->progress, &s->options, job, s->state->checkpoint->params.vocab_size);
 }
 
 static int step(struct sur_step_job *jobs, int n_jobs)
 {
-    int r = SUR_OK;
-    for (int i = 0; !r && i < n_jobs; i++) r = check_step(&jobs[i]);
-    for (int i = 0; !r && i < n_jobs; i++) r = step_one(jobs[i].session, &jobs[i]);
-    return r;
-}
-
-static int rewind_to(void *session, int64_t position)
-{
-    struct session *s = session;
-    return sur_progress_rewind(&s->progress, &s->options, position);
+    return sur_progress_step(jobs, n_jobs, step_one);
 }
 
 static int rows(void *session, int put, int64_t first, int n, float *buffer)
 {
-    struct session *s = session;
-    size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
-    int r = sur_progress_check_rows(&s->progress, &s->options, put, first, n);
-    if (!r && put) put_rows(s, first, n, buffer);
-    for (int i = 0; !r && !put && i < n; i++)
-        memcpy(buffer + (size_t)i * dim, s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim, dim * sizeof *buffer);
-    return r;
+    return sur_progress_rows(session, put, first, n, buffer, copy_rows);
+}
+
+static int logits(void *session, float *out)
+{
+    const struct cpu_session *s = session;
+    const size_t vocab = (size_t)s->progress.vocab_size;
+    if (!s->n_logits) return sur_fail(SUR_ERR_ARGUMENT, "no step with a result was run yet");
+    memcpy(out, s->logits + (size_t)(s->n_logits - 1) * vocab, vocab * sizeof *out);
+    return SUR_OK;
 }
 
 static void stats(void *state, struct sur_backend_stats *stats)
 {
-    const struct state *s = state;
+    const struct cpu_state *s = state;
     int n = s->checkpoint->params.encoder.n_layers + s->checkpoint->params.decoder.n_layers;
     *stats = (struct sur_backend_stats){.load_ns = s->load_ns, .n_layers = n, .n_resident = n};
-}
-
-static int64_t stage(void *session, const char *which, int64_t first, float *out, size_t max)
-{
-    struct session *s = session;
-    const struct sur_params *p = &s->state->checkpoint->params;
-    if (!strcmp(which, "rows")) {
-        int n = sur_progress_stage_rows(&s->progress, first, max, p->decoder.dim);
-        int r = rows(session, 0, first, n, out);
-        return r ? r : (int64_t)n * p->decoder.dim;
-    }
-    if (!strcmp(which, "logits") && s->n_logits && max >= (size_t)p->vocab_size) {
-        memcpy(out, s->logits + (size_t)(s->n_logits - 1) * (size_t)p->vocab_size, (size_t)p->vocab_size * sizeof *out);
-        return p->vocab_size;
-    }
-    return sur_fail(SUR_ERR_ARGUMENT, "no stage \"%s\" here", which);
 }
 
 const struct sur_backend sur_backend_cpu = {
@@ -471,8 +437,8 @@ const struct sur_backend sur_backend_cpu = {
     .reset = session_reset,
     .encode = encode,
     .step = step,
-    .rewind = rewind_to,
+    .rewind = sur_progress_rewind,
     .rows = rows,
+    .logits = logits,
     .stats = stats,
-    .stage = stage,
 };

@@ -73,39 +73,24 @@ static double read_bandwidth(void *state)
 
 /* ---- encode ---- */
 
-static int encode_one(struct gpu_session *s, const float *mel, int n_tokens)
+static int encode_one(const struct sur_encode_job *job, int64_t first)
 {
-    size_t n = (size_t)n_tokens * SUR_TOKEN_FRAMES * (size_t)s->state->checkpoint->params.n_mels;
-    int64_t first = sur_progress_rows(&s->progress);
-    memcpy(s->mel_in, mel, n * sizeof *mel);
-    int r = gpu_run_encode(s, n_tokens, first);
-    if (!r) sur_progress_encoded(&s->progress, first + n_tokens);
-    return r;
+    struct gpu_session *s = job->session;
+    size_t n = (size_t)job->n_tokens * SUR_TOKEN_FRAMES * (size_t)s->state->checkpoint->params.n_mels;
+    memcpy(s->mel_in, job->mel, n * sizeof *job->mel);
+    return gpu_run_encode(s, job->n_tokens, first);
 }
 
 static int encode(struct sur_encode_job *jobs, int n_jobs)
 {
-    for (int i = 0; i < n_jobs; i++) {
-        struct gpu_session *s = jobs[i].session;
-        int r = sur_progress_check_encode(&s->progress, &s->options, jobs[i].n_tokens, SUR_STEP_MAX);
-        if (r) return r;
-    }
-    int r = SUR_OK;
-    for (int i = 0; !r && i < n_jobs; i++) r = encode_one(jobs[i].session, jobs[i].mel, jobs[i].n_tokens);
-    return r;
+    return sur_progress_encode(jobs, n_jobs, SUR_STEP_MAX, encode_one);
 }
 
 /* ---- step ---- */
 
-static int check_step(const struct sur_step_job *job)
+static int step_one(const struct sur_step_job *job, int64_t first)
 {
     struct gpu_session *s = job->session;
-    return sur_progress_check_step(&s->progress, &s->options, job, s->state->checkpoint->params.vocab_size);
-}
-
-static int step_one(struct gpu_session *s, const struct sur_step_job *job)
-{
-    int64_t first = sur_progress_position(&s->progress);
     const struct sur_gpu_top *result;
     int r = gpu_run_step(s, first, job->n, job->tokens ? job->tokens : &s->last_token, job->n_out, &result);
     if (r) return r;
@@ -116,58 +101,40 @@ static int step_one(struct gpu_session *s, const struct sur_step_job *job)
         o->id = o->top_id[0];
         o->margin = o->top[0] - o->top[1];
     }
-    sur_progress_stepped(&s->progress, first + job->n);
     return SUR_OK;
 }
 
 static int step(struct sur_step_job *jobs, int n_jobs)
 {
-    int r = SUR_OK;
-    for (int i = 0; !r && i < n_jobs; i++) r = check_step(&jobs[i]);
-    for (int i = 0; !r && i < n_jobs; i++) r = step_one(jobs[i].session, &jobs[i]);
-    return r;
+    return sur_progress_step(jobs, n_jobs, step_one);
 }
 
-static int rewind_to(void *session, int64_t position)
+/* ---- rows, logits ---- */
+
+static int copy_rows(void *session, int put, int64_t first, int n, float *buffer)
 {
     struct gpu_session *s = session;
-    return sur_progress_rewind(&s->progress, &s->options, position);
-}
-
-/* ---- rows, stages ---- */
-
-static int rows(void *session, int put, int64_t first, int n, float *buffer)
-{
-    struct gpu_session *s = session;
-    size_t dim = (size_t)s->state->checkpoint->params.decoder.dim;
-    int r = sur_progress_check_rows(&s->progress, &s->options, put, first, n);
-    if (!r) r = gpu_enter(&s->state->gpu);
+    size_t dim = (size_t)s->progress.dim;
+    int r = gpu_enter(&s->state->gpu);
     for (int i = 0; !r && i < n; i++) {
         CUdeviceptr at = s->rows + (size_t)((first + i) % SUR_ROW_RING) * dim * 4;
         float *row = buffer + (size_t)i * dim;
         r = put ? CHECK(cuMemcpyHtoDAsync(at, row, dim * 4, s->decoder.stream)) : CHECK(cuMemcpyDtoH(row, at, dim * 4));
     }
-    if (put && !r) r = CHECK(cuStreamSynchronize(s->decoder.stream));
-    if (put && !r) sur_progress_encoded(&s->progress, first + n);
-    return r;
+    return put && !r ? CHECK(cuStreamSynchronize(s->decoder.stream)) : r;
 }
 
-static int64_t stage(void *session, const char *which, int64_t first, float *out, size_t max)
+static int rows(void *session, int put, int64_t first, int n, float *buffer)
+{
+    return sur_progress_rows(session, put, first, n, buffer, copy_rows);
+}
+
+static int logits(void *session, float *out)
 {
     struct gpu_session *s = session;
-    const struct sur_params *p = &s->state->checkpoint->params;
-    if (!strcmp(which, "rows")) {
-        int n = sur_progress_stage_rows(&s->progress, first, max, p->decoder.dim);
-        int r = rows(session, 0, first, n, out);
-        return r ? r : (int64_t)n * p->decoder.dim;
-    }
-    if (!strcmp(which, "logits") && s->last_logits && max >= (size_t)p->vocab_size) {
-        size_t n_bytes = (size_t)p->vocab_size * sizeof *out;
-        int r = gpu_enter(&s->state->gpu);
-        if (!r) r = CHECK(cuMemcpyDtoH(out, s->last_logits, n_bytes));
-        return r ? r : p->vocab_size;
-    }
-    return sur_fail(SUR_ERR_ARGUMENT, "no stage \"%s\" here", which);
+    if (!s->last_logits) return sur_fail(SUR_ERR_ARGUMENT, "no step with a result was run yet");
+    int r = gpu_enter(&s->state->gpu);
+    return r ? r : CHECK(cuMemcpyDtoH(out, s->last_logits, (size_t)s->progress.vocab_size * sizeof *out));
 }
 
 static const struct sur_backend backend = {
@@ -181,11 +148,11 @@ static const struct sur_backend backend = {
     .reset = gpu_session_reset,
     .encode = encode,
     .step = step,
-    .rewind = rewind_to,
+    .rewind = sur_progress_rewind,
     .rows = rows,
+    .logits = logits,
     .stats = stats,
     .read_bandwidth = read_bandwidth,
-    .stage = stage,
 };
 
 __attribute__((visibility("default"))) const struct sur_backend *sur_backend_cuda(uint64_t abi,

@@ -95,7 +95,7 @@ static int fold_delay(struct gpu_session *s)
     if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     float *ada = t + dim, *folded = ada + n_ada, *row = folded + dim;
     for (size_t i = 0; i < dim / 2; i++) {
-        double angle = s->options.delay * exp(-log(10000.0) * (double)i / (double)(dim / 2));
+        double angle = s->progress.options.delay * exp(-log(10000.0) * (double)i / (double)(dim / 2));
         t[i] = (float)cos(angle);
         t[dim / 2 + i] = (float)sin(angle);
     }
@@ -116,7 +116,7 @@ static int fold_delay(struct gpu_session *s)
 static int allocate_pinned(struct gpu_session *s)
 {
     const struct sur_params *p = &s->state->checkpoint->params;
-    size_t frames = (size_t)s->options.max_tokens * SUR_TOKEN_FRAMES;
+    size_t frames = (size_t)s->progress.options.max_tokens * SUR_TOKEN_FRAMES;
     void *at = NULL;
     int r =
         gpu_allocate_host(&at, frames * (size_t)p->n_mels * sizeof *s->mel_in + sizeof(struct sur_gpu_request), true);
@@ -302,7 +302,8 @@ int gpu_run_encode(struct gpu_session *s, int n_tokens, int64_t first_row)
     int r = gpu_enter(&s->state->gpu);
     if (r) return r;
     if (shared) pthread_mutex_lock(&s->state->encoder_slots);
-    CUgraphExec graph = n_tokens == 1 ? s->encode_graph : n_tokens == s->options.max_tokens ? s->whole_graph : NULL;
+    const int most = s->progress.options.max_tokens;
+    CUgraphExec graph = n_tokens == 1 ? s->encode_graph : n_tokens == most ? s->whole_graph : NULL;
     r = graph ? CHECK(cuGraphLaunch(graph, s->encoder.stream)) : launch_encode(s, n_tokens);
     r = finish_pass(s, &s->encoder, r);
     if (shared) pthread_mutex_unlock(&s->state->encoder_slots);
@@ -347,7 +348,7 @@ static int run_one_step(struct gpu_session *s, const struct gpu_step **used, int
     int r = right ? SUR_OK : begin_step(s, step, first, token);
     s->wrong_guesses += wrong;
     /* not behind a wrong one, which may still be running */
-    s->guessing = !r && !wrong && s->wrong_guesses < WRONG_MOST && sur_progress_has_row(&s->progress, first + 1);
+    s->guessing = !r && !wrong && s->wrong_guesses < WRONG_MOST && first + 1 < sur_progress_n_rows(s);
     s->guess = !i;
     s->guessed = first + 1;
     if (s->guessing) r = begin_step(s, &s->steps[!i], first + 1, -1);
@@ -382,7 +383,7 @@ static int warm(struct gpu_session *s)
     const struct sur_backend_options *o = &s->state->options;
     if (o->gemm == SUR_GEMM_OWN && o->window_attention == SUR_ATTENTION_OWN) return SUR_OK;
     int r = gpu_run_encode(s, 1, 0);
-    if (!r && s->options.max_tokens > 1) r = gpu_run_encode(s, s->options.max_tokens, 0);
+    if (!r && s->progress.options.max_tokens > 1) r = gpu_run_encode(s, s->progress.options.max_tokens, 0);
     const int32_t token = 0;
     return r ? r : gpu_run_step(s, 0, 1, &token, 1, NULL);
 }
@@ -421,9 +422,9 @@ int gpu_session_reset(void *session)
     s->guessing = false;
     s->wrong_guesses = 0;
     s->last_logits = 0;
-    sur_progress_reset(&s->progress, &s->options);
-    if (!r) r = gpu_stack_randomize(&s->encoder, s->options.start * SUR_TOKEN_ROWS);
-    if (!r) r = gpu_stack_randomize(&s->decoder, s->options.start);
+    sur_progress_reset(&s->progress);
+    if (!r) r = gpu_stack_randomize(&s->encoder, s->progress.options.start * SUR_TOKEN_ROWS);
+    if (!r) r = gpu_stack_randomize(&s->decoder, s->progress.options.start);
     return r;
 }
 
@@ -431,7 +432,7 @@ static int create_parts(struct gpu_session *s)
 {
     struct gpu_state *st = s->state;
     const struct sur_params *p = &st->checkpoint->params;
-    const struct sur_backend_session_options *o = &s->options;
+    const struct sur_backend_session_options *o = &s->progress.options;
     const struct gpu_stack_size e = encoder_size(p, o->max_tokens), d = decoder_size(o);
     const struct sur_backend_options decoder = decoder_options(&st->options);
     int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, &st->options, &e);
@@ -453,7 +454,7 @@ static int create_parts(struct gpu_session *s)
     if (!r) r = warm(s);
     if (!r) r = gpu_session_reset(s);
     if (!r) r = record_graph(&s->encode_graph, s, 1, NULL);
-    if (!r && s->options.max_tokens > 1) r = record_graph(&s->whole_graph, s, s->options.max_tokens, NULL);
+    if (!r && o->max_tokens > 1) r = record_graph(&s->whole_graph, s, o->max_tokens, NULL);
     for (int i = 0; !r && i < 2; i++) {
         struct gpu_step *step = &s->steps[i];
         r = CHECK(cuEventCreate(&step->done, CU_EVENT_DISABLE_TIMING));
@@ -471,7 +472,7 @@ int gpu_session_create(void **session, void *state, const struct sur_backend_ses
     struct gpu_session *s = calloc(1, sizeof *s);
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
     s->state = st;
-    s->options = *o;
+    sur_progress_init(&s->progress, &st->checkpoint->params, o);
     r = create_parts(s);
     if (r)
         gpu_session_destroy(s);

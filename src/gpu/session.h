@@ -33,9 +33,9 @@ struct gpu_step {
 };
 
 struct gpu_session {
+    struct sur_progress progress; /* first: see model/progress.h */
     /* immutable after create */
     struct gpu_state *state;
-    struct sur_backend_session_options options;
     CUdeviceptr memory; /* the session's own buffers below */
     size_t n_bytes;
     CUdeviceptr mel, conv0;                       /* [2 + frames][n_mels], [1 + frames][e] */
@@ -44,7 +44,6 @@ struct gpu_session {
     CUdeviceptr logits, top, candidates, counter; /* [8][vocab]; struct sur_gpu_top_state [2] */
     CUgraphExec encode_graph;                     /* one token */
     CUgraphExec whole_graph;                      /* max_tokens tokens, or NULL when that is 1 */
-    struct sur_progress progress;
 
     /* encode thread */
     struct gpu_stack encoder;

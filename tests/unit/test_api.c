@@ -190,6 +190,17 @@ static void test_counts(void **state)
     float out[4];
     refused((int)sur_session_stage(s, "rows", INT64_MAX, out, SIZE_MAX));
     refused((int)sur_session_stage(s, "rows", INT64_MIN, out, SIZE_MAX));
+    refused((int)sur_session_stage(s, "nonsense", 0, out, 4));
+    struct sur_session_stats stats;
+    sur_session_get_stats(s, &stats);
+    const int64_t n = stats.tokens_encoded;
+    refused((int)sur_session_stage(s, "rows", n + 1, out, SIZE_MAX));
+    assert_int_equal(sur_session_stage(s, "rows", n, out, SIZE_MAX), 0);
+    static float rows[2 * 65536];
+    const int64_t dim = sur_session_stage(s, "rows", n - 1, rows, SIZE_MAX);
+    assert_true(dim > 4);
+    assert_int_equal(sur_session_stage(s, "rows", n - 4, rows, 2 * (size_t)dim + 1), 2 * dim);
+    assert_int_equal(sur_session_stage(s, "rows", n - 4, out, 4), 0);
     sur_session_destroy(&s);
 }
 

@@ -96,23 +96,19 @@ static void test_short_prompt(void **state)
     }
 }
 
-static void test_stage_bounds(void **state)
+static void test_row_bounds(void **state)
 {
     (void)state;
-    enum { ROOM = SUR_ROW_RING + 8 };
-    const int64_t dim = checkpoint->params.decoder.dim;
     static const int64_t absent[] = {INT64_MIN, INT64_MIN + 1, -1, 65, INT32_MAX, INT64_MAX - SUR_ROW_RING, INT64_MAX};
-    float *out = malloc(ROOM * (size_t)dim * sizeof *out);
+    float *out = malloc((size_t)checkpoint->params.decoder.dim * sizeof *out);
     void *s = session(64, 0);
     encode(s, 0, 64);
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
-        assert_int_equal(b->stage(s, "rows", absent[i], out, ROOM * (size_t)dim), SUR_ERR_ARGUMENT);
         assert_int_equal(b->rows(s, 0, absent[i], 1, out), SUR_ERR_ARGUMENT);
         assert_int_equal(b->rows(s, 0, absent[i], INT32_MAX, out), SUR_ERR_ARGUMENT);
     }
-    assert_int_equal(b->stage(s, "rows", 60, out, SIZE_MAX), 4 * dim);
-    assert_int_equal(b->stage(s, "rows", 60, out, 2 * (size_t)dim + 1), 2 * dim);
-    assert_int_equal(b->stage(s, "rows", 64, out, SIZE_MAX), 0);
+    assert_int_equal(b->rows(s, 0, 63, 1, out), SUR_OK);
+    assert_int_equal(b->rows(s, 0, 64, 0, out), SUR_OK);
     b->session_destroy(s);
     free(out);
 }
@@ -152,8 +148,8 @@ static void test_ahead(void **state)
         assert_int_equal(step(ahead, 1, token, 1, many), SUR_OK);
         assert_int_equal(step(behind, 1, token, 1, one), SUR_OK);
         assert_memory_equal(many, one, sizeof *one);
-        assert_int_equal(b->stage(ahead, "logits", 0, logits, vocab), vocab);
-        assert_int_equal(b->stage(behind, "logits", 0, logits + vocab, vocab), vocab);
+        assert_int_equal(b->logits(ahead, logits), SUR_OK);
+        assert_int_equal(b->logits(behind, logits + vocab), SUR_OK);
         assert_memory_equal(logits, logits + vocab, vocab * sizeof *logits);
         if (i != 30) continue;
         assert_int_equal(b->rewind(ahead, 28), SUR_OK);
@@ -199,13 +195,46 @@ static void test_jobs_and_rows(void **state)
     free(rows);
 }
 
+/* A job that cannot run says so, and the one beside it runs. */
+static void test_job_status(void **state)
+{
+    (void)state;
+    struct sur_step_out out[3];
+    int32_t bad = -1;
+    reference(one, tokens);
+    void *full = session(64, 0), *s = session(1, 0), *empty = session(1, 0);
+    for (int i = 0; i < SUR_ROW_RING / 64; i++) encode(full, 0, 64);
+    struct sur_encode_job e[] = {{full, 1, mel, 7}, {empty, 2, mel, 7}, {s, 1, mel, 7}};
+    assert_int_equal(b->encode(e, 3), SUR_AGAIN); /* the first that is not SUR_OK */
+    assert_int_equal(e[0].status, SUR_AGAIN);
+    assert_int_equal(e[1].status, SUR_ERR_ARGUMENT);
+    assert_int_equal(e[2].status, SUR_OK);
+    struct sur_step_job j[] = {
+        {empty, 1, tokens, 1, out, 7}, {full, 1, &bad, 1, out + 1, 7}, {s, 1, tokens, 1, out + 2, 7}};
+    assert_int_equal(b->step(j, 3), SUR_AGAIN);
+    assert_int_equal(j[0].status, SUR_AGAIN);
+    assert_int_equal(j[1].status, SUR_ERR_ARGUMENT);
+    assert_int_equal(j[2].status, SUR_OK);
+    assert_memory_equal(out + 2, one, sizeof *one);
+    assert_int_equal(b->step(j + 2, 1), SUR_AGAIN); /* its row has been stepped */
+    encode(empty, 0, 1);                            /* and those that were refused are as before */
+    assert_int_equal(b->step(j, 1), SUR_OK);
+    assert_int_equal(j[0].status, SUR_OK);
+    assert_memory_equal(out, one, sizeof *one);
+    b->session_destroy(full);
+    b->session_destroy(s);
+    b->session_destroy(empty);
+}
+
 static void test_edges(void **state)
 {
     (void)state;
     void *s = session(64, 0);
     struct sur_step_out out;
     int32_t token = 1, bad = checkpoint->params.vocab_size;
+    float *logits = malloc((size_t)bad * sizeof *logits);
     assert_int_equal(step(s, 1, &token, 1, &out), SUR_AGAIN); /* no rows yet */
+    assert_int_equal(b->logits(s, logits), SUR_ERR_ARGUMENT);
     for (int i = 0; i < SUR_ROW_RING / 64; i++) encode(s, 0, 64);
     struct sur_encode_job job = {s, 1, mel};
     assert_int_equal(b->encode(&job, 1), SUR_AGAIN); /* SUR_ROW_RING rows wait */
@@ -218,8 +247,9 @@ static void test_edges(void **state)
     assert_int_equal(step(s, 1, &token, 1, &out), SUR_OK);
     assert_int_equal(step(s, 1, NULL, 1, &out), SUR_OK); /* its own last token */
     assert_true(out.margin >= 0 && out.top[0] >= out.top[1] && out.top[2] >= out.top[3]);
-    float x[4];
-    assert_true(b->stage(s, "nonsense", 0, x, 4) < 0);
+    assert_int_equal(b->logits(s, logits), SUR_OK);
+    assert_float_equal(logits[out.id], out.top[0], 0);
+    free(logits);
     b->session_destroy(s);
     b->session_destroy(NULL);
 }
@@ -289,10 +319,10 @@ int main(int argc, char **argv)
         x = x * 1664525u + 1013904223u;
         mel[i] = (float)(int32_t)x * 0x1p-31f;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns),      cmocka_unit_test(test_rewind),
-                                       cmocka_unit_test(test_short_prompt), cmocka_unit_test(test_stage_bounds),
-                                       cmocka_unit_test(test_ahead),        cmocka_unit_test(test_jobs_and_rows),
-                                       cmocka_unit_test(test_edges),        cmocka_unit_test(test_far)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_columns),    cmocka_unit_test(test_rewind), cmocka_unit_test(test_short_prompt),
+        cmocka_unit_test(test_row_bounds), cmocka_unit_test(test_ahead),  cmocka_unit_test(test_jobs_and_rows),
+        cmocka_unit_test(test_job_status), cmocka_unit_test(test_edges),  cmocka_unit_test(test_far)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     b->close(state_);
     if (cpu) sur_backend_cpu.close(cpu);

@@ -1,5 +1,5 @@
 /* Chooses a backend; the only file that knows which ones exist. */
-#include "backends.h"
+#include "backend_choice.h"
 
 #include <stdio.h>
 
@@ -99,7 +99,7 @@ int sur_backend_open(const struct sur_backend **backend, void **state, const str
     for (int i = 0; i < 2; i++) {
         if (kinds[i] == SUR_BACKEND_AUTO) kinds[i] = wish->backend;
         if (wish->backend != SUR_BACKEND_AUTO && kinds[i] != wish->backend)
-            return sur_fail(SUR_ERR_ARGUMENT, "a half on another backend than the whole");
+            return sur_fail(SUR_ERR_ARGUMENT, "encode_on or decode_on conflicts with backend");
     }
     if (kinds[0] == SUR_BACKEND_AUTO && kinds[1] == SUR_BACKEND_AUTO)
         return open_first(backend, state, checkpoint, options);
@@ -114,5 +114,5 @@ int sur_backend_open(const struct sur_backend **backend, void **state, const str
         if (r) return r;
     }
     struct sur_backend_options of[2] = {options_of(halves[0], options), options_of(halves[1], options)};
-    return sur_mix_open(backend, state, halves, checkpoint, of);
+    return sur_split_open(backend, state, halves, checkpoint, of);
 }

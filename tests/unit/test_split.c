@@ -1,4 +1,4 @@
-/* Two backends as one (backend_mix.c), CPU and CPU on a tiny random model (argument: its folder), against the CPU
+/* Two backends as one (backend_split.c), CPU and CPU on a tiny random model (argument: its folder), against the CPU
  * alone: the same bits, the same edges, the same refusals. */
 #include <pthread.h>
 #include <setjmp.h>
@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
-#include "backends.h"
+#include "backend_choice.h"
 #include "model/schedule.h"
 
-enum { PROMPT = 39, TOKENS = SUR_ROW_RING + 192, ALONE, MIXED };
+enum { PROMPT = 39, TOKENS = SUR_ROW_RING + 192, ALONE, SPLIT };
 static struct sur_checkpoint *checkpoint;
 static const struct sur_backend *backends[2];
 static void *states[2];
@@ -82,7 +82,7 @@ static void test_bits(void **state)
     } cases[] = {{1, 0}, {64, 0}, {64, 131000}};
     for (int i = 0; i < 3; i++) {
         assert_true(run(ALONE, cases[i].pass, cases[i].start, one) > 1);
-        assert_true(run(MIXED, cases[i].pass, cases[i].start, two) > 1); /* the ring was full, and nothing was lost */
+        assert_true(run(SPLIT, cases[i].pass, cases[i].start, two) > 1); /* the ring was full, and nothing was lost */
         assert_memory_equal(one, two, sizeof one);
         assert_true(one[TOKENS - 1].top[0] > one[TOKENS - 1].top[1]);
     }
@@ -94,17 +94,17 @@ static void test_full_ring(void **state)
     const struct sur_backend *b = backends[1];
     size_t dim = (size_t)checkpoint->params.decoder.dim;
     float *x = malloc(2 * SUR_ROW_RING * dim * sizeof *x), *y = x + SUR_ROW_RING * dim;
-    void *s = session(MIXED, 64, 0), *alone = session(ALONE, 64, 0);
+    void *s = session(SPLIT, 64, 0), *alone = session(ALONE, 64, 0);
     for (int i = 0; i < SUR_ROW_RING / 64; i++) {
-        assert_int_equal(encode(MIXED, s, 64 * i, 64), SUR_OK);
+        assert_int_equal(encode(SPLIT, s, 64 * i, 64), SUR_OK);
         assert_int_equal(encode(ALONE, alone, 64 * i, 64), SUR_OK);
     }
-    assert_int_equal(encode(MIXED, s, SUR_ROW_RING, 1), SUR_AGAIN);
-    assert_int_equal(b->stage(s, "rows", 0, x, SUR_ROW_RING * dim), SUR_ROW_RING * dim);
-    assert_int_equal(backends[0]->stage(alone, "rows", 0, y, SUR_ROW_RING * dim), SUR_ROW_RING * dim);
+    assert_int_equal(encode(SPLIT, s, SUR_ROW_RING, 1), SUR_AGAIN);
+    assert_int_equal(b->rows(s, 0, 0, SUR_ROW_RING, x), SUR_OK);
+    assert_int_equal(backends[0]->rows(alone, 0, 0, SUR_ROW_RING, y), SUR_OK);
     assert_memory_equal(x, y, SUR_ROW_RING * dim * sizeof *x);
-    assert_int_equal(step(MIXED, s, 0, PROMPT, two), SUR_OK);
-    assert_int_equal(encode(MIXED, s, SUR_ROW_RING, 1), SUR_OK); /* and what was refused before left no trace */
+    assert_int_equal(step(SPLIT, s, 0, PROMPT, two), SUR_OK);
+    assert_int_equal(encode(SPLIT, s, SUR_ROW_RING, 1), SUR_OK); /* and what was refused before left no trace */
     assert_int_equal(step(ALONE, alone, 0, PROMPT, one), SUR_OK);
     assert_int_equal(encode(ALONE, alone, SUR_ROW_RING, 1), SUR_OK);
     assert_int_equal(b->rows(s, 0, SUR_ROW_RING, 1, x), SUR_OK);
@@ -119,25 +119,24 @@ static void test_refusals(void **state)
 {
     (void)state;
     const struct sur_backend *b = backends[1];
-    void *s = session(MIXED, 2, 0);
+    void *s = session(SPLIT, 2, 0);
     size_t dim = (size_t)checkpoint->params.decoder.dim;
     float *x = calloc(2 * dim, sizeof *x);
-    assert_int_equal(step(MIXED, s, 0, 1, two), SUR_AGAIN); /* no rows yet */
-    assert_int_equal(encode(MIXED, s, 0, 3), SUR_ERR_ARGUMENT);
-    assert_int_equal(encode(MIXED, s, 0, 2), SUR_OK);
+    assert_int_equal(step(SPLIT, s, 0, 1, two), SUR_AGAIN); /* no rows yet */
+    assert_int_equal(encode(SPLIT, s, 0, 3), SUR_ERR_ARGUMENT);
+    assert_int_equal(encode(SPLIT, s, 0, 2), SUR_OK);
     assert_int_equal(b->rewind(s, 3), SUR_ERR_ARGUMENT);        /* there are two rows */
     assert_int_equal(b->rows(s, 1, 1, 1, x), SUR_ERR_ARGUMENT); /* in order */
     assert_int_equal(b->rows(s, 1, 2, 2, x), SUR_OK);
-    assert_int_equal(encode(MIXED, s, 4, 1), SUR_OK); /* goes on after them */
+    assert_int_equal(encode(SPLIT, s, 4, 1), SUR_OK); /* goes on after them */
     assert_int_equal(b->rows(s, 0, 4, 1, x), SUR_OK);
     assert_true(x[0] != 0 || x[1] != 0);
-    assert_int_equal(step(MIXED, s, 0, 5, two), SUR_OK);
-    assert_int_equal(step(MIXED, s, 5, 1, two), SUR_AGAIN);
+    assert_int_equal(step(SPLIT, s, 0, 5, two), SUR_OK);
+    assert_int_equal(step(SPLIT, s, 5, 1, two), SUR_AGAIN);
     assert_int_equal(b->reset(s), SUR_OK);
-    assert_int_equal(step(MIXED, s, 0, 1, two), SUR_AGAIN);
-    assert_int_equal(encode(MIXED, s, 0, 1), SUR_OK);
+    assert_int_equal(step(SPLIT, s, 0, 1, two), SUR_AGAIN);
+    assert_int_equal(encode(SPLIT, s, 0, 1), SUR_OK);
     assert_int_equal(b->rows(s, 0, 0, 1, x + dim), SUR_OK);
-    assert_true(b->stage(s, "nonsense", 0, x, 2 * dim) < 0);
     b->session_destroy(s);
     b->session_destroy(NULL);
     free(x);
@@ -147,7 +146,7 @@ static void test_refusals(void **state)
 static void test_jobs(void **state)
 {
     (void)state;
-    void *s[2] = {session(MIXED, 1, 0), session(MIXED, 1, 0)};
+    void *s[2] = {session(SPLIT, 1, 0), session(SPLIT, 1, 0)};
     for (int i = 0; i < PROMPT; i++) {
         struct sur_encode_job e[2] = {{s[0], 1, mel}, {s[1], 1, mel}};
         struct sur_step_out out[2];
@@ -159,6 +158,14 @@ static void test_jobs(void **state)
         assert_ptr_equal(j[1].session, s[1]);
         assert_int_equal(backends[1]->step(j, 2), SUR_AGAIN);
         assert_ptr_equal(j[1].session, s[1]);
+        if (i % 2) continue;
+        assert_int_equal(backends[1]->encode(e + 1, 1), SUR_OK); /* one job of two can run */
+        assert_int_equal(backends[1]->step(j, 2), SUR_AGAIN);
+        assert_int_equal(j[0].status, SUR_AGAIN);
+        assert_int_equal(j[1].status, SUR_OK);
+        assert_int_equal(backends[1]->encode(e, 1), SUR_OK);
+        assert_int_equal(backends[1]->step(j, 1), SUR_OK);
+        assert_memory_equal(out, out + 1, sizeof *out);
     }
     backends[1]->session_destroy(s[0]);
     backends[1]->session_destroy(s[1]);
@@ -167,7 +174,7 @@ static void test_jobs(void **state)
 static void *encode_all(void *s)
 {
     for (int i = 0; i < TOKENS; i++)
-        while (encode(MIXED, s, i, 1) == SUR_AGAIN) sched_yield();
+        while (encode(SPLIT, s, i, 1) == SUR_AGAIN) sched_yield();
     return NULL;
 }
 
@@ -177,10 +184,10 @@ static void test_threads(void **state)
     (void)state;
     pthread_t thread;
     run(ALONE, 1, 0, one);
-    void *s = session(MIXED, 1, 0);
+    void *s = session(SPLIT, 1, 0);
     assert_int_equal(pthread_create(&thread, NULL, encode_all, s), 0);
     for (int i = 0, r = SUR_OK; i < TOKENS && r == SUR_OK; i++) {
-        while ((r = step(MIXED, s, i, 1, two)) == SUR_AGAIN) sched_yield();
+        while ((r = step(SPLIT, s, i, 1, two)) == SUR_AGAIN) sched_yield();
         assert_int_equal(r, SUR_OK);
     }
     pthread_join(thread, NULL);
@@ -224,12 +231,12 @@ static void test_wishes(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) return fprintf(stderr, "usage: test_mix MODEL\n"), 2;
+    if (argc != 2) return fprintf(stderr, "usage: test_split MODEL\n"), 2;
     struct sur_backend_options o[2] = {{.threads = 1}, {.threads = 1}};
     const struct sur_backend *halves[2] = {&sur_backend_cpu, &sur_backend_cpu};
     backends[0] = &sur_backend_cpu;
     if (sur_checkpoint_open(&checkpoint, argv[1]) || sur_backend_cpu.open(&states[0], checkpoint, o) ||
-        sur_mix_open(&backends[1], &states[1], halves, checkpoint, o) || strcmp(backends[1]->name, "cpu+cpu") != 0)
+        sur_split_open(&backends[1], &states[1], halves, checkpoint, o) || strcmp(backends[1]->name, "cpu+cpu") != 0)
         return fprintf(stderr, "%s\n", sur_error_text()), 1;
     size_t n = (size_t)TOKENS * SUR_TOKEN_FRAMES * (size_t)checkpoint->params.n_mels;
     mel = malloc(n * sizeof *mel);
