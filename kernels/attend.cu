@@ -1,4 +1,4 @@
-/* Attention as kernels of their own: on the tensor cores (attend.cuh; for many rows attend_wide.cu), and plain for
+/* Attention as kernels of their own: on the tensor cores (attend.cuh; for many rows attend_many.cu), and plain for
  * other sizes and rings of fp32. */
 #include "attend.cuh"
 

@@ -73,7 +73,7 @@ template <int DP, int THREADS>
 DEVICE void fetch_slots(uint32_t to_keys, const __half *keys, uint32_t to_values, const __half *values,
                         const slots &these)
 {
-    static_assert(SUR_GPU_NARROW * DP / 8 <= THREADS && 2 * DP <= THREADS, "each thread one piece of either");
+    static_assert(SUR_GPU_SKINNY_COLUMNS * DP / 8 <= THREADS && 2 * DP <= THREADS, "each thread one piece of either");
     const int key_piece = these.from * DP / 8 + threadIdx.x, element = threadIdx.x % DP;
     const int eight = these.from / 8 + threadIdx.x / DP;
     if (key_piece < these.to * DP / 8) copy_async(to_keys + key_piece * 16, keys + key_piece * 8);

@@ -17,14 +17,14 @@
 /* Programmatic dependent launch (9.0 and above; elsewhere a kernel starts when the one before has ended). Every kernel
  * of a pass waits before it touches what the one before wrote, then lets the next one start: so two kernels overlap,
  * never three.
- * Some kernels read before the wait what was written two or more kernels ago: the narrow ADD reads y, ROWS its
+ * Some kernels read before the wait what was written two or more kernels ago: the skinny ADD reads y, ROWS its
  * position, QKV its position and rotation, attention its position and all keys and values but the newest. That these
  * reads see the writes is an assumption about the hardware. PTX promises that a kernel sees the writes of its
  * predecessors once it has itself executed griddepcontrol.wait, and nothing before that; that the kernel between had
  * waited for those writes before it let this one start is no promise to this one. It holds on the GPU of 9.0 that was
  * tried (H200): tests/kernels/check_overlap.c compares bits for attention. On a new architecture this is the first
  * suspect when bits differ.
- * Wide passes are launched without it (src/gpu/pass.c). */
+ * Tiled passes are launched without it (src/gpu/pass.c). */
 DEVICE void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900

@@ -6,8 +6,8 @@
  * as shared memory wants them (sur_gpu_weight_at); pitch is k rounded up to 64, rows are rounded up to 8, what lies
  * beyond is zero. So what one warp fetches at once lies in one stretch. Matrices of a library (--gemm) are row major.
  *
- * A product's input is split beforehand, x = hi + lo, both bf16: for the wide kernel hi and lo [n][pitch] each, for the
- * narrow one as fragments (sur_gpu_fragment_at), as its warps hold them in registers. Where a norm comes before the
+ * A product's input is split beforehand, x = hi + lo, both bf16: for the tiled kernel hi and lo [n][pitch] each, for
+ * the skinny one as fragments (sur_gpu_fragment_at), as its warps hold them in registers. Where a norm comes before the
  * product, what is split is x times the norm's weights; the column's 1 / rms multiplies the sums. Its squares are
  * summed by groups of 8 elements ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)), lane l of a warp adds groups l, l + 32, ...
  * ascending, the lanes fold by butterflies.
@@ -17,7 +17,7 @@
  * segments' sums in ascending order. Attention takes keys in blocks of 128 that start at absolute positions divisible
  * by 128, sums a block like a segment (the halves of fp16; elements of a head, then keys, ascending), and merges the
  * blocks' softmaxes in ascending order. So no bit depends on the number of columns, the tile, the grid or the kernel
- * (narrow or wide). */
+ * (skinny or tiled). */
 #ifndef SUR_KERNELS_LAUNCH_H
 #define SUR_KERNELS_LAUNCH_H
 
@@ -32,13 +32,13 @@
 typedef uint64_t sur_gpu_ptr;
 
 enum {
-    SUR_GPU_SEGMENT = 256,   /* k that a chain of mma sums */
-    SUR_GPU_PITCH = 64,      /* k of weights and of split activations is padded to this */
-    SUR_GPU_KEYS = 128,      /* keys a block */
-    SUR_GPU_ATTEND_ROWS = 8, /* rows that a thread block of k_attend_64 and _128 takes */
-    SUR_GPU_NARROW = 8,      /* columns that the narrow kernel takes at most */
-    SUR_GPU_ROW_RING = 512,  /* adapter rows: SUR_ROW_RING */
-    SUR_GPU_TOP = 4,         /* SUR_TOP */
+    SUR_GPU_SEGMENT = 256,      /* k that a chain of mma sums */
+    SUR_GPU_PITCH = 64,         /* k of weights and of split activations is padded to this */
+    SUR_GPU_KEYS = 128,         /* keys a block */
+    SUR_GPU_ATTEND_ROWS = 8,    /* rows that a thread block of k_attend_64 and _128 takes */
+    SUR_GPU_SKINNY_COLUMNS = 8, /* columns that the skinny kernel takes at most */
+    SUR_GPU_ROW_RING = 512,     /* adapter rows: SUR_ROW_RING */
+    SUR_GPU_TOP = 4,            /* SUR_TOP */
 };
 
 /* Where element k of row `row` of a matrix of weights lies. */
@@ -54,7 +54,7 @@ SUR_GPU_BOTH int64_t sur_gpu_weight_at(int row, int k, int pitch)
 enum { SUR_GPU_LOW = 4, SUR_GPU_FRAGMENT = 32 };
 SUR_GPU_BOTH int sur_gpu_fragment_at(int k)
 {
-    return k / 16 * (SUR_GPU_NARROW * SUR_GPU_FRAGMENT) + k % 8 / 2 * 8 + k % 16 / 8 * 2 + k % 2;
+    return k / 16 * (SUR_GPU_SKINNY_COLUMNS * SUR_GPU_FRAGMENT) + k % 8 / 2 * 8 + k % 16 / 8 * 2 + k % 2;
 }
 
 /* How a kernel is launched; kernels of one dimension leave grid[1] and grid[2] at 1. */
@@ -120,8 +120,8 @@ struct sur_gpu_output {
     int32_t new_place; /* QKV: the kernel before wrote position or rotation */
 };
 
-/* What every block of a narrow product would otherwise work out for itself (narrow.h). */
-struct sur_gpu_narrow {
+/* What every block of a skinny product would otherwise work out for itself (skinny.h). */
+struct sur_gpu_skinny {
     int32_t segments;                /* of 256 of k, the last perhaps shorter */
     int32_t ways;                    /* warps that share a segment's tiles */
     int32_t tiles_a_round;           /* that a block finishes together */
@@ -134,22 +134,22 @@ struct sur_gpu_narrow {
     int32_t unused;
 };
 
-/* y = W x. hi and lo hold the input, zeros from k on. Narrow: n <= 8, lo is 0, fragments at hi; normed if
- * there are squares. Wide: normed if there is a scale. */
+/* y = W x. hi and lo hold the input, zeros from k on. Skinny: n <= 8, lo is 0, fragments at hi; normed if
+ * there are squares. Tiled: normed if there is a scale. */
 struct sur_gpu_product {
     sur_gpu_ptr w, w_up; /* w_up: SWIGLU only, else 0 */
     sur_gpu_ptr hi, lo;
-    sur_gpu_ptr squares; /* narrow: [n][(k + 7) / 8], or 0 */
-    sur_gpu_ptr scale;   /* wide: [n], what a column's sums are multiplied by, or 0 */
+    sur_gpu_ptr squares; /* skinny: [n][(k + 7) / 8], or 0 */
+    sur_gpu_ptr scale;   /* tiled: [n], what a column's sums are multiplied by, or 0 */
     int32_t rows, k, pitch, n;
     float eps;
     int32_t unused;
-    struct sur_gpu_narrow narrow;
+    struct sur_gpu_skinny skinny;
     struct sur_gpu_output out;
 };
 
 /* The input's columns, split and, if it says so, times the norm's weights; pads are written as zeros. Runs shorter than
- * k are normed for good; else the norm's scale is left to the product: squares for the narrow one, scale for the wide.
+ * k are normed for good; else the norm's scale is left to the product: squares for the skinny one, scale for the tiled.
  */
 struct sur_gpu_split {
     sur_gpu_ptr hi, lo;  /* bf16 [n][pitch] each; lo 0: fragments at hi */
@@ -170,7 +170,7 @@ static inline struct sur_gpu_launch sur_gpu_split_launch(const struct sur_gpu_sp
  * (rows / 512, n). */
 struct sur_gpu_finish {
     sur_gpu_ptr sums, sums_up;
-    sur_gpu_ptr scale; /* as of a wide product */
+    sur_gpu_ptr scale; /* as of a tiled product */
     int32_t rows, n;
     struct sur_gpu_output out;
 };
@@ -184,7 +184,7 @@ struct sur_gpu_unroll {
 
 /* out = attention of n queries at positions first .. first + n - 1. Rows are (query, head of the group), query major.
  * k_attend_64 and _128 (the dp): n up to 8; 256 threads, grid (any number, n_kv_heads, row groups of 8): block x takes
- * the x-th block of keys and those gridDim.x further on. k_attend_wide_64 and _128: 128 threads, grid (row groups of
+ * the x-th block of keys and those gridDim.x further on. k_attend_many_64 and _128: 128 threads, grid (row groups of
  * 64, n_kv_heads). k_attend_plain: 128 threads, grid (n, n_heads).
  * k_softmax takes the same and does only the middle: partial [n_heads][n][n_blocks * 128], q k in the order of the
  * ring's slots, becomes the weights of the values; 256 threads, grid (n / 8, n_heads). */
@@ -226,13 +226,13 @@ struct sur_gpu_request {
 };
 
 /* Start of a decoder pass: h[c] = rows[(first + c) % 512] + embedding[tokens[c]], the rotation, the position; of a
- * narrow pass also h split for the first layer. A column a block. */
+ * skinny pass also h split for the first layer. A column a block. */
 struct sur_gpu_embed {
     sur_gpu_ptr request;            /* pinned */
     sur_gpu_ptr rows, embedding, h; /* [512][dim], weights [vocab][pitch], [n][dim] */
     sur_gpu_ptr position, rotation; /* out: int64; [n][head_dim / 2][2] */
     sur_gpu_ptr inv;                /* [head_dim / 2] */
-    sur_gpu_ptr norm, hi, squares;  /* narrow: weights [dim]; out: fragments of h times them, sums of squares; else 0 */
+    sur_gpu_ptr norm, hi, squares;  /* skinny: weights [dim]; out: fragments of h times them, sums of squares; else 0 */
     sur_gpu_ptr before;             /* int32, pinned: the token that the step before gave, or 0 */
     int32_t dim, pitch, n, half;
 };
@@ -286,7 +286,7 @@ struct sur_gpu_probe {
 SUR_GPU_SIZE(sur_gpu_input, 32);
 SUR_GPU_SIZE(sur_gpu_ring, 40);
 SUR_GPU_SIZE(sur_gpu_output, 128);
-SUR_GPU_SIZE(sur_gpu_narrow, 48);
+SUR_GPU_SIZE(sur_gpu_skinny, 48);
 SUR_GPU_SIZE(sur_gpu_product, 248);
 SUR_GPU_SIZE(sur_gpu_split, 80);
 SUR_GPU_SIZE(sur_gpu_finish, 160);

@@ -6,7 +6,7 @@
 
 #include "gpu/fatbins.h"
 #include "gpu/host.h"
-#include "kernels/wide.h"
+#include "kernels/tiled.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -17,8 +17,8 @@ static const struct {
 } others[] = {{"split", "k_split"},
               {"attend", "k_attend_64"},
               {"attend", "k_attend_128"},
-              {"attend_wide", "k_attend_wide_64"},
-              {"attend_wide", "k_attend_wide_128"},
+              {"attend_many", "k_attend_many_64"},
+              {"attend_many", "k_attend_many_128"},
               {"attend", "k_attend_plain"},
               {"small", "k_embed"},
               {"small", "k_begin"},
@@ -176,14 +176,14 @@ static int find_kernels(struct gpu *g)
     char name[64];
     int r = SUR_OK;
     for (int e = 0; !r && e < SUR_GPU_N_EPILOGUES; e++) {
-        snprintf(name, sizeof name, "k_narrow_%s", epilogues[e]);
-        r = find(g, GPU_NARROW + (enum gpu_kernel)e, "narrow", name);
+        snprintf(name, sizeof name, "k_skinny_%s", epilogues[e]);
+        r = find(g, GPU_SKINNY + (enum gpu_kernel)e, "skinny", name);
         if (e == SUR_GPU_HEAD) continue;
         snprintf(name, sizeof name, "k_finish_%s", epilogues[e]);
         if (!r) r = find(g, GPU_FINISH + (enum gpu_kernel)e, "gemm", name);
-        for (int shape = 0; !r && shape < SUR_GPU_N_WIDE; shape++) {
-            snprintf(name, sizeof name, "k_wide_%s%s", epilogues[e], sur_gpu_wide_tile_at(shape).suffix);
-            r = find(g, (enum gpu_kernel)(GPU_WIDE + e * SUR_GPU_N_WIDE + shape), "wide", name);
+        for (int shape = 0; !r && shape < SUR_GPU_N_TILES; shape++) {
+            snprintf(name, sizeof name, "k_tiled_%s%s", epilogues[e], sur_gpu_tile_at(shape).suffix);
+            r = find(g, (enum gpu_kernel)(GPU_TILED + e * SUR_GPU_N_TILES + shape), "tiled", name);
         }
     }
     for (int i = GPU_SPLIT; !r && i < GPU_N_KERNELS; i++)

@@ -10,18 +10,18 @@
 #include <stdint.h>
 
 #include "kernels/launch.h"
-#include "kernels/wide.h"
+#include "kernels/tiled.h"
 
 /* Kernels by number; names in driver.c. Products come once an epilogue. */
 enum gpu_kernel {
-    GPU_NARROW,                                                   /* + epilogue */
-    GPU_WIDE = GPU_NARROW + SUR_GPU_N_EPILOGUES,                  /* + epilogue * SUR_GPU_N_WIDE + tile (wide.h) */
-    GPU_FINISH = GPU_WIDE + SUR_GPU_N_WIDE * SUR_GPU_N_EPILOGUES, /* + epilogue */
+    GPU_SKINNY,                                                     /* + epilogue */
+    GPU_TILED = GPU_SKINNY + SUR_GPU_N_EPILOGUES,                   /* + epilogue * SUR_GPU_N_TILES + tile (tiled.h) */
+    GPU_FINISH = GPU_TILED + SUR_GPU_N_TILES * SUR_GPU_N_EPILOGUES, /* + epilogue */
     GPU_SPLIT = GPU_FINISH + SUR_GPU_N_EPILOGUES,
     GPU_ATTEND_64,
     GPU_ATTEND_128,
-    GPU_ATTEND_WIDE_64,
-    GPU_ATTEND_WIDE_128,
+    GPU_ATTEND_MANY_64,
+    GPU_ATTEND_MANY_128,
     GPU_ATTEND_PLAIN,
     GPU_EMBED,
     GPU_BEGIN,

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct sur_gpu_fatbin {
-    const char *name; /* "narrow"; NULL ends the table */
+    const char *name; /* "skinny"; NULL ends the table */
     const void *data; /* what cuModuleLoadData and cuLibraryLoadData take; 64 bytes aligned */
     uint64_t n_bytes;
 };

@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-#include "kernels/narrow.h"
-#include "kernels/wide.h"
+#include "kernels/skinny.h"
+#include "kernels/tiled.h"
 #include "model/schedule.h"
 #include "util/error.h"
 
@@ -38,30 +38,31 @@ static void lay_gemm(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr
 static size_t lay(struct gpu_stack *k, const struct sur_tower *s, CUdeviceptr base, const struct sur_backend_options *o,
                   const struct gpu_stack_size *z)
 {
-    size_t at = 0, n = (size_t)z->max_n, wide = (size_t)(s->n_heads * s->head_dim), dim = (size_t)s->dim;
-    size_t element = o->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads, narrow = n < 8 ? n : SUR_GPU_NARROW;
+    size_t at = 0, n = (size_t)z->max_n, q_dim = (size_t)(s->n_heads * s->head_dim), dim = (size_t)s->dim;
+    size_t element = o->kv == SUR_KV_FP16 ? 2 : 4, heads = (size_t)s->n_kv_heads,
+           few = n < 8 ? n : SUR_GPU_SKINNY_COLUMNS;
     size_t hidden_pitch = gpu_round_up((size_t)s->hidden_dim, SUR_GPU_PITCH);
-    size_t wide_pitch = gpu_round_up(wide, SUR_GPU_PITCH), dim_pitch = gpu_round_up(dim, SUR_GPU_PITCH);
+    size_t q_pitch = gpu_round_up(q_dim, SUR_GPU_PITCH), dim_pitch = gpu_round_up(dim, SUR_GPU_PITCH);
     size_t others = gpu_round_up((size_t)z->k, SUR_GPU_PITCH), other = others * (size_t)z->columns;
-    const size_t eight = SUR_GPU_NARROW * 2 * 2; /* of fragments, whatever n is */
+    const size_t eight = SUR_GPU_SKINNY_COLUMNS * 2 * 2; /* of fragments, whatever n is */
     k->kv = o->kv;
     k->max_n = z->max_n;
     k->dp = (int)gpu_round_up((size_t)s->head_dim, 64);
     k->n_blocks = (int)(((size_t)s->window + (size_t)z->slack + n + SUR_GPU_KEYS - 1) / SUR_GPU_KEYS);
     k->max_blocks = (s->window + 16 + SUR_GPU_KEYS - 2) / SUR_GPU_KEYS + 1;
     k->ring_bytes = heads * (size_t)k->n_blocks * SUR_GPU_KEYS * (size_t)k->dp * element;
-    size_t groups = (narrow * (size_t)group_of(s) + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
+    size_t groups = (few * (size_t)group_of(s) + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
     gpu_place(&at, base, &k->rings, k->ring_bytes * 2 * (size_t)s->n_layers);
     gpu_place(&at, base, &k->norms, gpu_norms_bytes(s) + dim * 4);
     gpu_place(&at, base, &k->h, n * dim * 4);
-    gpu_place(&at, base, &k->q, n * wide * 4);
+    gpu_place(&at, base, &k->q, n * q_dim * 4);
     gpu_place(&at, base, &k->halves, (n * dim_pitch > other ? n * dim_pitch : other) * 2 * 2);
     gpu_place(&at, base, &k->scale, (n > (size_t)z->columns ? n : (size_t)z->columns) * 4);
-    gpu_place(&at, base, &k->attended, n * wide_pitch * 2 * 2);
+    gpu_place(&at, base, &k->attended, n * q_pitch * 2 * 2);
     gpu_place(&at, base, &k->act, n * hidden_pitch * 2 * 2);
     gpu_place(&at, base, &k->fragments, dim_pitch * eight);
-    gpu_place(&at, base, &k->squares, narrow * dim_pitch / 8 * 4);
-    gpu_place(&at, base, &k->attended_fragments, wide_pitch * eight);
+    gpu_place(&at, base, &k->squares, few * dim_pitch / 8 * 4);
+    gpu_place(&at, base, &k->attended_fragments, q_pitch * eight);
     gpu_place(&at, base, &k->act_fragments, hidden_pitch * eight);
     gpu_place(&at, base, &k->other_fragments, others * SUR_TOKEN_FRAMES * eight); /* units of the adapter (session.c) */
     gpu_place(&at, base, &k->rotation, n * (size_t)s->head_dim * 4);
@@ -145,16 +146,16 @@ int gpu_stack_randomize(struct gpu_stack *k, int64_t end)
 
 /* ---- products ---- */
 
-bool gpu_pass_is_narrow(const struct gpu_pass *p, int n)
+bool gpu_pass_is_skinny(const struct gpu_pass *p, int n)
 {
-    return n <= SUR_GPU_NARROW && !p->stack->products_by_gemm;
+    return n <= SUR_GPU_SKINNY_COLUMNS && !p->stack->products_by_gemm;
 }
 
 void gpu_pass_launch(struct gpu_pass *p, enum gpu_kernel kernel, const struct sur_gpu_launch *l, const void *params)
 {
     if (p->status) return;
-    /* A wide pass loses more by it than it gains: thread blocks that wait crowd on some multiprocessors. */
-    const bool overlap = !p->fresh && gpu_pass_is_narrow(p, p->n);
+    /* A tiled pass loses more by it than it gains: thread blocks that wait crowd on some multiprocessors. */
+    const bool overlap = !p->fresh && gpu_pass_is_skinny(p, p->n);
     p->status = gpu_launch(p->stack->gpu, p->stack->stream, kernel, l, params, overlap);
     p->fresh = false;
 }
@@ -171,8 +172,8 @@ static void launch_split(struct gpu_pass *p, const struct sur_gpu_product *k, st
     gpu_pass_launch(p, GPU_SPLIT, &l, &split);
 }
 
-static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
-                   const struct sur_gpu_input *in)
+static void launch_skinny(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
+                          const struct sur_gpu_input *in)
 {
     struct gpu_stack *s = p->stack;
     struct sur_gpu_launch l;
@@ -183,9 +184,9 @@ static void narrow(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_p
         k->eps = in->eps;
         launch_split(p, k, (struct sur_gpu_split){.hi = k->hi, .squares = k->squares}, in);
     }
-    if (!p->status && !sur_gpu_narrow_plan(k, s->gpu->multiprocessors, s->gpu->max_shared, &l))
+    if (!p->status && !sur_gpu_skinny_plan(k, s->gpu->multiprocessors, s->gpu->max_shared, &l))
         p->status = sur_fail(SUR_ERR_BACKEND, "a row of %d weights is too long for this GPU", k->k);
-    gpu_pass_launch(p, GPU_NARROW + (enum gpu_kernel)e, &l, k);
+    gpu_pass_launch(p, GPU_SKINNY + (enum gpu_kernel)e, &l, k);
 }
 
 static void split_input(struct gpu_pass *p, struct sur_gpu_product *k, const struct sur_gpu_input *in)
@@ -197,15 +198,16 @@ static void split_input(struct gpu_pass *p, struct sur_gpu_product *k, const str
     launch_split(p, k, (struct sur_gpu_split){.hi = k->hi, .lo = k->lo, .scale = k->scale}, in);
 }
 
-static void wide(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k, const struct sur_gpu_input *in)
+static void launch_tiled(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
+                         const struct sur_gpu_input *in)
 {
     struct gpu_stack *s = p->stack;
     split_input(p, k, in);
-    int tile = sur_gpu_wide_choose(k, s->gpu->multiprocessors, (uint32_t)s->gpu->max_shared - 1024);
-    struct sur_gpu_wide_tile t = sur_gpu_wide_tile_at(tile);
+    int tile = sur_gpu_tile_choose(k, s->gpu->multiprocessors, (uint32_t)s->gpu->max_shared - 1024);
+    struct sur_gpu_tile t = sur_gpu_tile_at(tile);
     struct sur_gpu_launch l = {{1, 1, 1}, (unsigned)t.threads, t.shared_bytes};
-    sur_gpu_wide_grid(k, tile, l.grid);
-    gpu_pass_launch(p, (enum gpu_kernel)(GPU_WIDE + (int)e * SUR_GPU_N_WIDE + tile), &l, k);
+    sur_gpu_tile_grid(k, tile, l.grid);
+    gpu_pass_launch(p, (enum gpu_kernel)(GPU_TILED + (int)e * SUR_GPU_N_TILES + tile), &l, k);
 }
 
 /* Both halves are columns of one product: 2 n. */
@@ -215,8 +217,8 @@ static void multiply(struct gpu_pass *p, const struct sur_gpu_product *k, CUdevi
     p->fresh = true;
 }
 
-static void by_library(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
-                       const struct sur_gpu_input *in)
+static void launch_by_library(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
+                              const struct sur_gpu_input *in)
 {
     const unsigned rows_a_block = e == SUR_GPU_QKV ? 512 : 256;
     split_input(p, k, in);
@@ -239,15 +241,15 @@ void gpu_pass_product(struct gpu_pass *p, const struct gpu_product *d)
                                 .n = d->n,
                                 .eps = d->eps,
                                 .out = d->out};
-    if (d->epilogue == SUR_GPU_HEAD || gpu_pass_is_narrow(p, d->n)) { /* the head's best four come with its sums */
-        narrow(p, d->epilogue, &k, &d->in);
+    if (d->epilogue == SUR_GPU_HEAD || gpu_pass_is_skinny(p, d->n)) { /* the head's best four come with its sums */
+        launch_skinny(p, d->epilogue, &k, &d->in);
         return;
     }
     k.lo = d->hi ? gpu_low_half(d->hi, d->n, d->w->pitch) : 0;
     if (p->stack->products_by_gemm)
-        by_library(p, d->epilogue, &k, &d->in);
+        launch_by_library(p, d->epilogue, &k, &d->in);
     else
-        wide(p, d->epilogue, &k, &d->in);
+        launch_tiled(p, d->epilogue, &k, &d->in);
 }
 
 /* ---- layers ---- */
@@ -257,20 +259,20 @@ static CUdeviceptr vector_at(CUdeviceptr base, size_t offset)
     return offset == GPU_NONE ? 0 : base + offset;
 }
 
-static void attend_narrow(struct gpu_pass *p, struct sur_gpu_attend *a)
+static void attend_few(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
     const struct sur_gpu_launch l = sur_gpu_attend_launch(a, p->stack->gpu->multiprocessors);
     gpu_pass_launch(p, a->ring.dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, a);
 }
 
-/* Of a wide pass: 64 rows a thread block. */
-static void attend_wide(struct gpu_pass *p, struct sur_gpu_attend *a)
+/* Of a tiled pass: 64 rows a thread block. */
+static void attend_many(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
     unsigned rows = (unsigned)(p->n * group_of(p->stack->tower->shape)), dp = (unsigned)p->stack->dp;
     /* queries split, and keys and values: twice, so that they arrive ahead, where a block has room for it everywhere */
     unsigned bytes = 4 * (64 + SUR_GPU_KEYS * (dp == 64 ? 2 : 1)) * dp;
     struct sur_gpu_launch l = {{(rows + 63) / 64, (unsigned)a->ring.n_kv_heads, 1}, 128, bytes};
-    gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_WIDE_64 : GPU_ATTEND_WIDE_128, &l, a);
+    gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_MANY_64 : GPU_ATTEND_MANY_128, &l, a);
 }
 
 /* For every head; the libraries want heads at a constant distance, so of each group one at a time. */
@@ -316,7 +318,7 @@ static void attend(struct gpu_pass *p, int layer, CUdeviceptr to, bool fragments
 {
     struct gpu_stack *k = p->stack;
     const struct sur_tower *s = k->tower->shape;
-    const bool wide = p->n > SUR_GPU_NARROW;
+    const bool is_many = p->n > SUR_GPU_SKINNY_COLUMNS;
     struct sur_gpu_attend a = {.q = k->q,
                                .hi = to,
                                .lo = fragments ? 0 : gpu_low_half(to, p->n, k->tower->plan.wo.pitch),
@@ -331,17 +333,17 @@ static void attend(struct gpu_pass *p, int layer, CUdeviceptr to, bool fragments
                                .scale = 1.0f / sqrtf((float)s->head_dim),
                                .pitch = k->tower->plan.wo.pitch};
     struct sur_gpu_launch plain = {{(unsigned)p->n, (unsigned)s->n_heads, 1}, SUR_GPU_KEYS, 0};
-    if (k->attention_by_gemm && wide)
+    if (k->attention_by_gemm && is_many)
         attend_by_gemm(p, &a);
     else if (k->kv == SUR_KV_FP32 || k->dp > 128)
         gpu_pass_launch(p, GPU_ATTEND_PLAIN, &plain, &a);
-    else if (wide)
-        attend_wide(p, &a);
+    else if (is_many)
+        attend_many(p, &a);
     else
-        attend_narrow(p, &a);
+        attend_few(p, &a);
 }
 
-/* A norm's input: h, or of a narrow pass h as whoever wrote it last has split it. */
+/* A norm's input: h, or of a skinny pass h as whoever wrote it last has split it. */
 static void take_h(const struct gpu_pass *p, struct gpu_product *d, CUdeviceptr norm)
 {
     struct gpu_stack *k = p->stack;
@@ -365,7 +367,7 @@ struct sur_gpu_output gpu_pass_to_h(struct gpu_pass *p, CUdeviceptr norm)
 {
     struct gpu_stack *k = p->stack;
     struct sur_gpu_output out = {.y = k->h, .stride = k->tower->shape->dim};
-    p->h_is_split = gpu_pass_is_narrow(p, p->n);
+    p->h_is_split = gpu_pass_is_skinny(p, p->n);
     if (p->h_is_split) {
         out.hi = k->fragments;
         out.pitch = k->tower->plan.qkv.pitch;
@@ -380,9 +382,10 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
     struct gpu_stack *k = p->stack;
     const struct sur_tower *s = k->tower->shape;
     const struct gpu_layer_plan *plan = &k->tower->plan;
-    const int wide_rows = s->n_heads * s->head_dim;
-    const bool narrow = gpu_pass_is_narrow(p, p->n);
-    const CUdeviceptr attended = narrow ? k->attended_fragments : k->attended, act = narrow ? k->act_fragments : k->act;
+    const int q_rows = s->n_heads * s->head_dim;
+    const bool is_skinny = gpu_pass_is_skinny(p, p->n);
+    const CUdeviceptr attended = is_skinny ? k->attended_fragments : k->attended,
+                      act = is_skinny ? k->act_fragments : k->act;
 
     struct gpu_product qkv = {SUR_GPU_QKV, base, &plan->qkv, .n = p->n};
     take_h(p, &qkv, gpu_pass_norm(k, i, false));
@@ -391,11 +394,11 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
                                       .position = k->position,
                                       .rotation = k->rotation,
                                       .ring = ring_of(k, i),
-                                      .stride = wide_rows,
-                                      .q_rows = wide_rows,
+                                      .stride = q_rows,
+                                      .q_rows = q_rows,
                                       .new_place = i == 0}; /* behind k_embed */
     gpu_pass_product(p, &qkv);
-    attend(p, i, attended, narrow);
+    attend(p, i, attended, is_skinny);
     struct gpu_product wo = {SUR_GPU_ADD, base, &plan->wo, .hi = attended, .n = p->n};
     wo.out = gpu_pass_to_h(p, gpu_pass_norm(k, i, true));
     wo.out.bias = vector_at(base, plan->bias_o);
@@ -403,7 +406,7 @@ static void layer(struct gpu_pass *p, int i, CUdeviceptr base)
     struct gpu_product up = {SUR_GPU_SWIGLU, base, &plan->w1, &plan->w3, .n = p->n};
     take_h(p, &up, gpu_pass_norm(k, i, true));
     up.out = (struct sur_gpu_output){
-        .hi = act, .lo = narrow ? 0 : gpu_low_half(act, p->n, plan->w2.pitch), .pitch = plan->w2.pitch};
+        .hi = act, .lo = is_skinny ? 0 : gpu_low_half(act, p->n, plan->w2.pitch), .pitch = plan->w2.pitch};
     gpu_pass_product(p, &up);
     struct gpu_product down = {SUR_GPU_ADD, base, &plan->w2, .hi = act, .n = p->n};
     down.out = gpu_pass_to_h(p, gpu_pass_norm(k, i + 1, false));

@@ -1,7 +1,7 @@
 /* What a pass launches: products, and all layers of a tower, over one session's buffers. Launches only, on the stack's
  * stream; so the same calls run a pass or record it into a graph.
  *
- * A pass of up to 8 columns is narrow: who writes h splits it for the product that follows (kernels/launch.h). */
+ * A pass of up to 8 columns is skinny: who writes h splits it for the product that follows (kernels/launch.h). */
 #ifndef SUR_GPU_PASS_H
 #define SUR_GPU_PASS_H
 
@@ -29,8 +29,8 @@ struct gpu_stack {
     CUdeviceptr h, q;          /* [max_n][dim], [max_n][heads * head_dim] */
     CUdeviceptr halves, scale; /* bf16 [hi, lo][n][pitch] of a pass's n columns: a product's input, the largest; [n] */
     CUdeviceptr attended, act; /* the same of products that find it split */
-    CUdeviceptr fragments, squares; /* narrow: h split and normed, of 8 columns; [8][dim / 8] */
-    CUdeviceptr attended_fragments, act_fragments, other_fragments; /* narrow: others' inputs, split */
+    CUdeviceptr fragments, squares; /* skinny: h split and normed, of 8 columns; [8][dim / 8] */
+    CUdeviceptr attended_fragments, act_fragments, other_fragments; /* skinny: others' inputs, split */
     CUdeviceptr rotation, position;                                 /* [max_n][head_dim / 2][2], int64 */
     CUdeviceptr partial, counters;
     /* A library's, where the options want it (else nothing): its sums [hi, lo][n][rows], SWIGLU's twice; attention's
@@ -75,23 +75,23 @@ struct gpu_product {
     enum sur_gpu_epilogue epilogue;
     CUdeviceptr base;                  /* of the run of memory that w and w_up lie in */
     const struct gpu_matrix *w, *w_up; /* w_up: SWIGLU */
-    struct sur_gpu_input in;           /* x 0: hi holds it (narrow: fragments; wide: lo lies behind hi) */
+    struct sur_gpu_input in;           /* x 0: hi holds it (skinny: fragments; tiled: lo lies behind hi) */
     CUdeviceptr hi, squares;
     float eps; /* with squares */
     struct sur_gpu_output out;
     int n;
 };
 
-/* Whether so many columns go by our own narrow kernels. */
-bool gpu_pass_is_narrow(const struct gpu_pass *pass, int n);
+/* Whether so many columns go by our own skinny kernels. */
+bool gpu_pass_is_skinny(const struct gpu_pass *pass, int n);
 void gpu_pass_launch(struct gpu_pass *pass, enum gpu_kernel kernel, const struct sur_gpu_launch *launch,
                      const void *params);
 void gpu_pass_product(struct gpu_pass *pass, const struct gpu_product *product);
 /* The norms before a layer's attention and its ffn; attention's behind the last layer is of what follows. */
 CUdeviceptr gpu_pass_norm(const struct gpu_stack *stack, int layer, bool ffn);
-/* Where a product's result becomes h; of a narrow pass h is also split, times the norm that follows. */
+/* Where a product's result becomes h; of a skinny pass h is also split, times the norm that follows. */
 struct sur_gpu_output gpu_pass_to_h(struct gpu_pass *pass, CUdeviceptr norm);
-/* All layers over stack->h in place; the final norm is not included, but of a narrow pass h is split for it. */
+/* All layers over stack->h in place; the final norm is not included, but of a skinny pass h is split for it. */
 void gpu_pass_tower(struct gpu_pass *pass);
 /* Fills the rings for the window before `end` with numbers that depend on positions alone. */
 int gpu_stack_randomize(struct gpu_stack *stack, int64_t end);

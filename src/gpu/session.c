@@ -10,7 +10,7 @@
 /* What the kernels' header repeats of the table's constants, because nvcc's side includes nothing of ours. */
 _Static_assert((int)SUR_GPU_ROW_RING == (int)SUR_ROW_RING, "rows of the adapter's ring");
 _Static_assert((int)SUR_GPU_TOP == (int)SUR_TOP, "results of a step");
-_Static_assert((int)SUR_GPU_NARROW == (int)SUR_STEP_MAX, "positions of a step");
+_Static_assert((int)SUR_GPU_SKINNY_COLUMNS == (int)SUR_STEP_MAX, "positions of a step");
 _Static_assert(sizeof(((struct sur_gpu_top *)0)->id) == sizeof(((struct sur_step_out *)0)->top_id), "ids of a step");
 _Static_assert(sizeof(((struct sur_gpu_top *)0)->value) == sizeof(((struct sur_step_out *)0)->top), "its logits");
 
@@ -21,7 +21,8 @@ static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tok
     size_t at = 0, frames = (size_t)max_tokens * SUR_TOKEN_FRAMES, dim = (size_t)p->decoder.dim;
     gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4 + sizeof(struct sur_gpu_request));
     gpu_place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
-    size_t columns = (size_t)(max_tokens < SUR_GPU_NARROW ? SUR_GPU_NARROW : max_tokens); /* fragments are of 8 */
+    size_t columns =
+        (size_t)(max_tokens < SUR_GPU_SKINNY_COLUMNS ? SUR_GPU_SKINNY_COLUMNS : max_tokens); /* fragments are of 8 */
     gpu_place(&at, base, &s->adapter, columns * gpu_round_up(dim, SUR_GPU_PITCH) * 2 * 2);
     gpu_place(&at, base, &s->row_position, 8);
     gpu_place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
@@ -188,7 +189,7 @@ static void launch_adapter(struct gpu_pass *pass, struct gpu_session *s, int n_t
                                       .eps = (float)e->norm_eps};
     const int pitch = w->adapter2.pitch;
     first.out = (struct sur_gpu_output){.hi = s->adapter, .pitch = pitch};
-    if (!gpu_pass_is_narrow(pass, n_tokens)) first.out.lo = gpu_low_half(s->adapter, n_tokens, pitch);
+    if (!gpu_pass_is_skinny(pass, n_tokens)) first.out.lo = gpu_low_half(s->adapter, n_tokens, pitch);
     gpu_pass_product(pass, &first);
     struct gpu_product second = {SUR_GPU_ROWS, w->others, &w->adapter2, .hi = first.out.hi, .n = n_tokens};
     second.out = (struct sur_gpu_output){.y = s->rows, .position = s->row_position, .stride = dim};
@@ -255,7 +256,7 @@ static int launch_step(struct gpu_session *s, const struct gpu_step *step, int n
                                   .n = n,
                                   .half = d->head_dim / 2};
     struct sur_gpu_launch l = {{(unsigned)n, 1, 1}, 256, 0};
-    if (gpu_pass_is_narrow(&pass, n)) {
+    if (gpu_pass_is_skinny(&pass, n)) {
         const struct sur_gpu_output h = gpu_pass_to_h(&pass, gpu_pass_norm(k, 0, false));
         embed.norm = h.norm;
         embed.hi = h.hi;
@@ -311,7 +312,7 @@ int gpu_run_encode(struct gpu_session *s, int n_tokens, int64_t first_row)
 }
 
 /* Several positions, or layers that are not resident. */
-static int run_wide_step(struct gpu_session *s, int64_t first, int n, const int32_t *tokens, int n_out)
+static int run_positions(struct gpu_session *s, int64_t first, int n, const int32_t *tokens, int n_out)
 {
     struct gpu_step *step = &s->steps[0];
     bool shared = s->decoder.copy;
@@ -369,7 +370,7 @@ int gpu_run_step(struct gpu_session *s, int64_t first, int n, const int32_t *tok
     if (n == 1 && n_out == 1 && !s->decoder.copy && s->steps[1].graph)
         r = run_one_step(s, &step, first, tokens[0]);
     else
-        r = run_wide_step(s, first, n, tokens, n_out);
+        r = run_positions(s, first, n, tokens, n_out);
     if (result) *result = step->result;
     const size_t column = (size_t)s->state->checkpoint->params.vocab_size * 4;
     s->last_logits = n_out && !r ? logits_of(s, step) + (size_t)(n_out - 1) * column : 0;

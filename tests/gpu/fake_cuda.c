@@ -11,9 +11,8 @@
 #pragma weak emulated_kernels
 #pragma weak emulator_run
 
-struct fake_cuda fake_cuda = {.error = CUDA_ERROR_ILLEGAL_ADDRESS, .total_bytes = (size_t)1 << 32,
-                              .n_devices = 1,
-                              .devices = {{.major = 9}}};
+struct fake_cuda fake_cuda = {
+    .error = CUDA_ERROR_ILLEGAL_ADDRESS, .total_bytes = (size_t)1 << 32, .n_devices = 1, .devices = {{.major = 9}}};
 static char contexts[8]; /* a device's primary one is the address of its own */
 
 /* For programs that cannot be told otherwise. */
@@ -180,8 +179,8 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute which, int
 CUresult cuMemGetInfo(size_t *free_bytes, size_t *total)
 {
     *total = fake_cuda.total_bytes;
-    *free_bytes = fake_cuda.total_bytes - atomic_load(&fake_cuda.n_bytes) -
-                  fake_cuda.devices[fake_cuda.last_device].used_bytes;
+    *free_bytes =
+        fake_cuda.total_bytes - atomic_load(&fake_cuda.n_bytes) - fake_cuda.devices[fake_cuda.last_device].used_bytes;
     return called();
 }
 

@@ -19,8 +19,8 @@ struct fake_cuda {
         size_t used_bytes; /* by others */
         int is_broken;     /* gives no context */
     } devices[8];
-    int last_device;       /* of the context that was made current last */
-    atomic_int n_objects;  /* allocations, contexts, modules, streams, events, graphs that exist */
+    int last_device;      /* of the context that was made current last */
+    atomic_int n_objects; /* allocations, contexts, modules, streams, events, graphs that exist */
 };
 extern struct fake_cuda fake_cuda;
 

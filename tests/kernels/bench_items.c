@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "bench.h"
-#include "narrow.h"
 #include "product.h"
-#include "wide.h"
+#include "skinny.h"
+#include "tiled.h"
 
 struct shape {
     const char *what;
@@ -14,7 +14,7 @@ struct shape {
     int rows, k, n, runs, taps, head_dim, n_kv_heads;
 };
 
-static const struct shape narrow_shapes[] = {
+static const struct shape skinny_shapes[] = {
     {"decoder q, k, v", SUR_GPU_QKV, 6144, 3072, 1, 1, 0, 128, 8},
     {"decoder attention's output", SUR_GPU_ADD, 3072, 4096, 1, 0, 0, 0, 0},
     {"decoder gate and up", SUR_GPU_SWIGLU, 9216, 3072, 1, 1, 0, 0, 0},
@@ -37,7 +37,7 @@ static const struct shape narrow_shapes[] = {
     {"adapter 2", SUR_GPU_ROWS, 3072, 3072, 1, 0, 0, 0, 0},
 };
 
-static const struct shape wide_shapes[] = {
+static const struct shape tiled_shapes[] = {
     {"encoder q, k, v", SUR_GPU_QKV, 6144, 1280, 256, 1, 0, 64, 32},
     {"encoder attention's output", SUR_GPU_ADD, 1280, 2048, 256, 0, 0, 0, 0},
     {"encoder gate and up", SUR_GPU_SWIGLU, 5120, 1280, 256, 1, 0, 0, 0},
@@ -80,7 +80,7 @@ static struct sur_gpu_product new_product(const struct shape *s)
     if (s->epilogue == SUR_GPU_HEAD) {
         struct sur_gpu_top_state state = {.result =
                                               (sur_gpu_ptr)(uintptr_t)memory_pinned(8 * sizeof(struct sur_gpu_top))};
-        state.candidates = bench_zeros("candidates", (size_t)1024 * SUR_GPU_NARROW * SUR_GPU_TOP * 8);
+        state.candidates = bench_zeros("candidates", (size_t)1024 * SUR_GPU_SKINNY_COLUMNS * SUR_GPU_TOP * 8);
         state.counter = bench_zeros("counter", 4);
         o->top = memory_of("top state", &state, sizeof state);
     }
@@ -104,18 +104,19 @@ static struct bench_item product_item(const struct shape *s, const struct sur_gp
     return item;
 }
 
-static void narrow_items(void)
+static void skinny_items(void)
 {
-    for (size_t i = 0; i < sizeof narrow_shapes / sizeof *narrow_shapes; i++) {
-        const struct shape *s = &narrow_shapes[i];
+    for (size_t i = 0; i < sizeof skinny_shapes / sizeof *skinny_shapes; i++) {
+        const struct shape *s = &skinny_shapes[i];
         struct sur_gpu_product p = new_product(s);
-        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1;                   /* the plan asks whether there is one */
-        p.hi = bench_floats("fragments", SUR_GPU_NARROW * (size_t)s->k); /* bf16, some of them no usual numbers */
+        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1; /* the plan asks whether there is one */
+        p.hi =
+            bench_floats("fragments", SUR_GPU_SKINNY_COLUMNS * (size_t)s->k); /* bf16, some of them no usual numbers */
         p.squares = s->runs == 1 ? bench_floats("squares", (size_t)s->n * (size_t)(s->k / 8)) : 0;
         struct sur_gpu_launch l;
-        if (sur_gpu_narrow_plan(&p, device.multiprocessors, device.max_shared, &l)) {
+        if (sur_gpu_skinny_plan(&p, device.multiprocessors, device.max_shared, &l)) {
             struct bench_item item = product_item(s, &p);
-            item.kernel = text("k_narrow_%s", epilogue_names[s->epilogue]);
+            item.kernel = text("k_skinny_%s", epilogue_names[s->epilogue]);
             item.launch = l;
             bench_run(&item);
         } else {
@@ -126,10 +127,10 @@ static void narrow_items(void)
 }
 
 /* Operations are those of the product; the tensor cores do twice as many, for the two halves. */
-static void wide_items(void)
+static void tiled_items(void)
 {
-    for (size_t i = 0; i < sizeof wide_shapes / sizeof *wide_shapes; i++) {
-        const struct shape *s = &wide_shapes[i];
+    for (size_t i = 0; i < sizeof tiled_shapes / sizeof *tiled_shapes; i++) {
+        const struct shape *s = &tiled_shapes[i];
         struct sur_gpu_product p = new_product(s);
         if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1;
         p.hi = bench_zeros("hi", (size_t)s->n * (size_t)s->k * 2);
@@ -144,15 +145,15 @@ static void wide_items(void)
         memcpy(item.parameters, &split, sizeof split);
         item.launch = sur_gpu_split_launch(&split);
         bench_run(&item); /* and hi and lo are random now */
-        int chosen = sur_gpu_wide_choose(&p, device.multiprocessors, (uint32_t)device.max_shared);
-        for (int tile = 0; tile < SUR_GPU_N_WIDE; tile++) {
-            struct sur_gpu_wide_tile w = sur_gpu_wide_tile_at(tile);
+        int chosen = sur_gpu_tile_choose(&p, device.multiprocessors, (uint32_t)device.max_shared);
+        for (int tile = 0; tile < SUR_GPU_N_TILES; tile++) {
+            struct sur_gpu_tile w = sur_gpu_tile_at(tile);
             if ((int)w.shared_bytes > device.max_shared) continue;
             item = product_item(s, &p);
             if (tile == chosen) item.name = text("%s *", item.name);
-            item.kernel = text("k_wide_%s%s", epilogue_names[s->epilogue], w.suffix);
+            item.kernel = text("k_tiled_%s%s", epilogue_names[s->epilogue], w.suffix);
             item.launch = (struct sur_gpu_launch){{1, 1, 1}, (unsigned)w.threads, w.shared_bytes};
-            sur_gpu_wide_grid(&p, tile, item.launch.grid);
+            sur_gpu_tile_grid(&p, tile, item.launch.grid);
             item.n_bytes = 0;
             item.flops = 2.0 * s->rows * s->k * s->n * (s->epilogue == SUR_GPU_SWIGLU ? 2 : 1);
             bench_run(&item);
@@ -185,20 +186,20 @@ static void attend_item(const struct attend_shape *s)
     p.partial = bench_zeros("partial", all * (size_t)p.max_blocks * SUR_GPU_ATTEND_ROWS * row);
     p.counters = bench_zeros("counters", all * 4);
 
-    const bool wide = s->n > SUR_GPU_NARROW;
+    const bool is_many = s->n > SUR_GPU_SKINNY_COLUMNS;
     const unsigned d = (unsigned)s->head_dim, heads = (unsigned)s->n_kv_heads, keys = SUR_GPU_KEYS;
     struct bench_item item = {.name = text("%s, context %lld, n %d", s->what, (long long)s->first, s->n)};
-    item.kernel = text("k_attend_%s%u", wide ? "wide_" : "", d);
+    item.kernel = text("k_attend_%s%u", is_many ? "many_" : "", d);
     item.launch = sur_gpu_attend_launch(&p, device.multiprocessors);
     memcpy(item.parameters, &p, sizeof p);
     /* Keys and values lie in the first blocks of their rings: what is not read still moves the next launch on. */
     item.rotate[0] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, k);
     item.rotate[1] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, v);
     item.rotate_bytes[0] = item.rotate_bytes[1] = ring_elements(&p.ring) * 2;
-    if (wide)
+    if (is_many)
         item.launch = (struct sur_gpu_launch){
             {(unsigned)(s->n * group + 63) / 64, heads, 1}, 128, 4 * (64 + keys * (d == 64 ? 2 : 1)) * d};
-    if (s->n <= SUR_GPU_NARROW)
+    if (s->n <= SUR_GPU_SKINNY_COLUMNS)
         item.n_bytes = (double)(seen + s->n - 1) * s->n_kv_heads * s->head_dim * 4;
     else
         item.flops = 4.0 * (double)seen * s->n * s->n_heads * s->head_dim;
@@ -223,7 +224,7 @@ static void attend_items(void)
 static void gemm_items(void)
 {
     for (size_t i = 0; i < 4; i++) { /* a layer of the encoder */
-        const struct shape *s = &wide_shapes[i];
+        const struct shape *s = &tiled_shapes[i];
         const struct sur_gpu_product p = new_product(s);
         struct sur_gpu_finish f = {.rows = s->rows, .n = s->n, .out = p.out};
         f.sums = bench_floats("sums", 2 * (size_t)s->rows * (size_t)s->n);
@@ -292,9 +293,9 @@ static void small_items(void)
 
 void bench_items(void)
 {
-    narrow_items();
+    skinny_items();
     attend_items();
-    wide_items();
+    tiled_items();
     gemm_items();
     small_items();
 }

@@ -46,11 +46,11 @@ struct attend {
     struct image out, halves, fragments; /* the last two: out split, [n][pitch] */
     sur_gpu_ptr positions;
     int needed;          /* blocks of keys that a row group of 16 sees at most */
-    bool narrow;         /* of the kernels of the tensor cores, that of a narrow pass */
+    bool few;            /* k_attend_64 or _128; else k_attend_many_* */
     unsigned char *kept; /* out as it was found first, or NULL */
 };
 
-/* As a thread block of the narrow kernel takes rows. */
+/* As a thread block of k_attend_64 and _128 takes rows. */
 static int row_groups(const struct attend_case *c, int n)
 {
     return (n * (c->n_heads / c->n_kv_heads) + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
@@ -165,7 +165,7 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     image_init(&t->out, "out", IMAGE_F32, (size_t)c->n * (size_t)c->n_heads * (size_t)c->head_dim);
     t->p.pitch = (c->n_heads * c->head_dim + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
     image_init(&t->halves, "hi, lo", IMAGE_SPLIT, (size_t)c->n * (size_t)t->p.pitch);
-    image_init(&t->fragments, "fragments", IMAGE_FRAGMENTS, SUR_GPU_NARROW * (size_t)t->p.pitch);
+    image_init(&t->fragments, "fragments", IMAGE_FRAGMENTS, SUR_GPU_SKINNY_COLUMNS * (size_t)t->p.pitch);
     t->p.q = memory_of("q", q, t->out.n_bytes);
     t->p.out = t->out.at;
     int64_t *positions = host_new((size_t)c->n, sizeof *positions);
@@ -178,11 +178,11 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     want(t, q, k, v);
 }
 
-static const char *kernel_of(const struct attend_case *c, bool narrow)
+static const char *kernel_of(const struct attend_case *c, bool few)
 {
     if (c->plain) return "k_attend_plain";
-    if (narrow) return c->head_dim <= 64 ? "k_attend_64" : "k_attend_128";
-    return c->head_dim <= 64 ? "k_attend_wide_64" : "k_attend_wide_128";
+    if (few) return c->head_dim <= 64 ? "k_attend_64" : "k_attend_128";
+    return c->head_dim <= 64 ? "k_attend_many_64" : "k_attend_many_128";
 }
 
 /* How the queries of a case are given to a kernel. */
@@ -190,14 +190,14 @@ struct variant {
     const char *what;
     int step; /* queries at a time */
     bool fragments;
-    int grid; /* narrow: thread blocks along the keys; 0: as many as there are blocks of keys */
+    int grid; /* few: thread blocks along the keys; 0: as many as there are blocks of keys */
 };
 
 static struct sur_gpu_launch launch_of(const struct attend *t, const struct sur_gpu_attend *p, const struct variant *v)
 {
     unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS, n = (unsigned)p->n;
     if (t->c.plain) return (struct sur_gpu_launch){{n, (unsigned)t->c.n_heads, 1}, keys, 0};
-    if (t->narrow) {
+    if (t->few) {
         struct sur_gpu_launch l = sur_gpu_attend_launch(p, device.multiprocessors);
         l.grid[0] = (unsigned)(v->grid ? v->grid : t->needed);
         return l;
@@ -222,7 +222,7 @@ static void run(struct attend *t, const struct variant *v)
         p.lo = v->fragments ? 0 : p.hi + split->n * 2;
         p.position = t->positions + (uint64_t)first * sizeof(int64_t);
         struct sur_gpu_launch l = launch_of(t, &p, v);
-        kernel_launch(kernel_find(kernel_of(c, t->narrow)), &l, &p, false);
+        kernel_launch(kernel_find(kernel_of(c, t->few)), &l, &p, false);
     }
     device_wait();
     image_read(&t->out);
@@ -271,7 +271,7 @@ static const char *check_variants(struct attend *t, const struct variant *v, siz
 {
     for (size_t i = 0; i < n; i++) {
         run(t, &v[i]);
-        const char *reason = t->narrow ? counters_left(t) : NULL;
+        const char *reason = t->few ? counters_left(t) : NULL;
         if (!reason && i == 0) reason = compare(t, worst);
         if (!reason && t->kept && memcmp(t->kept, t->out.found, t->out.n_bytes)) reason = text("%s differs", v[i].what);
         if (!reason) reason = compare_split(t, v[i].fragments ? &t->fragments : &t->halves);
@@ -281,10 +281,10 @@ static const char *check_variants(struct attend *t, const struct variant *v, siz
     return NULL;
 }
 
-static const char *check_narrow_kernel(struct attend *t, double *worst)
+static const char *check_few_kernel(struct attend *t, double *worst)
 {
-    const int n = t->c.n < SUR_GPU_NARROW ? t->c.n : SUR_GPU_NARROW; /* at once: as many as it takes */
-    const bool fragments = t->c.n <= SUR_GPU_NARROW;
+    const int n = t->c.n < SUR_GPU_SKINNY_COLUMNS ? t->c.n : SUR_GPU_SKINNY_COLUMNS; /* at once: as many as it takes */
+    const bool fragments = t->c.n <= SUR_GPU_SKINNY_COLUMNS;
     const struct variant variants[] = {
         {"", n, false, 0},
         {"a second run", n, false, 0},
@@ -297,20 +297,20 @@ static const char *check_narrow_kernel(struct attend *t, double *worst)
         {"one query at a time", 1, false, 0},
         {"three at a time", 3, fragments, 2},
     };
-    t->narrow = true;
+    t->few = true;
     const char *reason = check_variants(t, variants, sizeof variants / sizeof *variants, worst);
     const char *damaged = memory_damaged();
-    t->narrow = false;
+    t->few = false;
     return !reason && damaged ? text("wrote beside %s", damaged) : reason;
 }
 
-/* The wide kernel, which gives the narrow one's bits, or the plain one. */
+/* k_attend_many_*, whose bits must be those of k_attend_*, or k_attend_plain. */
 static const char *check_other_kernel(struct attend *t, double *worst)
 {
     const int n = t->c.n;
-    const bool fragments = n <= SUR_GPU_NARROW;
+    const bool fragments = n <= SUR_GPU_SKINNY_COLUMNS;
     const struct variant variants[] = {
-        {"what the narrow kernel gives", n, false, 0},
+        {"what k_attend gives for few columns", n, false, 0},
         {"a second run", n, false, 0},
         {"a third run", n, false, 0},
         {fragments ? "a result in fragments" : "a fourth run", n, fragments, 0},
@@ -324,21 +324,21 @@ static const char *check_other_kernel(struct attend *t, double *worst)
 
 static void check_case(const struct attend_case *c)
 {
-    const char *narrow = kernel_of(c, true), *other = kernel_of(c, false);
+    const char *few = kernel_of(c, true), *other = kernel_of(c, false);
     char shape[240];
     snprintf(shape, sizeof shape, "head %d x %d/%d window %d n %d at %lld %s %s", c->head_dim, c->n_heads,
              c->n_kv_heads, c->window, c->n, (long long)c->first, c->fp32 ? "fp32" : "fp16", keys_names[c->keys]);
-    bool narrow_wanted = !c->plain && report_wanted(narrow, shape), other_wanted = report_wanted(other, shape);
-    narrow_wanted = narrow_wanted && kernel_find(narrow);
+    bool few_wanted = !c->plain && report_wanted(few, shape), other_wanted = report_wanted(other, shape);
+    few_wanted = few_wanted && kernel_find(few);
     other_wanted = other_wanted && kernel_find(other);
-    if (!narrow_wanted && !other_wanted) return;
+    if (!few_wanted && !other_wanted) return;
     if (!report_small((double)c->n * c->n_heads * c->head_dim * blocks_needed(c) * SUR_GPU_KEYS)) return;
     struct attend t;
     double worst = 0, other_worst = 0;
     attend_init(&t, c);
-    if (!c->plain && kernel_find(narrow)) {
-        const char *reason = check_narrow_kernel(&t, &worst);
-        if (narrow_wanted || reason) report(narrow, shape, worst, reason);
+    if (!c->plain && kernel_find(few)) {
+        const char *reason = check_few_kernel(&t, &worst);
+        if (few_wanted || reason) report(few, shape, worst, reason);
     }
     if (other_wanted) {
         const char *reason = check_other_kernel(&t, &other_worst);
@@ -402,7 +402,7 @@ static const struct attend_case cases[] = {
 
 void check_attend(int unused)
 {
-    static const char *const names[] = {"k_attend_64", "k_attend_128", "k_attend_wide_64", "k_attend_wide_128",
+    static const char *const names[] = {"k_attend_64", "k_attend_128", "k_attend_many_64", "k_attend_many_128",
                                         "k_attend_plain"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) checks_need(names[i]);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_case(&cases[i]);

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "checks.h"
-#include "narrow.h"
 #include "product.h"
 #include "reference.h"
+#include "skinny.h"
 
 enum { PRODUCT_BLOCKS = 5, RUNS = 5 };
 
@@ -53,8 +53,8 @@ static const char *run(struct overlap *t, bool product, bool overlap)
     memory_put(t->p.ring.k, t->k, t->ring_bytes);
     memory_put(t->p.ring.v, t->v, t->ring_bytes);
     image_reset(&t->out);
-    if (!sur_gpu_narrow_plan(&p, PRODUCT_BLOCKS, device.max_shared, &l)) return "no plan for the product";
-    if (product) kernel_launch(kernel_find("k_narrow_qkv"), &l, &p, false);
+    if (!sur_gpu_skinny_plan(&p, PRODUCT_BLOCKS, device.max_shared, &l)) return "no plan for the product";
+    if (product) kernel_launch(kernel_find("k_skinny_qkv"), &l, &p, false);
     if (!overlap) device_wait();
     l = sur_gpu_attend_launch(&t->p, device.multiprocessors);
     kernel_launch(kernel_find(t->kernel), &l, &t->p, overlap);
@@ -94,9 +94,9 @@ void check_overlap(int unused)
         c = product_complete(&c);
         struct overlap t;
         char shape[240];
-        strcpy(shape, text("behind k_narrow_qkv %s", product_shape(&c)));
+        strcpy(shape, text("behind k_skinny_qkv %s", product_shape(&c)));
         const char *kernel = c.head_dim <= 64 ? "k_attend_64" : "k_attend_128";
-        if (!report_wanted(kernel, shape) || !kernel_find(kernel) || !kernel_find("k_narrow_qkv")) continue;
+        if (!report_wanted(kernel, shape) || !kernel_find(kernel) || !kernel_find("k_skinny_qkv")) continue;
         if (!report_small((double)c.rows * c.k * 8)) continue;
         random_seed(71 + i);
         overlap_init(&t, &c);

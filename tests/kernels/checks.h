@@ -5,10 +5,10 @@
 /* Reports the kernel if no module has it (nothing when only names are listed). */
 void checks_need(const char *kernel);
 
-void check_narrow_names(int unused);
-void check_wide_names(int unused);
-void check_narrow(int epilogue); /* enum sur_gpu_epilogue, or -1: special cases */
-void check_wide(int epilogue);
+void check_skinny_names(int unused);
+void check_tiled_names(int unused);
+void check_skinny(int epilogue); /* enum sur_gpu_epilogue, or -1: special cases */
+void check_tiled(int epilogue);
 void check_split(int unused);
 void check_attend(int unused);
 void check_overlap(int unused);

@@ -41,7 +41,7 @@ static bool is_split(const struct image *m)
 /* Where element i's high half lies, in 16-bit numbers, and its low one. */
 static size_t high_at(const struct image *m, size_t i)
 {
-    const size_t pitch = m->n / SUR_GPU_NARROW, column = i / pitch * SUR_GPU_FRAGMENT;
+    const size_t pitch = m->n / SUR_GPU_SKINNY_COLUMNS, column = i / pitch * SUR_GPU_FRAGMENT;
     return m->type == IMAGE_SPLIT ? i : column + (size_t)sur_gpu_fragment_at((int)(i % pitch));
 }
 

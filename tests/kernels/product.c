@@ -117,12 +117,12 @@ static void init_split(struct product *t)
 /* The halves as each kernel takes them. */
 static void init_halves(struct product *t)
 {
-    size_t pitch = (size_t)t->p.pitch, n = (size_t)t->c.n * pitch, n_both = 2 * SUR_GPU_NARROW * pitch;
+    size_t pitch = (size_t)t->p.pitch, n = (size_t)t->c.n * pitch, n_both = 2 * SUR_GPU_SKINNY_COLUMNS * pitch;
     uint16_t *hi = host_new(n, sizeof *hi), *lo = host_new(n, sizeof *lo), *both = host_new(n_both, sizeof *both);
     for (size_t i = 0; i < n; i++) {
         hi[i] = to_bf16(t->split[i]);
         lo[i] = to_bf16(t->split[i] - from_bf16(hi[i]));
-        if (i / pitch >= SUR_GPU_NARROW) continue;
+        if (i / pitch >= SUR_GPU_SKINNY_COLUMNS) continue;
         size_t at = i / pitch * SUR_GPU_FRAGMENT + (size_t)sur_gpu_fragment_at((int)(i % pitch));
         both[at] = hi[i];
         both[at + SUR_GPU_LOW] = lo[i];
@@ -170,7 +170,7 @@ static void init_head(struct product *t)
     uint32_t zero = 0;
     t->top = memory_pinned(n * sizeof *t->top);
     t->state = host_new(n, sizeof *t->state);
-    sur_gpu_ptr candidates = memory_new("candidates", (size_t)1024 * SUR_GPU_NARROW * SUR_GPU_TOP * 8);
+    sur_gpu_ptr candidates = memory_new("candidates", (size_t)1024 * SUR_GPU_SKINNY_COLUMNS * SUR_GPU_TOP * 8);
     sur_gpu_ptr counter = memory_of("counter", &zero, sizeof zero);
     for (size_t i = 0; i < n; i++)
         t->state[i] = (struct sur_gpu_top_state){candidates, counter, (sur_gpu_ptr)(uintptr_t)(t->top + i)};
@@ -297,7 +297,7 @@ static void init_output(struct product *t, const float *rotation)
     o->pitch = (c->rows + SUR_GPU_PITCH - 1) / SUR_GPU_PITCH * SUR_GPU_PITCH;
     o->stride = (c->epilogue == SUR_GPU_QKV ? c->n_heads * c->head_dim : c->rows) + 4;
     if (c->split_out) {
-        size_t n = (c->fragments ? SUR_GPU_NARROW : columns) * (size_t)o->pitch;
+        size_t n = (c->fragments ? SUR_GPU_SKINNY_COLUMNS : columns) * (size_t)o->pitch;
         o->hi = new_image(t, "hi, lo", c->fragments ? IMAGE_FRAGMENTS : IMAGE_SPLIT, n)->at;
         if (!c->fragments) o->lo = o->hi + n * 2;
     } else {
@@ -362,12 +362,12 @@ void product_init(struct product *t, const struct product_case *given)
 
 /* ---- running ---- */
 
-struct sur_gpu_product product_columns(const struct product *t, int first, int n, bool narrow)
+struct sur_gpu_product product_columns(const struct product *t, int first, int n, bool skinny)
 {
     struct sur_gpu_product p = t->p;
     uint64_t f = (uint64_t)first, pitch = (uint64_t)p.pitch, out_pitch = (uint64_t)p.out.pitch;
     p.n = n;
-    if (narrow) {
+    if (skinny) {
         p.hi = t->fragments + f * SUR_GPU_FRAGMENT * 2;
         p.lo = p.scale = 0;
         if (t->squares) p.squares = t->squares + f * (((uint64_t)p.k + 7) / 8) * sizeof(float);

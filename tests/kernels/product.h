@@ -1,4 +1,4 @@
-/* One product W x with its inputs on the device and the answer it should give, for narrow and wide kernels alike. */
+/* One product W x with its inputs on the device and the answer it should give, for skinny and tiled kernels alike. */
 #ifndef SUR_TESTS_KERNELS_PRODUCT_H
 #define SUR_TESTS_KERNELS_PRODUCT_H
 
@@ -22,8 +22,8 @@ struct product_case {
 
 struct product {
     struct product_case c;
-    struct sur_gpu_product p;       /* all columns, as the wide kernel takes them: hi, lo, scale */
-    sur_gpu_ptr fragments, squares; /* as the narrow one does: of hi and lo; squares 0: none */
+    struct sur_gpu_product p;       /* all columns, as the tiled kernel takes them: hi, lo, scale */
+    sur_gpu_ptr fragments, squares; /* as the skinny one does: of hi and lo; squares 0: none */
     struct sur_gpu_input in;        /* what hi, lo, squares and scale are the split of */
     struct image images[PRODUCT_IMAGES];
     int n_images;
@@ -44,9 +44,9 @@ struct product_case product_complete(const struct product_case *given);
 const char *product_shape(const struct product_case *c);
 /* Lives until memory_release() and host_release(). */
 void product_init(struct product *t, const struct product_case *c);
-/* The product of columns first .. first + n - 1 alone, writing where all of them would; narrow: as that kernel takes
+/* The product of columns first .. first + n - 1 alone, writing where all of them would; skinny: as that kernel takes
  * it, but for its plan. */
-struct sur_gpu_product product_columns(const struct product *t, int first, int n, bool narrow);
+struct sur_gpu_product product_columns(const struct product *t, int first, int n, bool skinny);
 /* What the norm's scale may be off by, as a share of it. */
 double product_scale_share(int norm_k);
 void product_reset(const struct product *t);

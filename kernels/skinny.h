@@ -1,6 +1,6 @@
-/* How the host launches the narrow product: shared memory, threads, tiles a round. */
-#ifndef SUR_KERNELS_NARROW_H
-#define SUR_KERNELS_NARROW_H
+/* How the host launches the skinny product: shared memory, threads, tiles a round. */
+#ifndef SUR_KERNELS_SKINNY_H
+#define SUR_KERNELS_SKINNY_H
 
 #include "launch.h"
 
@@ -9,19 +9,19 @@
  * multiprocessors there are only as many blocks: with a group each others would wait for those with two, and what is
  * read of the input for every block would be read more often. A slot holds 256 of k of a tile. */
 enum {
-    SUR_NARROW_SLOT_BYTES = 8192,
-    SUR_NARROW_GROUP_BYTES = SUR_NARROW_SLOT_BYTES / 2,
-    SUR_NARROW_WARPS = 12,
-    SUR_NARROW_SLOTS = 2,        /* a warp at most */
-    SUR_NARROW_SMALL_BYTES = 640 /* slots' barriers; scales; the best four of each warp */
+    SUR_SKINNY_SLOT_BYTES = 8192,
+    SUR_SKINNY_GROUP_BYTES = SUR_SKINNY_SLOT_BYTES / 2,
+    SUR_SKINNY_WARPS = 12,
+    SUR_SKINNY_SLOTS = 2,        /* a warp at most */
+    SUR_SKINNY_SMALL_BYTES = 640 /* slots' barriers; scales; the best four of each warp */
 };
 
-/* Fills launch and p->narrow; 0 when a tile's sums do not fit into max_shared bytes (a block's at most): then not even
+/* Fills launch and p->skinny; 0 when a tile's sums do not fit into max_shared bytes (a block's at most): then not even
  * beside the fewest slots. */
-static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiprocessors, int max_shared,
+static inline int sur_gpu_skinny_plan(struct sur_gpu_product *p, int multiprocessors, int max_shared,
                                       struct sur_gpu_launch *launch)
 {
-    static const int slots_of[][2] = {{SUR_NARROW_WARPS, SUR_NARROW_SLOTS}, {SUR_NARROW_WARPS, 1}, {8, 1}}; /* warps */
+    static const int slots_of[][2] = {{SUR_SKINNY_WARPS, SUR_SKINNY_SLOTS}, {SUR_SKINNY_WARPS, 1}, {8, 1}}; /* warps */
     const int segments = (p->pitch + SUR_GPU_SEGMENT - 1) / SUR_GPU_SEGMENT, groups = (p->rows + 7) / 8;
     const int all = p->w_up ? groups : (groups + 1) / 2, grid = all < multiprocessors ? all : multiprocessors;
     const int tile_bytes = segments * 16 * p->n * 4;
@@ -29,7 +29,7 @@ static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiproces
     int fixed = 0, together = 0, warps = 0, slots = 0;
     for (int i = 0; i < 3 && together < 1; i++) {
         warps = slots_of[i][0], slots = slots_of[i][1];
-        fixed = warps * slots * SUR_NARROW_SLOT_BYTES + SUR_NARROW_SMALL_BYTES;
+        fixed = warps * slots * SUR_SKINNY_SLOT_BYTES + SUR_SKINNY_SMALL_BYTES;
         together = max_shared < fixed + tile_bytes ? 0 : (max_shared - fixed) / tile_bytes;
     }
     if (together < 1) return 0;
@@ -37,7 +37,7 @@ static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiproces
     together = together < tiles ? together : tiles;
     ways = ways < 1 ? 1 : ways < together ? ways : together;
     if (together < tiles) together = together / ways * ways;
-    p->narrow = (struct sur_gpu_narrow){.segments = segments,
+    p->skinny = (struct sur_gpu_skinny){.segments = segments,
                                         .ways = ways,
                                         .tiles_a_round = together,
                                         .warps = warps,
@@ -50,7 +50,7 @@ static inline int sur_gpu_narrow_plan(struct sur_gpu_product *p, int multiproces
                                         .a_segment = (1 << 16) / segments + 1,
                                         .unused = 0};
     *launch = (struct sur_gpu_launch){
-        {(unsigned)grid, 1, 1}, SUR_NARROW_WARPS * 32, (unsigned)(fixed + together * tile_bytes)};
+        {(unsigned)grid, 1, 1}, SUR_SKINNY_WARPS * 32, (unsigned)(fixed + together * tile_bytes)};
     return 1;
 }
 

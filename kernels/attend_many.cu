@@ -1,12 +1,12 @@
-/* Attention of a wide pass: four warps take 64 rows, so that keys and values pass through shared memory once for 64.
+/* Attention of a tiled pass: four warps take 64 rows, so that keys and values pass through shared memory once for 64.
  *
  * A warp has 16 rows and all keys of a block: what several warps do in attend.cuh, and pass one another, it does alone,
  * in the same order. So the bits are the same; and it takes the same blocks of keys for its 16 rows, no more. */
 #include "attend.cuh"
 
-#define ROW_WARPS 4
-#define WARP_ROWS 16
-#define WIDE_ROWS (WARP_ROWS * ROW_WARPS)
+#define ROW_WARPS  4
+#define WARP_ROWS  16
+#define GROUP_ROWS (WARP_ROWS * ROW_WARPS)
 
 /* score[i]: rows g and g + 8 of the warp's, keys 8 i + 2 t and + 1. */
 template <int DP> DEVICE void all_scores(float (&score)[KEYS / 8][4], uint32_t q_hi, uint32_t q_lo, uint32_t keys)
@@ -89,7 +89,7 @@ DEVICE void all_weights(float (&score)[KEYS / 8][4], const float *factor, const 
 }
 
 /* What a thread has gathered of its two rows: all DP elements by eight, 2 t and + 1 of each. */
-template <int DP> struct wide_gathered {
+template <int DP> struct gathered {
     float sum[DP / 8][4], weight[2], run[2];
 
     DEVICE_MEMBER void add(const uint32_t (&w_hi)[KEYS / 16][4], const uint32_t (&w_lo)[KEYS / 16][4], uint32_t values,
@@ -155,22 +155,22 @@ template <int DP> struct wide_gathered {
 
 /* By 128 threads; thread block (row group of 64, K/V head). BUFFERS: of keys and values; 2: they arrive a block ahead.
  * This function is long: as attend.cuh's attend. */
-template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_attend &p)
+template <int DP, int BUFFERS> static __device__ void attend_many(const sur_gpu_attend &p)
 {
-    /* queries split, and of each buffer keys and values: 4 (WIDE_ROWS + BUFFERS KEYS) DP bytes */
+    /* queries split, and of each buffer keys and values: 4 (GROUP_ROWS + BUFFERS KEYS) DP bytes */
     DYNAMIC_SHARED(shared, 128);
     constexpr uint32_t TILE = KEYS * DP * 2;
-    char *q_hi = shared, *q_lo = q_hi + WIDE_ROWS * DP * 2;
-    const uint32_t buffers = shared_address(q_lo + WIDE_ROWS * DP * 2);
-    __shared__ float factors[WIDE_ROWS];
-    const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = blockIdx.x * WIDE_ROWS;
+    char *q_hi = shared, *q_lo = q_hi + GROUP_ROWS * DP * 2;
+    const uint32_t buffers = shared_address(q_lo + GROUP_ROWS * DP * 2);
+    __shared__ float factors[GROUP_ROWS];
+    const int group = p.n_heads / p.ring.n_kv_heads, n_rows = p.n * group, row0 = blockIdx.x * GROUP_ROWS;
     const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_row0 = row0 + warp * WARP_ROWS;
     auto last_of = [&](int row, int n) { return (n_rows - row < n ? n_rows : row + n) - 1; };
 
     /* The position was written at least two kernels ago; so was every block that no query's own position lies in: read
      * before the wait on the assumption of instructions.cuh. */
     const int64_t first = *at<const int64_t>(p.position);
-    const int64_t to = (first + last_of(row0, WIDE_ROWS) / group) / KEYS;
+    const int64_t to = (first + last_of(row0, GROUP_ROWS) / group) / KEYS;
     int64_t block = seen_by(p, first, row0 / group).from / KEYS;
     /* the warp's own share of them; none if it has no rows */
     const int64_t my_from = my_row0 < n_rows ? seen_by(p, first, my_row0 / group).from / KEYS : to + 1;
@@ -196,7 +196,7 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
         factor[h] = factors[warp * WARP_ROWS + lane / 4 + 8 * h];
         seen[h] = seen_by(p, first, (my_row0 + lane / 4 + 8 * h) / group);
     }
-    wide_gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};
+    gathered<DP> all = {{}, {0, 0}, {-INFINITY, -INFINITY}};
     int buffer = 0;
 #pragma unroll 1
     for (; block <= to; block++, buffer = (buffer + 1) % BUFFERS) {
@@ -224,11 +224,11 @@ template <int DP, int BUFFERS> static __device__ void attend_wide(const sur_gpu_
     if (my_row0 < n_rows) all.write(p, head, my_row0, n_rows);
 }
 
-extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_64(const __grid_constant__ sur_gpu_attend p)
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_many_64(const __grid_constant__ sur_gpu_attend p)
 {
-    attend_wide<64, 2>(p);
+    attend_many<64, 2>(p);
 }
-extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_wide_128(const __grid_constant__ sur_gpu_attend p)
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) k_attend_many_128(const __grid_constant__ sur_gpu_attend p)
 {
-    attend_wide<128, 1>(p);
+    attend_many<128, 1>(p);
 }

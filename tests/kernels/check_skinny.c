@@ -1,14 +1,14 @@
-/* The narrow product: against the reference, and to the bit between runs, columns and grids. */
+/* The skinny product: against the reference, and to the bit between runs, columns and grids. */
 #include <string.h>
 
 #include "checks.h"
-#include "narrow.h"
 #include "product.h"
 #include "reference.h"
+#include "skinny.h"
 
-static const char *narrow_name(enum sur_gpu_epilogue epilogue)
+static const char *skinny_name(enum sur_gpu_epilogue epilogue)
 {
-    return text("k_narrow_%s", epilogue_names[epilogue]);
+    return text("k_skinny_%s", epilogue_names[epilogue]);
 }
 
 struct variant {
@@ -21,9 +21,9 @@ struct variant {
 static const char *launch(const struct product *t, struct sur_gpu_product *p, const struct variant *v)
 {
     struct sur_gpu_launch l;
-    if (!sur_gpu_narrow_plan(p, v->multiprocessors, v->shared_kib ? v->shared_kib << 10 : device.max_shared, &l))
+    if (!sur_gpu_skinny_plan(p, v->multiprocessors, v->shared_kib ? v->shared_kib << 10 : device.max_shared, &l))
         return "not even a tile's sums fit into shared memory";
-    kernel_launch(kernel_find(narrow_name(t->c.epilogue)), &l, p, false);
+    kernel_launch(kernel_find(skinny_name(t->c.epilogue)), &l, p, false);
     return NULL;
 }
 
@@ -49,7 +49,7 @@ static const char *compare_next(struct product *t, const struct variant *v)
     struct image split, squares;
     float *norm = host_new((size_t)rows, sizeof *norm), *want = host_new((size_t)groups, sizeof *want);
     data_fill(norm, (size_t)rows, DATA_RANDOM);
-    image_init(&split, "next fragments", IMAGE_FRAGMENTS, SUR_GPU_NARROW * (size_t)pitch);
+    image_init(&split, "next fragments", IMAGE_FRAGMENTS, SUR_GPU_SKINNY_COLUMNS * (size_t)pitch);
     image_init(&squares, "next squares", IMAGE_F32, (size_t)t->c.n * (size_t)groups);
     image_reset(&split);
     image_reset(&squares);
@@ -109,13 +109,13 @@ static void check_case(const struct product_case *c)
     struct product_case full = product_complete(c);
     char shape[240];
     strcpy(shape, product_shape(&full));
-    if (!report_wanted(narrow_name(c->epilogue), shape) || !kernel_find(narrow_name(c->epilogue))) return;
+    if (!report_wanted(skinny_name(c->epilogue), shape) || !kernel_find(skinny_name(c->epilogue))) return;
     if (!report_small((double)full.rows * full.k * 8)) return;
     struct product t;
     double worst = 0;
     product_init(&t, c);
     const char *reason = compare_variants(&t, &worst);
-    report_last(narrow_name(c->epilogue), shape, worst, reason);
+    report_last(skinny_name(c->epilogue), shape, worst, reason);
 }
 
 /* Inputs that a case of any epilogue is tried with. */
@@ -215,7 +215,7 @@ static void check_special(void)
 }
 
 /* -1: what the stem, the adapter and the head ask for beside the common shapes. */
-void check_narrow(int epilogue)
+void check_skinny(int epilogue)
 {
     if (epilogue < 0)
         check_special();
@@ -225,7 +225,7 @@ void check_narrow(int epilogue)
         check_shapes((enum sur_gpu_epilogue)epilogue);
 }
 
-void check_narrow_names(int unused)
+void check_skinny_names(int unused)
 {
-    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++) checks_need(narrow_name((enum sur_gpu_epilogue)e));
+    for (int e = 0; e < SUR_GPU_N_EPILOGUES; e++) checks_need(skinny_name((enum sur_gpu_epilogue)e));
 }

@@ -1,36 +1,36 @@
-/* The split of activations, and the wide product: against the reference, and to the bit between runs, tiles and numbers
- * of columns. */
+/* The split of activations, and the tiled product: against the reference, and to the bit between runs, tiles and
+ * numbers of columns. */
 #include <math.h>
 #include <string.h>
 
 #include "checks.h"
 #include "product.h"
 #include "reference.h"
-#include "wide.h"
+#include "tiled.h"
 
-static const char *wide_name(enum sur_gpu_epilogue epilogue, int tile)
+static const char *tiled_name(enum sur_gpu_epilogue epilogue, int tile)
 {
-    return text("k_wide_%s%s", epilogue_names[epilogue], sur_gpu_wide_tile_at(tile).suffix);
+    return text("k_tiled_%s%s", epilogue_names[epilogue], sur_gpu_tile_at(tile).suffix);
 }
 
 /* ---- split ---- */
 
-/* What k_split writes: for the wide product halves and scale, for the narrow one fragments and squares. */
+/* What k_split writes: for the tiled product halves and scale, for the skinny one fragments and squares. */
 struct outputs {
     struct image halves, factors; /* factors: scale or squares; without one norm over all k nothing is written */
-    bool narrow;
+    bool skinny;
 };
 
 static void run_split(const struct product *t, const struct outputs *o, int first, int n)
 {
-    uint64_t f = (uint64_t)first, column = o->narrow ? SUR_GPU_FRAGMENT : (uint64_t)t->p.pitch;
+    uint64_t f = (uint64_t)first, column = o->skinny ? SUR_GPU_FRAGMENT : (uint64_t)t->p.pitch;
     uint64_t groups = ((uint64_t)t->c.k + 7) / 8;
     struct sur_gpu_split s = {.k = t->c.k, .pitch = t->p.pitch, .n = n, .in = t->in};
     s.in.x += f * (uint64_t)(s.in.taps ? s.in.taps : 1) * (uint64_t)s.in.stride * sizeof(float);
     s.hi = o->halves.at + f * column * 2;
-    if (!o->narrow) s.lo = s.hi + o->halves.n * 2;
-    if (t->c.runs == 1 && o->narrow) s.squares = o->factors.at + f * groups * sizeof(float);
-    if (t->c.runs == 1 && !o->narrow) s.scale = o->factors.at + f * sizeof(float);
+    if (!o->skinny) s.lo = s.hi + o->halves.n * 2;
+    if (t->c.runs == 1 && o->skinny) s.squares = o->factors.at + f * groups * sizeof(float);
+    if (t->c.runs == 1 && !o->skinny) s.scale = o->factors.at + f * sizeof(float);
     const struct sur_gpu_launch l = sur_gpu_split_launch(&s);
     kernel_launch(kernel_find("k_split"), &l, &s, false);
 }
@@ -49,11 +49,11 @@ static void keep_split(const struct product *t, struct outputs *o, int step, uns
 }
 
 /* Squares are exact; the bound of scale is product.c's. */
-static void want_factors(const struct product *t, struct image *m, bool narrow)
+static void want_factors(const struct product *t, struct image *m, bool skinny)
 {
     if (t->c.runs != 1) return;
-    for (size_t i = 0; i < m->n && narrow; i++) image_want(m, i, (double)t->squares_host[i], 0);
-    for (size_t c = 0; c < m->n && !narrow; c++) {
+    for (size_t i = 0; i < m->n && skinny; i++) image_want(m, i, (double)t->squares_host[i], 0);
+    for (size_t c = 0; c < m->n && !skinny; c++) {
         const float *x = t->x_host + c * (size_t)t->in.stride;
         double sum = 0;
         for (int i = 0; i < t->c.k; i++) sum += (double)x[i] * (double)x[i];
@@ -77,16 +77,16 @@ static const char *compare_split(const struct product *t, struct image *m, doubl
     return reason ? reason : image_compare(m, worst);
 }
 
-static const char *check_form(struct product *t, bool narrow, double *worst)
+static const char *check_form(struct product *t, bool skinny, double *worst)
 {
     static const char *const whats[] = {"a second run", "one column at a time"};
     const struct product_case *c = &t->c;
-    size_t n = (size_t)c->n, n_factors = c->runs != 1 ? 1 : narrow ? n * (((size_t)c->k + 7) / 8) : n;
-    struct outputs o = {.narrow = narrow};
-    image_init(&o.halves, "hi, lo", narrow ? IMAGE_FRAGMENTS : IMAGE_SPLIT,
-               (narrow ? SUR_GPU_NARROW : n) * (size_t)t->p.pitch);
-    image_init(&o.factors, narrow ? "squares" : "scale", IMAGE_F32, n_factors);
-    want_factors(t, &o.factors, narrow);
+    size_t n = (size_t)c->n, n_factors = c->runs != 1 ? 1 : skinny ? n * (((size_t)c->k + 7) / 8) : n;
+    struct outputs o = {.skinny = skinny};
+    image_init(&o.halves, "hi, lo", skinny ? IMAGE_FRAGMENTS : IMAGE_SPLIT,
+               (skinny ? SUR_GPU_SKINNY_COLUMNS : n) * (size_t)t->p.pitch);
+    image_init(&o.factors, skinny ? "squares" : "scale", IMAGE_F32, n_factors);
+    want_factors(t, &o.factors, skinny);
     size_t n_bytes = o.halves.n_bytes + o.factors.n_bytes;
     unsigned char *kept = host_new(n_bytes, 1), *bytes = host_new(n_bytes, 1);
     keep_split(t, &o, c->n, kept);
@@ -101,16 +101,16 @@ static const char *check_form(struct product *t, bool narrow, double *worst)
 
 static void check_split_case(const struct product_case *c)
 {
-    for (int narrow = 0; narrow <= (c->n <= SUR_GPU_NARROW); narrow++) {
+    for (int skinny = 0; skinny <= (c->n <= SUR_GPU_SKINNY_COLUMNS); skinny++) {
         char shape[240];
         strcpy(shape,
                text("k %d n %d %s%s%s%s", c->k, c->n, data_names[c->data], c->runs ? text(" norm/%d", c->runs) : "",
-                    c->taps ? text(" taps %d", c->taps) : "", narrow ? " fragments" : ""));
+                    c->taps ? text(" taps %d", c->taps) : "", skinny ? " fragments" : ""));
         if (!report_wanted("k_split", shape) || !kernel_find("k_split")) continue;
         struct product t;
         double worst = 0;
         product_init(&t, c);
-        const char *reason = check_form(&t, narrow, &worst);
+        const char *reason = check_form(&t, skinny, &worst);
         report_last("k_split", shape, worst, reason);
     }
 }
@@ -138,23 +138,23 @@ void check_split(int unused)
     check_split_case(&(struct product_case){.rows = 1, .k = 8192, .n = 8, .runs = 2});
 }
 
-/* ---- wide ---- */
+/* ---- tiled ---- */
 
-static void run_wide(const struct product *t, int tile, int first, int n)
+static void run_tiled(const struct product *t, int tile, int first, int n)
 {
     struct sur_gpu_product p = product_columns(t, first, n, false);
-    struct sur_gpu_wide_tile w = sur_gpu_wide_tile_at(tile);
+    struct sur_gpu_tile w = sur_gpu_tile_at(tile);
     struct sur_gpu_launch l = {.threads = (unsigned)w.threads, .shared_bytes = w.shared_bytes};
-    sur_gpu_wide_grid(&p, tile, l.grid);
+    sur_gpu_tile_grid(&p, tile, l.grid);
     l.grid[2] = 1;
-    kernel_launch(kernel_find(wide_name(t->c.epilogue, tile)), &l, &p, false);
+    kernel_launch(kernel_find(tiled_name(t->c.epilogue, tile)), &l, &p, false);
 }
 
-static void keep_wide(struct product *t, int tile, int step, unsigned char *bytes)
+static void keep_tiled(struct product *t, int tile, int step, unsigned char *bytes)
 {
     product_reset(t);
     for (int first = 0; first < t->c.n; first += step)
-        run_wide(t, tile, first, t->c.n - first < step ? t->c.n - first : step);
+        run_tiled(t, tile, first, t->c.n - first < step ? t->c.n - first : step);
     product_read(t);
     product_keep(t, bytes);
 }
@@ -164,13 +164,13 @@ static const char *check_tile(struct product *t, int tile, unsigned char *kept, 
 {
     static const char *const whats[] = {"a second run", "a third run", "37 columns at a time"};
     size_t n_bytes = product_bytes(t);
-    keep_wide(t, tile, t->c.n, bytes);
+    keep_tiled(t, tile, t->c.n, bytes);
     const char *reason = product_compare(t, worst);
     if (!reason && kept_before && memcmp(kept, bytes, n_bytes)) reason = "differs from the tile before";
     if (reason) return reason;
     memcpy(kept, bytes, n_bytes);
     for (int i = 0; i < 3 && !reason; i++) {
-        keep_wide(t, tile, i == 2 ? 37 : t->c.n, bytes);
+        keep_tiled(t, tile, i == 2 ? 37 : t->c.n, bytes);
         if (memcmp(kept, bytes, n_bytes)) reason = text("%s differs", whats[i]);
     }
     return reason;
@@ -181,23 +181,23 @@ static void check_case(const struct product_case *c)
     const struct product_case full = product_complete(c);
     char shape[240];
     strcpy(shape, product_shape(&full));
-    bool wanted[SUR_GPU_N_WIDE], any = false, before = false;
-    for (int i = 0; i < SUR_GPU_N_WIDE; i++) {
-        wanted[i] = report_wanted(wide_name(c->epilogue, i), shape) && kernel_find(wide_name(c->epilogue, i)) &&
-                    (int)sur_gpu_wide_tile_at(i).shared_bytes <= device.max_shared;
+    bool wanted[SUR_GPU_N_TILES], any = false, before = false;
+    for (int i = 0; i < SUR_GPU_N_TILES; i++) {
+        wanted[i] = report_wanted(tiled_name(c->epilogue, i), shape) && kernel_find(tiled_name(c->epilogue, i)) &&
+                    (int)sur_gpu_tile_at(i).shared_bytes <= device.max_shared;
         any |= wanted[i];
     }
     if (!any || !report_small((double)full.rows * full.k * full.n)) return;
     struct product t;
     product_init(&t, c);
     unsigned char *kept = host_new(product_bytes(&t), 1), *bytes = host_new(product_bytes(&t), 1);
-    for (int i = 0; i < SUR_GPU_N_WIDE; i++) {
+    for (int i = 0; i < SUR_GPU_N_TILES; i++) {
         if (!wanted[i]) continue;
         double worst = 0;
         const char *reason = check_tile(&t, i, kept, bytes, before, &worst), *damaged = memory_damaged();
         if (!reason && damaged) reason = text("wrote beside %s", damaged);
         before |= !reason;
-        report(wide_name(c->epilogue, i), shape, worst, reason);
+        report(tiled_name(c->epilogue, i), shape, worst, reason);
         if (damaged) break;
     }
     memory_release();
@@ -270,7 +270,7 @@ static void check_shapes(enum sur_gpu_epilogue epilogue)
 }
 
 /* -1: what the stem and the adapter ask for beside the common shapes. */
-void check_wide(int epilogue)
+void check_tiled(int epilogue)
 {
     if (epilogue < 0)
         check_special();
@@ -280,9 +280,9 @@ void check_wide(int epilogue)
         check_shapes((enum sur_gpu_epilogue)epilogue);
 }
 
-void check_wide_names(int unused)
+void check_tiled_names(int unused)
 {
     checks_need("k_split");
     for (int e = 0; e < SUR_GPU_HEAD; e++)
-        for (int i = 0; i < SUR_GPU_N_WIDE; i++) checks_need(wide_name((enum sur_gpu_epilogue)e, i));
+        for (int i = 0; i < SUR_GPU_N_TILES; i++) checks_need(tiled_name((enum sur_gpu_epilogue)e, i));
 }

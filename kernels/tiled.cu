@@ -1,7 +1,7 @@
-/* The wide product: y = W x for many columns, by tiles of W and of the split activations in shared memory. The order of
- * summation is launch.h's. */
+/* The tiled product: y = W x for many columns, by tiles of W and of the split activations in shared memory. The order
+ * of summation is launch.h's. */
 #include "common.cuh"
-#include "wide.h"
+#include "tiled.h"
 
 /* ---- tiles ---- */
 
@@ -282,7 +282,7 @@ template <typename T> DEVICE void add_segment(float (&sum)[T::MT][T::NT][4], cha
 }
 
 /* Fragments of the next 16 of k load while those before are multiplied; stages of 64 arrive STAGES - 1 ahead. */
-template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
+template <typename T, int EPILOGUE> DEVICE void tiled(const sur_gpu_product &p)
 {
     DYNAMIC_SHARED(stages, 1024);
     __shared__ float scales[T::COLUMNS];
@@ -344,17 +344,17 @@ template <typename T, int EPILOGUE> DEVICE void wide(const sur_gpu_product &p)
     put<T, EPILOGUE>(p, out);
 }
 
-#define WIDE(name, EPILOGUE, R, C, WR, WC, STAGES, BLOCKS)                                                             \
+#define TILED(name, EPILOGUE, R, C, WR, WC, STAGES, BLOCKS)                                                            \
     extern "C" __global__ void __launch_bounds__(32 * WR * WC, BLOCKS)                                                 \
-        k_wide_##name##_##R##x##C(const __grid_constant__ struct sur_gpu_product p)                                    \
+        k_tiled_##name##_##R##x##C(const __grid_constant__ struct sur_gpu_product p)                                   \
     {                                                                                                                  \
-        wide<tile<R, C, WR, WC, STAGES>, EPILOGUE>(p);                                                                 \
+        tiled<tile<R, C, WR, WC, STAGES>, EPILOGUE>(p);                                                                \
     }
-#define WIDE_TILE(R, C, WR, WC, STAGES, BLOCKS, one, two)                                                              \
-    WIDE(plain, SUR_GPU_PLAIN, R, C, WR, WC, STAGES, BLOCKS)                                                           \
-    WIDE(gelu, SUR_GPU_GELU, R, C, WR, WC, STAGES, BLOCKS)                                                             \
-    WIDE(add, SUR_GPU_ADD, R, C, WR, WC, STAGES, BLOCKS)                                                               \
-    WIDE(swiglu, SUR_GPU_SWIGLU, R, C, WR, WC, STAGES, BLOCKS)                                                         \
-    WIDE(qkv, SUR_GPU_QKV, R, C, WR, WC, STAGES, BLOCKS)                                                               \
-    WIDE(rows, SUR_GPU_ROWS, R, C, WR, WC, STAGES, BLOCKS)
-SUR_GPU_WIDE_TILES(WIDE_TILE)
+#define TILE_KERNELS(R, C, WR, WC, STAGES, BLOCKS, one, two)                                                           \
+    TILED(plain, SUR_GPU_PLAIN, R, C, WR, WC, STAGES, BLOCKS)                                                          \
+    TILED(gelu, SUR_GPU_GELU, R, C, WR, WC, STAGES, BLOCKS)                                                            \
+    TILED(add, SUR_GPU_ADD, R, C, WR, WC, STAGES, BLOCKS)                                                              \
+    TILED(swiglu, SUR_GPU_SWIGLU, R, C, WR, WC, STAGES, BLOCKS)                                                        \
+    TILED(qkv, SUR_GPU_QKV, R, C, WR, WC, STAGES, BLOCKS)                                                              \
+    TILED(rows, SUR_GPU_ROWS, R, C, WR, WC, STAGES, BLOCKS)
+SUR_GPU_TILES(TILE_KERNELS)

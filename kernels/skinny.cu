@@ -1,13 +1,13 @@
-/* The narrow product: y = W x for 1 to 8 columns, bound by the bytes of W.
+/* The skinny product: y = W x for 1 to 8 columns, bound by the bytes of W.
  *
  * Each warp fetches weights ahead through slots of its own, from before the kernel is allowed to read what the previous
  * one wrote; and holds its segment's input in registers, as fragments, while tile after tile comes. The segments' sums
  * meet in shared memory, once a round of tiles. A block takes nearly all registers and shared memory of its
  * multiprocessor: it begins when the one before has left it, not when its whole kernel has. */
 #include "common.cuh"
-#include "narrow.h"
+#include "skinny.h"
 
-#define MAX_COLUMNS SUR_GPU_NARROW
+#define MAX_COLUMNS SUR_GPU_SKINNY_COLUMNS
 
 /* ---- who has what ---- */
 
@@ -22,15 +22,15 @@ template <int EPILOGUE> struct share {
     DEVICE_MEMBER share(const sur_gpu_product &p)
     {
         const int warp = warp_index();
-        segments = p.narrow.segments;
-        ways = p.narrow.ways;
-        tiles_a_round = p.narrow.tiles_a_round;
-        mine = p.narrow.rounds_dealt + (blockIdx.x < p.narrow.left_over);
+        segments = p.skinny.segments;
+        ways = p.skinny.ways;
+        tiles_a_round = p.skinny.tiles_a_round;
+        mine = p.skinny.rounds_dealt + (blockIdx.x < p.skinny.left_over);
         tiles = (mine + ITEMS - 1) / ITEMS;
-        way = warp * p.narrow.a_segment >> 16;
+        way = warp * p.skinny.a_segment >> 16;
         segment0 = warp - way * segments;
-        segment_step = ways > 1 ? segments : p.narrow.warps;
-        if (way >= ways || segment0 >= segments || warp >= p.narrow.warps) tiles = 0;
+        segment_step = ways > 1 ? segments : p.skinny.warps;
+        if (way >= ways || segment0 >= segments || warp >= p.skinny.warps) tiles = 0;
     }
     DEVICE_MEMBER int end_of_round(int round0) const { return min(tiles, round0 + tiles_a_round); }
     DEVICE_MEMBER bool is_whole(int tile) const { return TWO || 2 * tile + 1 < mine; }
@@ -53,17 +53,17 @@ template <int EPILOGUE> struct stream {
     DEVICE_MEMBER stream(const sur_gpu_product &p, const share<EPILOGUE> &mine, char *shared)
     {
         const int warp = warp_index();
-        n_slots = p.narrow.slots;
-        slots = shared_address(shared) + warp * n_slots * SUR_NARROW_SLOT_BYTES;
+        n_slots = p.skinny.slots;
+        slots = shared_address(shared) + warp * n_slots * SUR_SKINNY_SLOT_BYTES;
         barriers =
-            shared_address(shared) + p.narrow.warps * n_slots * SUR_NARROW_SLOT_BYTES + warp * SUR_NARROW_SLOTS * 8;
+            shared_address(shared) + p.skinny.warps * n_slots * SUR_SKINNY_SLOT_BYTES + warp * SUR_SKINNY_SLOTS * 8;
         fill = spend = parity = 0;
         round0 = 0;
         segment = mine.segment0;
         aim(p, mine);
         if (elected()) {
 #pragma unroll
-            for (uint32_t i = 0; i < SUR_NARROW_SLOTS; i++) arrival_init(barriers + i * 8);
+            for (uint32_t i = 0; i < SUR_SKINNY_SLOTS; i++) arrival_init(barriers + i * 8);
         }
         __syncwarp();
     }
@@ -73,23 +73,23 @@ template <int EPILOGUE> struct stream {
         end = mine.end_of_round(round0);
         tile = round0 + mine.way;
         next = at<const char>(p.w) + (uint64_t)blockIdx.x * (uint32_t)(p.pitch * 16) + further(p, tile) +
-               segment * SUR_NARROW_GROUP_BYTES;
+               segment * SUR_SKINNY_GROUP_BYTES;
     }
     /* From a tile to one of the block's that is so many further on. */
     DEVICE_MEMBER static uint64_t further(const sur_gpu_product &p, int tiles)
     {
-        return (uint64_t)(uint32_t)(tiles * share<EPILOGUE>::ITEMS) * p.narrow.deal_bytes;
+        return (uint64_t)(uint32_t)(tiles * share<EPILOGUE>::ITEMS) * p.skinny.deal_bytes;
     }
     /* The weights of so many slots, as far as there are any. All lanes have read what those held, and met. */
     DEVICE_MEMBER void fetch(const sur_gpu_product &p, const share<EPILOGUE> &mine, int n)
     {
 #pragma unroll 1
         for (; n && tile < end; n--) {
-            const char *upper = next + (mine.TWO ? p.w_up - p.w : p.narrow.deal_bytes);
-            uint32_t n_bytes = SUR_NARROW_GROUP_BYTES;
-            if (segment + 1 == mine.segments) n_bytes = p.narrow.last_bytes;
-            fetch_async(slots + fill * SUR_NARROW_SLOT_BYTES, next, mine.is_whole(tile) ? upper : NULL,
-                        SUR_NARROW_GROUP_BYTES, n_bytes, barriers + fill * 8);
+            const char *upper = next + (mine.TWO ? p.w_up - p.w : p.skinny.deal_bytes);
+            uint32_t n_bytes = SUR_SKINNY_GROUP_BYTES;
+            if (segment + 1 == mine.segments) n_bytes = p.skinny.last_bytes;
+            fetch_async(slots + fill * SUR_SKINNY_SLOT_BYTES, next, mine.is_whole(tile) ? upper : NULL,
+                        SUR_SKINNY_GROUP_BYTES, n_bytes, barriers + fill * 8);
             fill = fill + 1 == n_slots ? 0 : fill + 1;
             tile += mine.ways;
             next += further(p, mine.ways);
@@ -105,7 +105,7 @@ template <int EPILOGUE> struct stream {
         const bool wraps = spend + i >= n_slots;
         const uint32_t slot = wraps ? spend + i - n_slots : spend + i;
         arrival_wait(barriers + slot * 8, parity ^ wraps);
-        return slots + slot * SUR_NARROW_SLOT_BYTES;
+        return slots + slot * SUR_SKINNY_SLOT_BYTES;
     }
     /* This lane has read the oldest n. */
     DEVICE_MEMBER void give_back(const sur_gpu_product &p, const share<EPILOGUE> &mine, int n)
@@ -258,7 +258,7 @@ static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned 
 {
     const sur_gpu_top_state &state = *at<const sur_gpu_top_state>(p.out.top);
     unsigned long long *candidates = at<unsigned long long>(state.candidates);
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = SUR_NARROW_WARPS;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = SUR_SKINNY_WARPS;
     for (int c = 0; c < p.n; c++) {
         unsigned long long top[4] = {0};
         const float *y = at<const float>(p.out.y) + (size_t)c * p.out.stride;
@@ -321,7 +321,7 @@ template <int EPILOGUE> struct task {
     DEVICE_MEMBER task(const sur_gpu_product &p, const share<EPILOGUE> &mine, int item0, int n_items, int e)
     {
         const sur_gpu_output &o = p.out;
-        const int r = e % 8, item = floor_times(e / 8, p.narrow.a_column);
+        const int r = e % 8, item = floor_times(e / 8, p.skinny.a_column);
         row = kept(row_of(item0 + item, r));
         c = kept(e / 8 - item * p.n);
         sums = kept((item / mine.ITEMS * mine.segments * 16 + (mine.TWO ? 0 : item % 2 * 8) + r) * p.n + c);
@@ -388,7 +388,7 @@ DEVICE float total(const float *sums, int segments, int step)
 template <int EPILOGUE>
 DEVICE void finish_task(const sur_gpu_product &p, const task<EPILOGUE> &t, const float *sums, const float *scale)
 {
-    const int segments = p.narrow.segments, n = p.n;
+    const int segments = p.skinny.segments, n = p.n;
     float v = 0, pair = 0;
     if (t.there) {
 #pragma unroll 1
@@ -456,14 +456,14 @@ DEVICE void multiply_segment(const sur_gpu_product &p, const share<EPILOGUE> &mi
 }
 
 /* This function is long: it is one pipeline, whose steps share nearly all that it holds. */
-template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
+template <int EPILOGUE> DEVICE void skinny(const sur_gpu_product &p)
 {
     DYNAMIC_SHARED(shared, 1024);
-    char *small = shared + p.narrow.warps * p.narrow.slots * SUR_NARROW_SLOT_BYTES;
-    float *scale = (float *)(small + SUR_NARROW_WARPS * SUR_NARROW_SLOTS * 8),
-          *sums = (float *)(small + SUR_NARROW_SMALL_BYTES);
+    char *small = shared + p.skinny.warps * p.skinny.slots * SUR_SKINNY_SLOT_BYTES;
+    float *scale = (float *)(small + SUR_SKINNY_WARPS * SUR_SKINNY_SLOTS * 8),
+          *sums = (float *)(small + SUR_SKINNY_SMALL_BYTES);
     unsigned long long *best = (unsigned long long *)(scale + MAX_COLUMNS);
-    static_assert(SUR_NARROW_WARPS * (SUR_NARROW_SLOTS + 4) * 8 + MAX_COLUMNS * 4 <= SUR_NARROW_SMALL_BYTES, "small");
+    static_assert(SUR_SKINNY_WARPS * (SUR_SKINNY_SLOTS + 4) * 8 + MAX_COLUMNS * 4 <= SUR_SKINNY_SMALL_BYTES, "small");
     const share<EPILOGUE> mine(p);
     stream<EPILOGUE> in(p, mine, shared);
     in.fetch(p, mine, 1);
@@ -479,7 +479,7 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
     /* lanes 0-7 and 16-23 point at rows of a tile's lower half, the others of its upper if it has one; 16-31 at 8 of k
      * further on */
     const uint32_t in_half = lane % 8 * 128 + ((lane / 16 ^ lane % 8) << 4);
-    const uint32_t upper = lane & 8 ? SUR_NARROW_GROUP_BYTES : 0;
+    const uint32_t upper = lane & 8 ? SUR_SKINNY_GROUP_BYTES : 0;
     for (int round0 = 0; round0 * mine.ITEMS < mine.mine; round0 += mine.tiles_a_round) {
         const int end = mine.end_of_round(round0), item0 = round0 * mine.ITEMS;
         const int n_items = min(mine.mine - item0, mine.tiles_a_round * mine.ITEMS), n_tasks = kept(n_items * n * 8);
@@ -490,7 +490,7 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
         x.aim(p, mine.segment0, end <= round0);
         auto load = [&] {
             x.load(p, mine.segment_step);
-            if (more) in.fetch(p, mine, p.narrow.slots - 1);
+            if (more) in.fetch(p, mine, p.skinny.slots - 1);
             more = false;
         };
         for (int e = threadIdx.x;; first = false) {
@@ -501,7 +501,7 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
                 load();
                 if (round0) __syncthreads(); /* the sums before are read */
                 /* by the last warps, for the first have the tasks */
-                for (int c = SUR_NARROW_WARPS - 1 - warp; p.squares && round0 == 0 && c < n; c += SUR_NARROW_WARPS) {
+                for (int c = SUR_SKINNY_WARPS - 1 - warp; p.squares && round0 == 0 && c < n; c += SUR_SKINNY_WARPS) {
                     const float s = rms_scale(at<const float>(p.squares) + (size_t)c * ((p.k + 7) / 8), p.k, p.eps);
                     if (lane == 0) scale[c] = s;
                 }
@@ -523,16 +523,16 @@ template <int EPILOGUE> DEVICE void narrow(const sur_gpu_product &p)
     }
 }
 
-#define NARROW(name, epilogue)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(SUR_NARROW_WARPS * 32, 1)                                             \
-        k_narrow_##name(const __grid_constant__ sur_gpu_product p)                                                     \
+#define SKINNY(name, epilogue)                                                                                         \
+    extern "C" __global__ void __launch_bounds__(SUR_SKINNY_WARPS * 32, 1)                                             \
+        k_skinny_##name(const __grid_constant__ sur_gpu_product p)                                                     \
     {                                                                                                                  \
-        narrow<epilogue>(p);                                                                                           \
+        skinny<epilogue>(p);                                                                                           \
     }
-NARROW(plain, SUR_GPU_PLAIN)
-NARROW(gelu, SUR_GPU_GELU)
-NARROW(add, SUR_GPU_ADD)
-NARROW(swiglu, SUR_GPU_SWIGLU)
-NARROW(qkv, SUR_GPU_QKV)
-NARROW(rows, SUR_GPU_ROWS)
-NARROW(head, SUR_GPU_HEAD)
+SKINNY(plain, SUR_GPU_PLAIN)
+SKINNY(gelu, SUR_GPU_GELU)
+SKINNY(add, SUR_GPU_ADD)
+SKINNY(swiglu, SUR_GPU_SWIGLU)
+SKINNY(qkv, SUR_GPU_QKV)
+SKINNY(rows, SUR_GPU_ROWS)
+SKINNY(head, SUR_GPU_HEAD)
