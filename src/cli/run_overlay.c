@@ -62,7 +62,7 @@ static void show(struct overlay *overlay, enum message_topic topic, const char *
 {
     pthread_mutex_lock(&shown.lock);
     shown.topic = topic;
-    overlay_trouble(overlay, text, topic != MESSAGE_ANY);
+    overlay_set_problem(overlay, text, topic != MESSAGE_ANY);
     pthread_mutex_unlock(&shown.lock);
 }
 
@@ -72,7 +72,7 @@ static void take_away_what_is_over(struct overlay *overlay, const struct overlay
     bool over = (shown.topic == MESSAGE_LAG && now->lag_seconds * SUR_RATE < LAG_KEPT_SAMPLES) ||
                 (shown.topic == MESSAGE_ZEROS && now->level > 0) ||
                 (shown.topic == MESSAGE_QUIET && now->level > QUIET_LEVEL);
-    if (over) overlay_trouble(overlay, "", false);
+    if (over) overlay_set_problem(overlay, "", false);
     if (over) shown.topic = MESSAGE_ANY;
     pthread_mutex_unlock(&shown.lock);
 }
@@ -152,7 +152,7 @@ int run_overlay_close(struct run *run, int status)
     if (!run->overlay) return status;
     struct overlay_state over = {.name = "captions have ended", .lag_seconds = -1};
     overlay_set_state(run->overlay, &over);
-    if (status != EXIT_DONE) overlay_trouble(run->overlay, last, true); /* why, as long as the command runs */
+    if (status != EXIT_DONE) overlay_set_problem(run->overlay, last, true); /* why, as long as the command runs */
     if (run->options.command || status == EXIT_DONE) overlay_wait(run->overlay, os_signal_stop);
     sink_destroy(&run->sinks[2]);
     message_divert(NULL, NULL);

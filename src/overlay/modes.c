@@ -29,14 +29,14 @@ void modes_set_title(struct modes *m, const char *title)
     m->title_changed = true;
 }
 
-void modes_again(struct modes *m)
+void modes_resend(struct modes *m)
 {
     for (int i = 0; i < MODES; i++) m->order[i].changed = m->order[i].value != 0;
     m->titled = false;
     if (m->title[0]) m->title_changed = true;
 }
 
-static void put_mode(struct output *out, enum input_mode mode, int value)
+static void append_mode(struct output *out, enum input_mode mode, int value)
 {
     static const int numbers[MODES] = {
         [MODE_CURSOR_KEYS] = 1, [MODE_MOUSE_CLICK] = 1000, [MODE_MOUSE_DRAG] = 1002, [MODE_MOUSE_MOVE] = 1003,
@@ -51,11 +51,11 @@ static void put_mode(struct output *out, enum input_mode mode, int value)
         output_printf(out, "\033[?%d%c", numbers[mode], value ? 'h' : 'l');
 }
 
-void modes_put(struct modes *m, struct output *out)
+void modes_append(struct modes *m, struct output *out)
 {
     for (int i = 0; i < MODES; i++) {
         os_term_note_mode(m->order[i].mode, m->order[i].value != 0);
-        if (m->order[i].changed) put_mode(out, m->order[i].mode, m->order[i].value);
+        if (m->order[i].changed) append_mode(out, m->order[i].mode, m->order[i].value);
         m->order[i].changed = false;
     }
     if (!m->title_changed) return;

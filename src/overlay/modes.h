@@ -21,8 +21,8 @@ struct modes {
 void modes_init(struct modes *m);
 void modes_set(struct modes *m, enum input_mode mode, int value);
 void modes_set_title(struct modes *m, const char *title);
-void modes_again(struct modes *m); /* the terminal has none of it */
+void modes_resend(struct modes *m); /* the terminal has none of it */
 /* Appends what the terminal does not have yet, and notes it for os_term_restore. */
-void modes_put(struct modes *m, struct output *out);
+void modes_append(struct modes *m, struct output *out);
 
 #endif

@@ -22,7 +22,7 @@ void layout_make(struct layout *l, int rows, int cols, bool program, int width)
     l->program_rows = program ? rows - ours : 0;
     l->screen_rows = program ? rows : ours;
     l->top = program ? 0 : rows - ours;
-    l->state_row = state ? l->program_rows : -1;
+    l->status_row = state ? l->program_rows : -1;
     l->caption_row = l->program_rows + state;
     if (width == 0) width = COMMON_WIDTH;
     l->width = width < cols ? width : cols;
@@ -60,10 +60,10 @@ static bool is_inside(char c) /* a character of UTF-8 */
 }
 
 /* What is wrong in at most `columns`: whole, or what stands before its first ": ", or without its middle. */
-static void shorten(char *out, size_t size, const char *trouble, int columns)
+static void shorten(char *out, size_t size, const char *problem, int columns)
 {
-    char text[OVERLAY_TROUBLE];
-    snprintf(text, sizeof text, "%s", trouble);
+    char text[OVERLAY_PROBLEM_BYTES];
+    snprintf(text, sizeof text, "%s", problem);
     char *colon = strstr(text, ": ");
     if (sur_utf8_width(text) > columns && colon) *colon = 0;
     snprintf(out, size, "%s", text);
@@ -80,26 +80,26 @@ static void shorten(char *out, size_t size, const char *trouble, int columns)
     snprintf(out + n, size - n, "...%s", end);
 }
 
-void paint_state(struct screen *s, const struct layout *l, const struct overlay_state *state, const char *trouble,
-                 bool colour)
+void paint_status_line(struct screen *s, const struct layout *l, const struct overlay_state *state, const char *problem,
+                       bool colour)
 {
     struct screen_style dim = {.attributes = CELL_DIM}, wrong = {.attributes = CELL_BOLD};
-    char lag[32] = "", short_form[2 * OVERLAY_TROUBLE];
-    if (l->state_row < 0) return;
+    char lag[32] = "", short_form[2 * OVERLAY_PROBLEM_BYTES];
+    if (l->status_row < 0) return;
     if (colour) wrong.fg = CELL_INDEXED(1);
-    screen_blank(s, l->state_row, 0, l->cols);
-    int col = paint_meter(s, l->state_row, l->margin, state->level, colour);
+    screen_blank(s, l->status_row, 0, l->cols);
+    int col = paint_meter(s, l->status_row, l->margin, state->level, colour);
     if (state->lag_seconds >= 0) snprintf(lag, sizeof lag, "  lag %.1f s", (double)state->lag_seconds);
     /* what is wrong comes before where the sound comes from, and that before how late it is */
-    int left = l->cols - col - (trouble[0] ? 2 + sur_utf8_width(trouble) : 0);
-    bool has_name = !trouble[0] || 1 + sur_utf8_width(state->name) + sur_utf8_width(lag) <= left;
+    int left = l->cols - col - (problem[0] ? 2 + sur_utf8_width(problem) : 0);
+    bool has_name = !problem[0] || 1 + sur_utf8_width(state->name) + sur_utf8_width(lag) <= left;
     if (has_name) {
-        col = screen_put(s, l->state_row, col, l->cols, " ", &dim);
-        col = screen_put(s, l->state_row, col, l->cols, state->name, &dim);
+        col = screen_put(s, l->status_row, col, l->cols, " ", &dim);
+        col = screen_put(s, l->status_row, col, l->cols, state->name, &dim);
     }
-    if (has_name || sur_utf8_width(lag) <= left) col = screen_put(s, l->state_row, col, l->cols, lag, &dim);
-    if (!trouble[0]) return;
-    shorten(short_form, sizeof short_form, trouble, l->cols - col - 2);
-    col = screen_put(s, l->state_row, col, l->cols, "  ", &dim);
-    screen_put(s, l->state_row, col, l->cols, short_form, &wrong);
+    if (has_name || sur_utf8_width(lag) <= left) col = screen_put(s, l->status_row, col, l->cols, lag, &dim);
+    if (!problem[0]) return;
+    shorten(short_form, sizeof short_form, problem, l->cols - col - 2);
+    col = screen_put(s, l->status_row, col, l->cols, "  ", &dim);
+    screen_put(s, l->status_row, col, l->cols, short_form, &wrong);
 }

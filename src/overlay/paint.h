@@ -11,7 +11,7 @@
 struct layout {
     int rows, cols;    /* the terminal's */
     int program_rows;  /* the program's, from the top; 0: there is none */
-    int state_row;     /* in the screen; -1: no room */
+    int status_row;    /* in the screen; -1: no room */
     int caption_row;   /* the first, in the screen */
     int caption_rows;  /* 0: no room */
     int margin, width; /* columns before the captions, and theirs */
@@ -22,8 +22,8 @@ struct layout {
 /* width 0: 80 columns, or as many as there are. */
 void layout_make(struct layout *l, int rows, int cols, bool program, int width);
 void paint_captions(struct screen *s, const struct layout *l, const struct captions *c);
-/* trouble: "" for none. */
-void paint_state(struct screen *s, const struct layout *l, const struct overlay_state *state, const char *trouble,
-                 bool colour);
+/* problem: "" for none. */
+void paint_status_line(struct screen *s, const struct layout *l, const struct overlay_state *state, const char *problem,
+                       bool colour);
 
 #endif

@@ -1,13 +1,13 @@
-/* What the line of state shows. */
+/* What the status line shows. */
 #ifndef OVERLAY_STATE_H
 #define OVERLAY_STATE_H
 
-enum { OVERLAY_TROUBLE = 256 }; /* bytes of a line that says what is wrong */
+enum { OVERLAY_PROBLEM_BYTES = 256 }; /* of a line that says what is wrong, with its terminator */
 
 struct overlay_state {
     char name[128];    /* of the source or device: clean text */
-    float level;       /* loudness of what was heard last, 0 to 1 */
-    float lag_seconds; /* behind what was said; negative: not known */
+    float level;       /* loudness of the latest sound, 0 to 1 */
+    float lag_seconds; /* how far the captions are behind the sound; negative: unknown */
 };
 
 #endif

@@ -337,7 +337,7 @@ void vt_draw_all(struct vt *vt)
     vt->to = vt->rows;
 }
 
-bool vt_bell(struct vt *vt)
+bool vt_take_bell(struct vt *vt)
 {
     bool bell = vt->bell;
     vt->bell = false;

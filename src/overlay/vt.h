@@ -36,6 +36,6 @@ size_t vt_reply(struct vt *vt, char *out, size_t size);
 void vt_draw(struct vt *vt, struct screen *screen);
 void vt_draw_all(struct vt *vt); /* the next vt_draw copies every row */
 struct vt_cursor vt_cursor(const struct vt *vt);
-bool vt_bell(struct vt *vt); /* takes it */
+bool vt_take_bell(struct vt *vt); /* takes it */
 
 #endif

@@ -45,7 +45,7 @@ struct vt_cursor vt_cursor(const struct vt *vt)
     return (struct vt_cursor){0};
 }
 
-bool vt_bell(struct vt *vt)
+bool vt_take_bell(struct vt *vt)
 {
     return false;
 }

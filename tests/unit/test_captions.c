@@ -186,13 +186,13 @@ static void test_layout(void **state)
                 assert_int_equal(l.caption_row + l.caption_rows, l.screen_rows);
                 assert_true(!program || (l.program_rows >= 1 && l.program_rows < rows + 1));
                 assert_true(l.margin >= 0 && l.width >= 1 && l.margin + l.width <= cols);
-                assert_true(l.state_row < l.caption_row);
+                assert_true(l.status_row < l.caption_row);
             }
         }
     }
 }
 
-static void test_state_row(void **state)
+static void test_status_row(void **state)
 {
     struct layout l;
     struct screen s = {0};
@@ -203,10 +203,10 @@ static void test_state_row(void **state)
     for (int i = 0; i < 3; i++) {
         static const float levels[] = {0, 0.1f, 2};
         st.level = levels[i];
-        paint_state(&s, &l, &st, "no sound", i == 0);
+        paint_status_line(&s, &l, &st, "no sound", i == 0);
         row[0] = 0;
         for (int col = 0; col < 60; col++) {
-            const struct cell *cell = screen_at(&s, l.state_row, col);
+            const struct cell *cell = screen_at(&s, l.status_row, col);
             strcat(row, cell->width && !cell->text[0] ? " " : cell->text);
         }
         static const char *const meters[] = {"[        ]", "[|||||   ]", "[||||||||]"};
@@ -216,7 +216,7 @@ static void test_state_row(void **state)
     }
     layout_make(&l, 24, 3, false, 0); /* what has no room is cut */
     assert_int_equal(screen_resize(&s, l.screen_rows, l.cols), 0);
-    paint_state(&s, &l, &st, "no sound", true);
+    paint_status_line(&s, &l, &st, "no sound", true);
     paint_captions(&s, &l, &c);
     screen_finish(&s);
 }
@@ -231,6 +231,6 @@ int main(void)
                                        cmocka_unit_test(test_resize),
                                        cmocka_unit_test(test_long_text),
                                        cmocka_unit_test(test_layout),
-                                       cmocka_unit_test(test_state_row)};
+                                       cmocka_unit_test(test_status_row)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

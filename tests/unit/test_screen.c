@@ -227,9 +227,9 @@ static const char *state_line(int cols, const char *name, const char *trouble)
     layout_make(&l, 24, cols, false, 0);
     screen_resize(&s, l.screen_rows, cols);
     snprintf(state.name, sizeof state.name, "%s", name);
-    paint_state(&s, &l, &state, trouble, false);
+    paint_status_line(&s, &l, &state, trouble, false);
     for (int col = l.margin; col < cols; col++) {
-        const struct cell *c = screen_at(&s, l.state_row, col);
+        const struct cell *c = screen_at(&s, l.status_row, col);
         n += (size_t)sprintf(line + n, "%s", c->width == 0 ? "" : c->text[0] ? c->text : " ");
     }
     while (n > 0 && line[n - 1] == ' ') n--;

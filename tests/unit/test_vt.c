@@ -70,8 +70,8 @@ static void test_cursor_and_screens(void **state)
     feed(vt, "\033[?1049l");
     vt_draw(vt, &s);
     assert_string_equal(screen_at(&s, 0, 0)->text, "s");
-    assert_true(vt_bell(vt));
-    assert_false(vt_bell(vt));
+    assert_true(vt_take_bell(vt));
+    assert_false(vt_take_bell(vt));
     vt_destroy(&vt);
     screen_finish(&s);
 }
