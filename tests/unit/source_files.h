@@ -1,4 +1,4 @@
-/* Files that tests of sources write, in a folder of the test's own. */
+/* Shared by the tests of sources: files in a temporary folder, and reading a source to its end. */
 #ifndef SOURCE_FILES_H
 #define SOURCE_FILES_H
 
@@ -16,7 +16,7 @@
 
 #include "input/source.h"
 
-#define UNUSED __attribute__((unused)) /* no test uses all of this */
+#define UNUSED __attribute__((unused)) /* each test uses a part of this header */
 
 UNUSED static const struct source_options none;
 static char dir[] = "/tmp/surtitle-test-XXXXXX";
@@ -61,6 +61,45 @@ static int remove_dir(void **state)
     char command[64];
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
     return system(command);
+}
+
+UNUSED static const struct source_options raw_s16 = {SOURCE_PCM_S16LE, 0, 0};
+
+/* Reads to the end in calls of at most max_frames; returns the frames. */
+UNUSED static size_t read_all(struct source *s, float *out, size_t room, size_t max_frames)
+{
+    size_t frames = 0;
+    for (;;) {
+        size_t most = room - frames < max_frames ? room - frames : max_frames;
+        ptrdiff_t n = s->read(s, out + frames * (size_t)s->channels, most);
+        if (n < 0) fail_msg("%s", s->error);
+        assert_true((size_t)n <= most);
+        if (n == 0) return frames;
+        frames += (size_t)n;
+    }
+}
+
+UNUSED static void expect_line(const struct source *s, const char *part)
+{
+    if (!strstr(s->error, part) || strchr(s->error, '\n')) fail_msg("'%s' does not say '%s'", s->error, part);
+    assert_null(s->close);
+    assert_null(s->state);
+}
+
+UNUSED static void put_le(uint8_t *p, uint32_t v)
+{
+    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> 8 * i);
+}
+
+/* 16 kHz mono s16 with n samples 1, 2, 3, ...; returns the bytes. */
+UNUSED static size_t make_wav(uint8_t *p, uint32_t size_said, size_t n)
+{
+    static const uint8_t head[44] =
+        "RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data";
+    memcpy(p, head, sizeof head);
+    put_le(p + 40, size_said);
+    for (size_t i = 0; i < n; i++) p[44 + 2 * i] = (uint8_t)(i + 1), p[45 + 2 * i] = 0;
+    return 44 + 2 * n;
 }
 
 #endif
