@@ -1,5 +1,5 @@
 """What the tests of the microphone share: the model and its clip, a run of the program, and the loop over tests."""
-import concurrent.futures, json, os, signal, subprocess, sys, tempfile, time, wave
+import concurrent.futures, io, json, os, signal, subprocess, sys, tempfile, time, unittest, wave
 
 import numpy as np
 
@@ -120,24 +120,22 @@ def check_words(want, got, lost):
     assert want and len(missed) <= len(want) // 4 + lost, (want, got, lost)
 
 
-def run_tests(module, names, *arguments, at_once=1):
-    """Functions test_* whose names hold each of `names`, so many at a time. Returns the status to exit with."""
-    def run(name):
-        began = time.monotonic()
-        try:
-            module[name](*arguments)
-            line = "passed"
-        except Exception as e:
-            at = e.__traceback__.tb_next.tb_lineno if e.__traceback__.tb_next else 0
-            line = f"failed, line {at}: {type(e).__name__}: {str(e)[:1500]}"
-        print(f"{name}: {line}, {time.monotonic() - began:.1f} s", flush=True)
-        return line == "passed"
+def run_tests(words, at_once=1):
+    """Runs the script's tests whose names contain every word, at_once at a time. Returns the exit status."""
+    def run(test):
+        began, report = time.monotonic(), io.StringIO()
+        result = unittest.TextTestRunner(report).run(test)
+        line = "failed" if not result.wasSuccessful() else "skipped" if result.skipped else "passed"
+        why = {"passed": "", "failed": "\n" + report.getvalue(), "skipped": ": " + "".join(why for _, why in result.skipped)}[line]
+        print(f"{test.id()}: {line}, {time.monotonic() - began:.1f} s{why}", flush=True)
+        return line
 
-    chosen = [name for name in module if name.startswith("test_") and all(word in name for word in names)]
+    script = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
+    chosen = [test for case in script for test in case if all(word in test.id() for word in words)]
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        passed = list(pool.map(run, chosen))
-    for p in Recording.running:  # what a failed test left
+        lines = list(pool.map(run, chosen))
+    for p in Recording.running:  # left over by a failed test
         p.kill()
         p.wait()
-    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
-    return 0 if passed and all(passed) else 1
+    print(", ".join(f"{lines.count(line)} {line}" for line in ["passed", "failed", "skipped"]))
+    return 0 if "passed" in lines and "failed" not in lines else 1

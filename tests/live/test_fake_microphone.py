@@ -1,7 +1,7 @@
 """The program on a microphone that does as it is told (fake_portaudio.c, preloaded): what a sound server never does.
 Arguments: program, the fake, source folder, and optionally words that the names of the tests to run contain. 77: a build
 without PortAudio."""
-import functools, json, os, shutil, signal, subprocess, sys, tempfile, time, wave
+import functools, json, os, shutil, signal, subprocess, sys, tempfile, time, unittest, wave
 
 import numpy as np
 
@@ -51,109 +51,106 @@ def raw(rate):
     return path, len(x) / own
 
 
-def test_said_while_the_model_loads():
-    """The clip begins with the first callback, and is half over before the model is there: its words, at their times."""
-    path, seconds = raw(16000)
-    want = of_the_file()
-    run = record(f"16000 1 0 {path}", FAKE_SLOW_MS=5000)
-    wait_for(lambda: times(run, "plays"), "the microphone")
-    time.sleep(3)
-    assert not run.events(), "the model was not slow"
-    time.sleep(seconds + 1.5 - 3)
-    has_heard(run, MODEL, seconds)
-    run.end(since=times(run, "plays")[0])
-    if lost_words(run):
-        return check_clip(run)
-    got = [e for e in run.events("text") if e["t1"] < seconds]
-    assert got == [e for e in want if e["t1"] < seconds], (got, want)
-    assert not MODEL.demo or len(got) > 20, got
-
-
-def test_back_at_another_rate():
-    path, seconds = raw(44100)
-    other, _ = raw(48000)
-    run = record(f"48000 1 2 {other};44100 2 {int(seconds + 2)} {path};48000 1 0 {other}")
-    wait_for(lambda: run.states() == ["lost", "back"], "the device")
-    wait_for(lambda: run.states() == ["lost", "back"] * 2, "the device's second return")
-    time.sleep(1)
-    run.end(since=times(run, "plays")[0])
-    lost, back, lost_again, _ = run.events("device")
-    skips = [s for s in run.events("skip") if s["why"] == "device"]
-    assert len(skips) == 2, skips
-    for gone, plays, skip in zip(times(run, "gone"), times(run, "plays")[1:], skips):
-        assert abs(skip["t1"] - skip["t0"] - (plays - gone)) < 0.2 * slowdown(), (gone, plays, skip)
-    assert abs(lost["t"] - 2) < 0.2 and abs(skips[0]["t0"] - 2) < 0.1, (lost, skips)
-    assert -0.1 < back["t"] - skips[0]["t1"] < slowdown(), (back, skips)
-    # as much time as has passed: 44,100 samples are a second
-    assert abs(skips[1]["t0"] - skips[0]["t1"] - int(seconds + 2)) < 0.1, skips
-    said = run.errors()
-    assert said.count(" is gone: ") == 2 and said.count(" is back, at 44100 Hz\n") == 1, said
-    assert said.count(") is back\n") == 1 and "hw:2,0" in said and said.count("\n") == 4, said
-    if MODEL.demo:
-        between = [e for e in run.events("text") if skips[0]["t1"] < e["t1"] < skips[1]["t0"]]
-        check_words(spoken(of_the_file()), spoken(between), lost_words(run))
-
-
-def test_suspend_after_a_slow_one():
-    """The first Ctrl-Z does not wait for a sound server for ever; the second waits until the microphone has been let go."""
-    path, _ = raw(16000)
-    run = record(f"16000 1 0 {path}", FAKE_HANG="Pa_StopStream 3")
-    for n in (1, 2):
-        run.wait_for_sound(n)
-        run.p.send_signal(signal.SIGTSTP)
-        wait_for(lambda: open(f"/proc/{run.p.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
-        held = len(times(run, "started")) > len(times(run, "ended"))
-        run.p.send_signal(signal.SIGCONT)
-        assert held == (n == 1), open(run.log).read()
-    run.wait_for_sound(3)
-    run.end()
-    assert run.errors() == "", run.errors()
-
-
 def check_clip(run):
     if MODEL.demo:
         check_words(spoken(of_the_file()), spoken(run.events("text")), lost_words(run))
 
 
-def test_channels():
-    """The clip on one input of several is heard; on all of them, every second one inverted, too, and that is said."""
-    path, seconds = raw(16000)
-    runs = [record(f"16000 4 0 {path}", FAKE_INPUT=2), record(f"16000 2 0 {path}", FAKE_INPUT=-1),
-            record(f"16000 18 0 {path}", "--channel", "4", FAKE_INPUT=4)]
-    wrong = record(f"16000 18 0 {path}", "--channel", "19", FAKE_INPUT=4)
-    assert wrong.p.wait(60) == 2 and wrong.errors().count("\n") == 1 and "has 18 channels" in wrong.errors(), wrong.errors()
-    for run in runs:
+class FakeMicrophone(unittest.TestCase):
+    def test_said_while_the_model_loads(self):
+        """The clip begins with the first callback, and is half over before the model is there: its words, at their times."""
+        path, seconds = raw(16000)
+        want = of_the_file()
+        run = record(f"16000 1 0 {path}", FAKE_SLOW_MS=5000)
+        wait_for(lambda: times(run, "plays"), "the microphone")
+        time.sleep(3)
+        assert not run.events(), "the model was not slow"
+        time.sleep(seconds + 1.5 - 3)
         has_heard(run, MODEL, seconds)
-        run.end()
-        check_clip(run)
-    said = [run.errors().count("antiphase") for run in runs]
-    assert said == [0, 1, 0], said
+        run.end(since=times(run, "plays")[0])
+        if lost_words(run):
+            check_clip(run)
+            return
+        got = [e for e in run.events("text") if e["t1"] < seconds]
+        assert got == [e for e in want if e["t1"] < seconds], (got, want)
+        assert not MODEL.demo or len(got) > 20, got
 
-
-def test_first_block_late():
-    """A microphone that takes its time is waited for: it is opened once, nothing is lost, and it is no lost device."""
-    path, seconds = raw(16000)
-    for run in [record(f"16000 1 0 {path}", FAKE_FIRST_MS=ms) for ms in (4000, 12000)]:
-        wait_for(lambda: " delivers\n" in run.errors(), "the sound")
-        has_heard(run, MODEL, seconds)
-        end = run.end(since=times(run, "plays")[0])
-        check_clip(run)
-        assert not run.events("device") and end["skipped"] == 0 or lost_words(run), end
+    def test_back_at_another_rate(self):
+        path, seconds = raw(44100)
+        other, _ = raw(48000)
+        run = record(f"48000 1 2 {other};44100 2 {int(seconds + 2)} {path};48000 1 0 {other}")
+        wait_for(lambda: run.states() == ["lost", "back"], "the device")
+        wait_for(lambda: run.states() == ["lost", "back"] * 2, "the device's second return")
+        time.sleep(1)
+        run.end(since=times(run, "plays")[0])
+        lost, back, lost_again, _ = run.events("device")
+        skips = [s for s in run.events("skip") if s["why"] == "device"]
+        assert len(skips) == 2, skips
+        for gone, plays, skip in zip(times(run, "gone"), times(run, "plays")[1:], skips):
+            assert abs(skip["t1"] - skip["t0"] - (plays - gone)) < 0.2 * slowdown(), (gone, plays, skip)
+        assert abs(lost["t"] - 2) < 0.2 and abs(skips[0]["t0"] - 2) < 0.1, (lost, skips)
+        assert -0.1 < back["t"] - skips[0]["t1"] < slowdown(), (back, skips)
+        # as much time as has passed: 44,100 samples are a second
+        assert abs(skips[1]["t0"] - skips[0]["t1"] - int(seconds + 2)) < 0.1, skips
         said = run.errors()
-        assert said.count("does not deliver yet") == said.count(" delivers\n") == 1 and " gone" not in said, said
-        assert len(times(run, "started")) == 1, open(run.log).read()
+        assert said.count(" is gone: ") == 2 and said.count(" is back, at 44100 Hz\n") == 1, said
+        assert said.count(") is back\n") == 1 and "hw:2,0" in said and said.count("\n") == 4, said
+        if MODEL.demo:
+            between = [e for e in run.events("text") if skips[0]["t1"] < e["t1"] < skips[1]["t0"]]
+            check_words(spoken(of_the_file()), spoken(between), lost_words(run))
 
+    def test_suspend_after_a_slow_one(self):
+        """The first Ctrl-Z does not wait for a sound server for ever; the second waits until the microphone has been let go."""
+        path, _ = raw(16000)
+        run = record(f"16000 1 0 {path}", FAKE_HANG="Pa_StopStream 3")
+        for n in (1, 2):
+            run.wait_for_sound(n)
+            run.p.send_signal(signal.SIGTSTP)
+            wait_for(lambda: open(f"/proc/{run.p.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
+            held = len(times(run, "started")) > len(times(run, "ended"))
+            run.p.send_signal(signal.SIGCONT)
+            assert held == (n == 1), open(run.log).read()
+        run.wait_for_sound(3)
+        run.end()
+        assert run.errors() == "", run.errors()
 
-def test_zeros_again():
-    """Nothing but zeros is said each time, not once a run."""
-    sound = np.random.default_rng(4).integers(-3000, 3000, 16000)
-    path = BOX + "/zeros.raw"
-    np.concatenate([sound, np.zeros(16000 * 6), sound]).astype("<i2").tofile(path)
-    run = record(f"16000 1 0 {path}")
-    wait_for(lambda: run.errors().count("zeros") == 2, "the second line")
-    time.sleep(1)
-    run.end()
-    assert run.errors().count("\n") == 2, run.errors()
+    def test_channels(self):
+        """The clip on one input of several is heard; on all of them, every second one inverted, too, and that is said."""
+        path, seconds = raw(16000)
+        runs = [record(f"16000 4 0 {path}", FAKE_INPUT=2), record(f"16000 2 0 {path}", FAKE_INPUT=-1),
+                record(f"16000 18 0 {path}", "--channel", "4", FAKE_INPUT=4)]
+        wrong = record(f"16000 18 0 {path}", "--channel", "19", FAKE_INPUT=4)
+        assert wrong.p.wait(60) == 2 and wrong.errors().count("\n") == 1 and "has 18 channels" in wrong.errors(), wrong.errors()
+        for run in runs:
+            has_heard(run, MODEL, seconds)
+            run.end()
+            check_clip(run)
+        said = [run.errors().count("antiphase") for run in runs]
+        assert said == [0, 1, 0], said
+
+    def test_first_block_late(self):
+        """A microphone that takes its time is waited for: it is opened once, nothing is lost, and it is no lost device."""
+        path, seconds = raw(16000)
+        for run in [record(f"16000 1 0 {path}", FAKE_FIRST_MS=ms) for ms in (4000, 12000)]:
+            wait_for(lambda: " delivers\n" in run.errors(), "the sound")
+            has_heard(run, MODEL, seconds)
+            end = run.end(since=times(run, "plays")[0])
+            check_clip(run)
+            assert not run.events("device") and end["skipped"] == 0 or lost_words(run), end
+            said = run.errors()
+            assert said.count("does not deliver yet") == said.count(" delivers\n") == 1 and " gone" not in said, said
+            assert len(times(run, "started")) == 1, open(run.log).read()
+
+    def test_zeros_again(self):
+        """Nothing but zeros is said each time, not once a run."""
+        sound = np.random.default_rng(4).integers(-3000, 3000, 16000)
+        path = BOX + "/zeros.raw"
+        np.concatenate([sound, np.zeros(16000 * 6), sound]).astype("<i2").tofile(path)
+        run = record(f"16000 1 0 {path}")
+        wait_for(lambda: run.errors().count("zeros") == 2, "the second line")
+        time.sleep(1)
+        run.end()
+        assert run.errors().count("\n") == 2, run.errors()
 
 
 def main():
@@ -162,7 +159,7 @@ def main():
         print("a build without PortAudio")
         return 77
     MODEL.make(10)
-    return run_tests(globals(), sys.argv[4:], at_once=3)
+    return run_tests(sys.argv[4:], at_once=3)
 
 
 try:

@@ -1,7 +1,7 @@
 """The microphone, with a PulseAudio daemon of the test's own: a null sink whose monitor is the default source, which the
 program meets through ALSA's pulse plug. Arguments: program, source folder, and optionally words that the names of the
 tests to run contain. 77: no pulseaudio here, or a build without PortAudio."""
-import json, os, shutil, signal, subprocess, sys, tempfile, time
+import json, os, shutil, signal, subprocess, sys, tempfile, time, unittest
 
 sys.dont_write_bytecode = True
 from microphone import Model, Recording, check_words, lost_words, run_tests, slowdown, spoken, wait_for, words  # noqa: E402
@@ -39,52 +39,11 @@ def device_skips(run):
     return [s for s in run.events("skip") if s["why"] == "device"]
 
 
-def test_list(daemon):
-    r = subprocess.run([PROGRAM, "--list-devices"], env=daemon.env, capture_output=True, timeout=60)
-    text = r.stdout.decode()
-    assert r.returncode == 0 and not r.stderr and "ALSA" in text and "pulse" in text, r
-    assert sum(line.startswith("*") and " default " in line for line in text.splitlines()) == 1, text
-
-
-def test_device_option(daemon):
-    for words_, status, text in [(["--device", "nosuch"], 3, "nosuch"), (["--device", "999"], 3, "999"),
-                                 (["--device", "x", MODEL.clip], 2, "--device"), (["--rate", "8000"], 2, "--rate")]:
-        r = subprocess.run([PROGRAM, "--model", MODEL.folder, *words_], env=daemon.env, capture_output=True, timeout=60)
-        line = r.stderr.decode()
-        assert r.returncode == status and line.count("\n") == 1 and text in line, r
-    run = record(daemon, "--device", "PULS")
-    assert run.events("start")[0]["rate"] == 48000
-    run.end()
-
-
 def refused(env, *options, **how):
     r = subprocess.run([PROGRAM, "--model", MODEL.folder, *options], env=env, capture_output=True, timeout=60, **how)
     line = r.stderr.decode()
     assert r.returncode == 3 and line.count("\n") == 1 and not r.stdout, r
     return line
-
-
-def test_no_microphone(daemon):
-    """Each reason has a line of its own, which says what to do."""
-    plain = {k: v for k, v in daemon.env.items() if not k.startswith("PULSE")}
-    line = refused(dict(daemon.env, PULSE_SOURCE="nosuch"))
-    assert "nosuch" in line and "PULSE_SOURCE" in line and "pactl list short sources" in line, line
-    with open("/proc/asound/cards") if os.path.exists("/proc/asound/cards") else open(os.devnull) as cards:
-        card = "[" in cards.read()
-    if not card:  # which would be taken where there is no sound server
-        for options in [[], ["--list-devices"], ["--device", "pulse"]]:
-            line = refused(dict(plain, XDG_RUNTIME_DIR=BOX + "/home"), *options)
-            assert "no sound server runs" in line, line
-        line = refused(dict(daemon.env, PULSE_SERVER=f"unix:{BOX}/nothing"))
-        assert "no sound server runs at" in line and "PULSE_SERVER" in line, line
-        line = refused(dict(daemon.env, PULSE_SERVER="tcp:127.0.0.1:1"))
-        assert "tcp:127.0.0.1:1" in line and "cannot be reached" in line, line
-        line = refused_to_another(daemon)
-        assert "refuses" in line and "run surtitle as" in line or not line, line
-    daemon.pactl("unload-module", "module-null-sink")
-    line = refused(daemon.env)
-    daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
-    assert "the sound server gives no microphone" in line, line
 
 
 def refused_to_another(daemon):
@@ -107,84 +66,121 @@ def refused_to_another(daemon):
         os.chmod(BOX, 0o700)
 
 
-def test_clip(daemon):
-    report = BOX + "/report.json"
-    run = record(daemon, "--latency-report", report, "--stats")
-    play(daemon)
-    end = run.end(since=run.sound)
-    assert not device_skips(run) and end["steps"] > 20, (run.events("skip"), end)
-    check_clip(daemon, run)
-    assert "ALSA" not in run.errors() and "gone" not in run.errors(), run.errors()
-    with open(report) as f:
-        r = json.load(f)
-    assert r["rate"] == 48000 and r["resampler"] == "speex" and 4.5 < r["resampler_delay_ms"] < 6, r
-    assert r["steps"] > 10 and 0 < r["added_ms"]["p50"] <= r["added_ms"]["max"] and r["period_ms"] <= 100, r
-    assert sum(n for _, n in r["histogram_ms"]) == r["steps"], r
-    assert abs(r["skipped_ms"] - 1000 * end["skipped"]) < 1, (r, end)
+class Microphone(unittest.TestCase):
+    daemon = None
 
+    def test_list(self):
+        r = subprocess.run([PROGRAM, "--list-devices"], env=self.daemon.env, capture_output=True, timeout=60)
+        text = r.stdout.decode()
+        assert r.returncode == 0 and not r.stderr and "ALSA" in text and "pulse" in text, r
+        assert sum(line.startswith("*") and " default " in line for line in text.splitlines()) == 1, text
 
-def test_unplugged(daemon):
-    run = record(daemon)
-    player = subprocess.Popen(["paplay", MODEL.clip], env=daemon.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(1.5)
-    daemon.pactl("unload-module", "module-null-sink")
-    gone = time.monotonic()
-    wait_for(lambda: run.states() == ["lost"], "the device's loss")
-    player.kill()
-    player.wait()
-    daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
-    there = time.monotonic()
-    wait_for(lambda: run.states() == ["lost", "back"], "the device's return")
-    back_after = time.monotonic() - gone
-    play(daemon)
-    run.end(since=run.sound)
-    lost, back = run.events("device")
-    skips = device_skips(run)
-    assert len(skips) == 1, skips
-    # only that time: it begins where the last sample came, and the clock has gone on since
-    gap = skips[0]["t1"] - skips[0]["t0"]
-    assert there - gone - 0.5 < gap < back_after + 1.5 * slowdown(), (gap, there - gone, back_after)
-    assert abs(lost["t"] - skips[0]["t0"]) < 0.2 and -0.1 < back["t"] - skips[0]["t1"] < slowdown(), (lost, back, skips)
-    assert run.errors().count(" is gone: ") == 1 and run.errors().count("default is back\n") == 1, run.errors()
-    check_clip(daemon, run)
+    def test_device_option(self):
+        for words_, status, text in [(["--device", "nosuch"], 3, "nosuch"), (["--device", "999"], 3, "999"),
+                                     (["--device", "x", MODEL.clip], 2, "--device"), (["--rate", "8000"], 2, "--rate")]:
+            r = subprocess.run([PROGRAM, "--model", MODEL.folder, *words_], env=self.daemon.env, capture_output=True, timeout=60)
+            line = r.stderr.decode()
+            assert r.returncode == status and line.count("\n") == 1 and text in line, r
+        run = record(self.daemon, "--device", "PULS")
+        assert run.events("start")[0]["rate"] == 48000
+        run.end()
 
+    def test_no_microphone(self):
+        """Each reason has a line of its own, which says what to do."""
+        plain = {k: v for k, v in self.daemon.env.items() if not k.startswith("PULSE")}
+        line = refused(dict(self.daemon.env, PULSE_SOURCE="nosuch"))
+        assert "nosuch" in line and "PULSE_SOURCE" in line and "pactl list short sources" in line, line
+        with open("/proc/asound/cards") if os.path.exists("/proc/asound/cards") else open(os.devnull) as cards:
+            card = "[" in cards.read()
+        if not card:  # which would be taken where there is no sound server
+            for options in [[], ["--list-devices"], ["--device", "pulse"]]:
+                line = refused(dict(plain, XDG_RUNTIME_DIR=BOX + "/home"), *options)
+                assert "no sound server runs" in line, line
+            line = refused(dict(self.daemon.env, PULSE_SERVER=f"unix:{BOX}/nothing"))
+            assert "no sound server runs at" in line and "PULSE_SERVER" in line, line
+            line = refused(dict(self.daemon.env, PULSE_SERVER="tcp:127.0.0.1:1"))
+            assert "tcp:127.0.0.1:1" in line and "cannot be reached" in line, line
+            line = refused_to_another(self.daemon)
+            assert "refuses" in line and "run surtitle as" in line or not line, line
+        self.daemon.pactl("unload-module", "module-null-sink")
+        line = refused(self.daemon.env)
+        self.daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
+        assert "the sound server gives no microphone" in line, line
 
-def test_server_restarts(daemon):
-    run = record(daemon)
-    daemon.stop()
-    wait_for(lambda: run.states() == ["lost"], "the device's loss")
-    daemon.start()
-    wait_for(lambda: run.states() == ["lost", "back"], "the device's return")
-    time.sleep(0.5)
-    assert run.end(since=run.sound)["skipped"] > 0.3
+    def test_clip(self):
+        report = BOX + "/report.json"
+        run = record(self.daemon, "--latency-report", report, "--stats")
+        play(self.daemon)
+        end = run.end(since=run.sound)
+        assert not device_skips(run) and end["steps"] > 20, (run.events("skip"), end)
+        check_clip(self.daemon, run)
+        assert "ALSA" not in run.errors() and "gone" not in run.errors(), run.errors()
+        with open(report) as f:
+            r = json.load(f)
+        assert r["rate"] == 48000 and r["resampler"] == "speex" and 4.5 < r["resampler_delay_ms"] < 6, r
+        assert r["steps"] > 10 and 0 < r["added_ms"]["p50"] <= r["added_ms"]["max"] and r["period_ms"] <= 100, r
+        assert sum(n for _, n in r["histogram_ms"]) == r["steps"], r
+        assert abs(r["skipped_ms"] - 1000 * end["skipped"]) < 1, (r, end)
 
-
-def test_stopped_while_lost(daemon):
-    run = record(daemon)
-    daemon.stop()
-    try:
+    def test_unplugged(self):
+        run = record(self.daemon)
+        player = subprocess.Popen(["paplay", MODEL.clip], env=self.daemon.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(1.5)
+        self.daemon.pactl("unload-module", "module-null-sink")
+        gone = time.monotonic()
         wait_for(lambda: run.states() == ["lost"], "the device's loss")
-        run.end(signal.SIGTERM)
-    finally:
-        daemon.start()
+        player.kill()
+        player.wait()
+        self.daemon.pactl("load-module", "module-null-sink", "sink_name=mic", "rate=48000")
+        there = time.monotonic()
+        wait_for(lambda: run.states() == ["lost", "back"], "the device's return")
+        back_after = time.monotonic() - gone
+        play(self.daemon)
+        run.end(since=run.sound)
+        lost, back = run.events("device")
+        skips = device_skips(run)
+        assert len(skips) == 1, skips
+        # only that time: it begins where the last sample came, and the clock has gone on since
+        gap = skips[0]["t1"] - skips[0]["t0"]
+        assert there - gone - 0.5 < gap < back_after + 1.5 * slowdown(), (gap, there - gone, back_after)
+        assert abs(lost["t"] - skips[0]["t0"]) < 0.2 and -0.1 < back["t"] - skips[0]["t1"] < slowdown(), (lost, back, skips)
+        assert run.errors().count(" is gone: ") == 1 and run.errors().count("default is back\n") == 1, run.errors()
+        check_clip(self.daemon, run)
 
+    def test_server_restarts(self):
+        run = record(self.daemon)
+        self.daemon.stop()
+        wait_for(lambda: run.states() == ["lost"], "the device's loss")
+        self.daemon.start()
+        wait_for(lambda: run.states() == ["lost", "back"], "the device's return")
+        time.sleep(0.5)
+        assert run.end(since=run.sound)["skipped"] > 0.3
 
-def test_suspend(daemon):
-    run = record(daemon)
-    began = time.monotonic()
-    run.p.send_signal(signal.SIGTSTP)
-    stat = f"/proc/{run.p.pid}/stat"
-    wait_for(lambda: open(stat).read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
-    assert not daemon.is_recorded(), "the microphone is still held"
-    time.sleep(2)
-    run.p.send_signal(signal.SIGCONT)
-    run.wait_for_sound(times=2)
-    took = time.monotonic() - began
-    time.sleep(1)
-    run.end(since=run.sound)
-    skips = device_skips(run)
-    assert len(skips) == 1 and 1.5 < skips[0]["t1"] - skips[0]["t0"] < took + 0.5, (skips, took)
-    assert not run.events("device")
+    def test_stopped_while_lost(self):
+        run = record(self.daemon)
+        self.daemon.stop()
+        try:
+            wait_for(lambda: run.states() == ["lost"], "the device's loss")
+            run.end(signal.SIGTERM)
+        finally:
+            self.daemon.start()
+
+    def test_suspend(self):
+        run = record(self.daemon)
+        began = time.monotonic()
+        run.p.send_signal(signal.SIGTSTP)
+        stat = f"/proc/{run.p.pid}/stat"
+        wait_for(lambda: open(stat).read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
+        assert not self.daemon.is_recorded(), "the microphone is still held"
+        time.sleep(2)
+        run.p.send_signal(signal.SIGCONT)
+        run.wait_for_sound(times=2)
+        took = time.monotonic() - began
+        time.sleep(1)
+        run.end(since=run.sound)
+        skips = device_skips(run)
+        assert len(skips) == 1 and 1.5 < skips[0]["t1"] - skips[0]["t0"] < took + 0.5, (skips, took)
+        assert not run.events("device")
 
 
 def main():
@@ -193,9 +189,9 @@ def main():
         print(why)
         return 77
     MODEL.make(3)
-    daemon = Daemon(BOX)
+    daemon = Microphone.daemon = Daemon(BOX)
     try:
-        return run_tests(globals(), sys.argv[3:], daemon)
+        return run_tests(sys.argv[3:])
     finally:
         daemon.stop()
 

@@ -1,7 +1,7 @@
 """The whole program under ThreadSanitizer: overlay, command, caption file, a microphone (fake_portaudio.c, preloaded) that is
 lost, let go and hangs. Arguments: program, the fake, source folder, and optionally words that the names of the tests to
 run contain. 77: a build without PortAudio."""
-import fcntl, os, pty, re, shutil, signal, struct, subprocess, sys, tempfile, termios, threading, time
+import fcntl, os, pty, re, shutil, signal, struct, subprocess, sys, tempfile, termios, threading, time, unittest
 
 sys.dont_write_bytecode = True
 from microphone import Model, run_tests, wait_for  # noqa: E402
@@ -69,45 +69,42 @@ def clip():
     return path
 
 
-def test_command():
-    run = Screen("--pace", "--caption-file", BOX + "/caption", MODEL.clip, "--", "sh", "-c",
-                 "for i in 1 2 3 4 5 6; do echo hello; sleep 1; done; exit 5")
-    for rows, columns in [(20, 70), (10, 30), (24, 80)]:
+class WholeProgram(unittest.TestCase):
+    def test_command(self):
+        run = Screen("--pace", "--caption-file", BOX + "/caption", MODEL.clip, "--", "sh", "-c",
+                     "for i in 1 2 3 4 5 6; do echo hello; sleep 1; done; exit 5")
+        for rows, columns in [(20, 70), (10, 30), (24, 80)]:
+            wait_for(lambda: run.text(), "the first words")
+            run.resize(rows, columns)
+            os.write(run.master, b"abc")
+            time.sleep(0.5)
+        run.end(5)
+
+    def test_overlay(self):
+        run = Screen("--pace", "--overlay", MODEL.clip)
         wait_for(lambda: run.text(), "the first words")
-        run.resize(rows, columns)
-        os.write(run.master, b"abc")
-        time.sleep(0.5)
-    run.end(5)
+        run.end(0, signal.SIGINT)
 
+    def test_microphone(self):
+        """Lost, back at another rate, let go by Ctrl-Z, back once more."""
+        run = Screen("--overlay", "--format", "jsonl", "--latency-report", BOX + "/report",
+                     FAKE_MIC=f"16000 1 3 {clip()};48000 2 0 {clip()}")
+        wait_for(lambda: '"back"' in run.text(), "the device")
+        run.p.send_signal(signal.SIGTSTP)
+        stat = f"/proc/{run.p.pid}/stat"
+        wait_for(lambda: open(stat).read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
+        run.p.send_signal(signal.SIGCONT)
+        wait_for(lambda: run.text().count('"skip"') >= 2, "the device, again")
+        run.end(0, signal.SIGINT)
 
-def test_overlay():
-    run = Screen("--pace", "--overlay", MODEL.clip)
-    wait_for(lambda: run.text(), "the first words")
-    run.end(0, signal.SIGINT)
+    def test_microphone_and_command(self):
+        run = Screen("--", "sh", "-c", "sleep 6; exit 7", FAKE_MIC=f"16000 4 0 {clip()}", FAKE_INPUT=2)
+        run.end(7)
 
-
-def test_microphone():
-    """Lost, back at another rate, let go by Ctrl-Z, back once more."""
-    run = Screen("--overlay", "--format", "jsonl", "--latency-report", BOX + "/report",
-                 FAKE_MIC=f"16000 1 3 {clip()};48000 2 0 {clip()}")
-    wait_for(lambda: '"back"' in run.text(), "the device")
-    run.p.send_signal(signal.SIGTSTP)
-    stat = f"/proc/{run.p.pid}/stat"
-    wait_for(lambda: open(stat).read().rsplit(")", 1)[1].split()[0] == "T", "the stop")
-    run.p.send_signal(signal.SIGCONT)
-    wait_for(lambda: run.text().count('"skip"') >= 2, "the device, again")
-    run.end(0, signal.SIGINT)
-
-
-def test_microphone_and_command():
-    run = Screen("--", "sh", "-c", "sleep 6; exit 7", FAKE_MIC=f"16000 4 0 {clip()}", FAKE_INPUT=2)
-    run.end(7)
-
-
-def test_hanging_microphone():
-    run = Screen("--format", "jsonl", FAKE_MIC=f"16000 1 2 {clip()}", FAKE_HANG="Pa_AbortStream 4")
-    wait_for(lambda: '"lost"' in run.text(), "the loss")
-    run.end(0, signal.SIGTERM)
+    def test_hanging_microphone(self):
+        run = Screen("--format", "jsonl", FAKE_MIC=f"16000 1 2 {clip()}", FAKE_HANG="Pa_AbortStream 4")
+        wait_for(lambda: '"lost"' in run.text(), "the loss")
+        run.end(0, signal.SIGTERM)
 
 
 def main():
@@ -116,7 +113,7 @@ def main():
         print("a build without PortAudio")
         return 77
     MODEL.make(10)
-    return run_tests(globals(), sys.argv[4:], at_once=2)
+    return run_tests(sys.argv[4:], at_once=2)
 
 
 try:
