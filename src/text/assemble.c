@@ -10,7 +10,7 @@ void sur_assembler_init(struct sur_assembler *a)
     memset(a, 0, sizeof *a);
 }
 
-/* How far back a group reaches is a guess from how much was said: two steps a piece, three at least. */
+/* When the group began is estimated from its number of pieces: two steps per piece, at least three. */
 static void set_start(struct sur_assembler *a)
 {
     int steps = a->group.n_pieces > 1 ? 2 * a->group.n_pieces : 3;
@@ -26,7 +26,7 @@ static void open_group(struct sur_assembler *a, int64_t t1)
     set_start(a);
 }
 
-/* Returns whether there was anything to hand out: a group without text is nobody's news. */
+/* Returns whether a group with text closed. */
 static bool close_group(struct sur_assembler *a, struct sur_group *closed)
 {
     if (!a->open) return false;
@@ -37,7 +37,8 @@ static bool close_group(struct sur_assembler *a, struct sur_group *closed)
     return true;
 }
 
-/* Adds text, opening a group if none is; closes the open one first if the text does not fit it. */
+/* Adds text to the open group, or to a new one if none is open or the text does not fit. Returns whether a group
+ * closed. */
 static bool add_text(struct sur_assembler *a, int64_t t1, const char *text, size_t n, struct sur_group *closed)
 {
     bool did_close = false;
@@ -58,7 +59,7 @@ static size_t append(char *text, size_t used, uint32_t code_point)
     return used + n;
 }
 
-/* The carry and a piece to characters; what is left of an incomplete one becomes the carry. */
+/* Writes the characters of carry and piece; the bytes of an incomplete last character become the carry. */
 static size_t complete(struct sur_assembler *a, const uint8_t *piece, size_t n_bytes, char *text)
 {
     uint8_t bytes[sizeof a->carry + SUR_GROUP_BYTES];
@@ -83,7 +84,7 @@ static size_t complete(struct sur_assembler *a, const uint8_t *piece, size_t n_b
     return used;
 }
 
-/* An end makes a character that was never completed a broken one. */
+/* At an end an incomplete character becomes U+FFFD. */
 static size_t give_up_carry(struct sur_assembler *a, char *text)
 {
     size_t used = a->n_carry > 0 ? append(text, 0, SUR_UTF8_REPLACEMENT) : 0;
@@ -94,7 +95,7 @@ static size_t give_up_carry(struct sur_assembler *a, char *text)
 
 static bool end_text(struct sur_assembler *a, int64_t t1, char *text, struct sur_group *closed)
 {
-    /* One group at most can close here: if the mark does not fit the open group, it is left out of it. */
+    /* At most one group may close per call, so U+FFFD is dropped if the open group has no room for it. */
     size_t n = give_up_carry(a, text);
     if (n > 0 && !(a->open && a->group.n_bytes + n > SUR_GROUP_BYTES)) add_text(a, t1, text, n, closed);
     return close_group(a, closed);
@@ -133,6 +134,6 @@ bool sur_assembler_step(struct sur_assembler *a, int64_t step, enum sur_token_cl
 
 bool sur_assembler_finish(struct sur_assembler *a, char *text, struct sur_group *closed)
 {
-    /* A mark with no group open belongs right after the last one that was. */
+    /* With no group open, U+FFFD follows the last group directly. */
     return end_text(a, a->group.t1 + (a->open ? 0 : SUR_TOKEN_SAMPLES), text, closed);
 }

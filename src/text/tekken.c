@@ -10,13 +10,13 @@
 
 enum {
     MAX_FILE_BYTES = 128 << 20,
-    MAX_REST_BYTES = 8 << 20,   /* of the text without the entries of vocab; published: under 1 MiB */
-    MAX_REST_MEMORY = 32 << 20, /* of the tree of values made of it */
+    MAX_REST_BYTES = 8 << 20,   /* of the text without the entries of vocab; under 1 MiB in the published file */
+    MAX_REST_MEMORY = 32 << 20, /* for jansson's values of that text */
     MAX_ENTRY_MEMORY = 64 << 10,
     MAX_IDS = 1 << 20,
     MAX_ENTRIES = 1 << 20,
-    MAX_PIECE_BYTES = 256, /* the longest published piece has 78 */
-    MAX_LEFT_PAD = 161,    /* with the longest delay (30) and BOS the prompt must fit 192 rows: session.c */
+    MAX_PIECE_BYTES = 256, /* 78 in the published file */
+    MAX_LEFT_PAD = 161,    /* with BOS and the longest delay (30) the prompt must fit 192 rows: session.c */
 };
 
 #define SPECIAL "tekken.json: special_tokens"
@@ -24,7 +24,7 @@ enum {
 struct sur_tekken {
     struct sur_tekken_info info;
     int n_ids;
-    uint32_t *offsets; /* [n_ids + 1] into bytes; a piece is followed by one 0 byte */
+    uint32_t *offsets; /* [n_ids + 1] into bytes; each piece is followed by one 0 byte */
     char *bytes;
 };
 
@@ -36,7 +36,7 @@ static int base64_digit(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Writes at most n / 4 * 3 bytes. Returns how many, or -1 when text is not padded base64. */
+/* Decodes padded base64 to at most n / 4 * 3 bytes. Returns their number, or -1 if text is not padded base64. */
 static int base64_decode(const char *text, size_t n, char *out)
 {
     char *o = out;
@@ -58,13 +58,13 @@ static int base64_decode(const char *text, size_t n, char *out)
 }
 
 /* ---- the entries of vocab ----
- * Their tree of values would take some 100 MB at the published size, and gigabytes in a file made for that: each entry
- * is parsed alone. What is found here are strings, brackets and commas; jansson judges each part. */
+ * As jansson values, all entries would take about 100 MB in the published file, and gigabytes in a hostile one. So the
+ * array is split here, by strings, brackets and commas, and jansson parses one entry at a time. */
 
 struct entries {
-    const char *begin, *end; /* the array, brackets included; NULL: there is none */
-    const char *at;          /* behind the bracket, or the comma, before the next entry */
-    int n;                   /* read so far */
+    const char *begin, *end; /* the array with its brackets; NULL: the file has none */
+    const char *at;          /* after the bracket or comma that precedes the next entry */
+    int n;                   /* entries read */
 };
 
 static bool is_blank(char c)
@@ -78,7 +78,7 @@ static const char *skip_blanks(const char *at, const char *end)
     return at;
 }
 
-/* The first comma, colon or closing bracket behind the value, or name, at `at`; end if there is none. */
+/* Returns the first comma, colon or closing bracket after the value or key at `at`; end if there is none. */
 static const char *skip_value(const char *at, const char *end)
 {
     size_t depth = 0;
@@ -97,7 +97,7 @@ static const char *skip_value(const char *at, const char *end)
     return end;
 }
 
-/* Finds the value of "vocab" in the outermost object. What is not JSON ends the search; the parser will say so. */
+/* Finds the value of "vocab" in the outermost object. Invalid JSON ends the search; the parser reports it later. */
 static int find_entries(struct entries *e, const char *json, size_t n_bytes)
 {
     static const char name[] = "\"vocab\"";
@@ -119,7 +119,7 @@ static int find_entries(struct entries *e, const char *json, size_t n_bytes)
     return SUR_OK;
 }
 
-/* Parses the next entry. Success without an *entry: there is none. *entry is the caller's. */
+/* Parses the next entry; the caller owns *entry. After the last entry it is NULL. */
 static int next_entry(struct entries *e, json_t **entry)
 {
     const char *last = e->end - 1, *at = skip_blanks(e->at, last), *stop = skip_value(at, last);
@@ -130,13 +130,14 @@ static int next_entry(struct entries *e, json_t **entry)
         return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab holds more than %d entries", MAX_ENTRIES);
     snprintf(where, sizeof where, "tekken.json: vocab[%d]", e->n);
     if (stop < last && *stop != ',')
-        return sur_fail(SUR_ERR_MODEL, "%s: broken JSON: '%c' behind it instead of a comma", where, *stop);
+        return sur_fail(SUR_ERR_MODEL, "%s: broken JSON: '%c' instead of a comma after it", where, *stop);
     e->at = stop + 1;
     e->n++;
     return sur_json_parse(entry, where, at, (size_t)(stop - at), MAX_ENTRY_MEMORY, JSON_ALLOW_NUL);
 }
 
-/* Parses the text with an empty array, of as many lines, instead of the entries. */
+/* Parses the text with an empty array instead of the entries. It keeps their newlines, so that line numbers in errors
+ * are right. */
 static int parse_rest(json_t **root, const struct entries *e, const char *json, size_t n_bytes)
 {
     const size_t n_head = e->begin ? (size_t)(e->begin - json) + 1 : 0,
@@ -157,7 +158,7 @@ static int parse_rest(json_t **root, const struct entries *e, const char *json, 
     return rc;
 }
 
-/* ---- what the file says ---- */
+/* ---- the rest of the file ---- */
 
 static int read_config(const json_t *root, int vocab_size, struct sur_tekken_info *info)
 {
@@ -181,7 +182,7 @@ static int read_audio(const json_t *root, struct sur_tekken_info *info)
     return SUR_OK;
 }
 
-/* The names that the model cannot do without. */
+/* Notes the id of a special token that the model needs. */
 static int note_special(struct sur_tekken_info *info, const char *where, const char *name, int rank)
 {
     struct {
@@ -191,7 +192,7 @@ static int note_special(struct sur_tekken_info *info, const char *where, const c
         {"<s>", &info->bos}, {"</s>", &info->eos}, {"[STREAMING_PAD]", &info->pad}, {"[STREAMING_WORD]", &info->word}};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         if (strcmp(name, wanted[i].name) != 0) continue;
-        if (*wanted[i].id >= 0) return sur_fail(SUR_ERR_MODEL, "%s: %s stands twice", where, name);
+        if (*wanted[i].id >= 0) return sur_fail(SUR_ERR_MODEL, "%s: %s is listed twice", where, name);
         *wanted[i].id = rank;
     }
     return SUR_OK;
@@ -207,7 +208,7 @@ static int check_specials(const struct sur_tekken_info *info, const char *where)
     return missing ? sur_fail(SUR_ERR_MODEL, "%s: %s is missing", where, missing) : SUR_OK;
 }
 
-/* names [n_special]: where each special token's name lies in the JSON; NULL where the file names none. */
+/* names [n_special]: the special tokens' names, owned by the JSON; NULL where the file has none. */
 static int read_specials(const json_t *root, struct sur_tekken_info *info, const char **names)
 {
     const json_t *list = json_object_get(root, "special_tokens");
@@ -226,18 +227,18 @@ static int read_specials(const json_t *root, struct sur_tekken_info *info, const
         const char *name = json_string_value(text);
         if (!name || json_string_length(text) > MAX_PIECE_BYTES || strlen(name) != json_string_length(text) || !*name)
             return sur_fail(SUR_ERR_MODEL, "%stoken_str must be a string of 1 to %d bytes", path, MAX_PIECE_BYTES);
-        if (names[rank]) return sur_fail(SUR_ERR_MODEL, "%srank: %d stands twice", path, rank);
+        if (names[rank]) return sur_fail(SUR_ERR_MODEL, "%srank: %d is listed twice", path, rank);
         names[rank] = name;
         if ((rc = note_special(info, SPECIAL, name, rank)) != SUR_OK) return rc;
     }
     return check_specials(info, SPECIAL);
 }
 
-/* out [MAX_PIECE_BYTES]. Returns the piece's bytes, or an error. */
+/* Writes the piece to out [MAX_PIECE_BYTES]. Returns its number of bytes, or an error. */
 static int read_entry(const json_t *o, int i, char *out)
 {
     const json_t *rank = json_object_get(o, "rank"), *text = json_object_get(o, "token_bytes");
-    char piece[MAX_PIECE_BYTES + 2]; /* in whole threes */
+    char piece[MAX_PIECE_BYTES + 2]; /* a multiple of 3 */
     if (!json_is_integer(rank) || json_integer_value(rank) != i)
         return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab[%d].rank must be %d", i, i);
     if (!json_is_string(text)) return sur_fail(SUR_ERR_MODEL, "tekken.json: vocab[%d].token_bytes is missing", i);
@@ -250,7 +251,7 @@ static int read_entry(const json_t *o, int i, char *out)
     return n;
 }
 
-/* Entries that the model has no id for must be JSON, too. */
+/* Entries beyond the model's ids are parsed, too: the whole file must be valid. */
 static int read_entries(struct sur_tekken *t, struct entries *e, uint32_t at)
 {
     const int n_text = t->n_ids - t->info.n_special;
@@ -278,7 +279,8 @@ static int read_entries(struct sur_tekken *t, struct entries *e, uint32_t at)
 
 static int fill(struct sur_tekken *t, struct entries *e, const char **names)
 {
-    /* An entry's text is longer than its piece and a 0. At most the file's size and 32 MiB: fits uint32_t. */
+    /* An entry's text is longer than its piece with a 0 byte. The sum is at most the file's size and 32 MiB, which fits
+     * uint32_t. */
     size_t n_bytes = (size_t)(e->end - e->begin) + MAX_PIECE_BYTES;
     uint32_t at = 0;
     for (int i = 0; i < t->info.n_special; i++) n_bytes += names[i] ? strlen(names[i]) + 1 : 32;
@@ -342,7 +344,7 @@ static int copy(struct sur_tekken *t, const char *where, const struct sur_tekken
         n_bytes += tokens[i].n_bytes + 1;
     }
     t->offsets = calloc((size_t)t->n_ids + 1, sizeof *t->offsets);
-    t->bytes = malloc(n_bytes); /* at most 2^20 pieces of 257: fits uint32_t */
+    t->bytes = malloc(n_bytes); /* at most 2^20 pieces of 257 bytes, which fits uint32_t */
     if (!t->offsets || !t->bytes) return sur_fail(SUR_ERR_MEMORY, "%s: out of memory", where);
     char *to = t->bytes;
     for (int i = 0; i < t->n_ids; i++) {

@@ -19,7 +19,7 @@ int64_t sur_clock_wall_ns(void)
     return read_clock(CLOCK_REALTIME);
 }
 
-/* Two clocks cannot be read at one moment: of some tries the one that was interrupted least. */
+/* The two clocks cannot be read at the same instant, so several attempts are made, and the shortest one counts. */
 int64_t sur_clock_asleep_ns(void)
 {
     int64_t asleep = 0, shortest = INT64_MAX;

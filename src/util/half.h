@@ -1,4 +1,4 @@
-/* bf16 and fp16, one number at a time. */
+/* Conversion of single bf16 and fp16 numbers. Pure. */
 #ifndef SUR_UTIL_HALF_H
 #define SUR_UTIL_HALF_H
 
@@ -30,8 +30,8 @@ static inline float sur_fp16_to_f32(uint16_t h)
     return f;
 }
 
-/* Nearest even; finite values are saturated to +-65504. Infinity and NaN stay what they are: from a K/V ring they reach
- * the logits, where the step fails. */
+/* Rounds to nearest even; finite values saturate at +-65504. Infinity and NaN are kept: from a K/V ring they reach the
+ * logits, where the step reports them. */
 static inline uint16_t sur_f32_to_fp16(float f)
 {
     uint32_t u;
@@ -40,8 +40,8 @@ static inline uint16_t sur_f32_to_fp16(float f)
     if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00);
     if (a == 0x7f800000u) return (uint16_t)(sign | 0x7c00);
     if (a >= 0x477fe000u) return (uint16_t)(sign | 0x7bff); /* 65504 and above */
-    if (a < 0x38800000u) {                                  /* below 2^-14: steps of 2^-24 */
-        float scaled, magic = 0.5f;                         /* adding 0.5 leaves 24 bits: rounds at 2^-24 */
+    if (a < 0x38800000u) {                                  /* below 2^-14 fp16 has steps of 2^-24 */
+        float scaled, magic = 0.5f;                         /* a sum with 0.5 keeps 24 bits, so it rounds to 2^-24 */
         memcpy(&scaled, &a, sizeof scaled);
         scaled += magic;
         memcpy(&a, &scaled, sizeof a);

@@ -8,15 +8,17 @@
 #include "util/error.h"
 #include "util/utf8.h"
 
-/* Bytes of the heap that a character outside strings costs at most in jansson 2.14 with glibc's malloc, alignment and
- * headers included. A value that is not a container: 80. ':' is a pair of a table (80), its slots while the table grows
- * (48) and its value; ',' a value and its place in an array that grows (32); '{' an empty table, '[' an empty array and
- * its first value. A comma between pairs is counted twice, which only makes the bound stricter. */
+/* Upper bounds of the heap bytes that jansson 2.14 allocates per character outside strings, with the alignment and
+ * headers of glibc's malloc. A value that is not a container takes 80. ':' stands for a pair of a hash table (80), the
+ * table's slots while it grows (48) and the value; ',' for a value and its place in a growing array (32); '{' for an
+ * empty table;
+ * '[' for an empty array and its first value. A comma between pairs is counted twice, which makes the limit stricter.
+ */
 enum { OBJECT_COST = 240, ARRAY_COST = 208, PAIR_COST = 208, NEXT_COST = 112 };
-/* A byte of a string: the value, and the lexer's buffer, which doubles. */
+/* Per byte of a string: the value, and the lexer's buffer, whose size doubles when it is full. */
 enum { BYTE_COST = 4 };
 
-/* At least what jansson allocates for the text at any one time. */
+/* Returns an upper bound of what jansson has allocated at any time while it parses the text. */
 static size_t estimate_cost(const char *json, size_t n_bytes)
 {
     size_t n = BYTE_COST * n_bytes;
@@ -43,13 +45,13 @@ int sur_json_parse(json_t **root, const char *where, const char *json, size_t n_
     json_error_t error;
     errno = 0;
     json_t *parsed = json_loadb(json, n_bytes, flags | JSON_REJECT_DUPLICATES, &error);
-    /* jansson 2.14 calls the file broken when it has no memory, or loses a key: malloc's own word is more reliable */
+    /* When memory runs out, jansson 2.14 may report a syntax error or drop a key, so errno is checked, too. */
     if (errno == ENOMEM || (!parsed && json_error_code(&error) == json_error_out_of_memory)) {
         json_decref(parsed);
         return sur_fail(SUR_ERR_MEMORY, "%s: out of memory", where);
     }
     if (!parsed) {
-        char text[256]; /* it may quote the file */
+        char text[256]; /* jansson may quote the file, which is untrusted */
         sur_utf8_clean(text, sizeof text, error.text, strnlen(error.text, sizeof error.text));
         return sur_fail(SUR_ERR_MODEL, "%s: broken JSON at line %d: %s", where, error.line, text);
     }

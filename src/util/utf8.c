@@ -19,7 +19,7 @@ int sur_utf8_decode(const uint8_t *bytes, size_t n, uint32_t *code_point)
         length = 2, value = first & 0x1fu;
     } else if (first < 0xf0) {
         length = 3, value = first & 0x0fu;
-        if (first == 0xe0) lowest = 0xa0;  /* shorter would do */
+        if (first == 0xe0) lowest = 0xa0;  /* lower values have a shorter form */
         if (first == 0xed) highest = 0x9f; /* surrogates */
     } else {
         length = 4, value = first & 0x07u;
@@ -30,7 +30,7 @@ int sur_utf8_decode(const uint8_t *bytes, size_t n, uint32_t *code_point)
         if ((size_t)i == n) return 0;
         if (bytes[i] < lowest || bytes[i] > highest) return -i;
         value = value << 6 | (bytes[i] & 0x3fu);
-        lowest = 0x80, highest = 0xbf; /* only the second byte is ever narrower */
+        lowest = 0x80, highest = 0xbf; /* only the second byte has a narrower range */
     }
     *code_point = value;
     return length;
@@ -68,7 +68,7 @@ static bool is_bidi_control(uint32_t c)
 
 bool sur_utf8_printable(uint32_t c)
 {
-    if (c < 0x7f) return c >= 0x20; /* the common case, without a table */
+    if (c < 0x7f) return c >= 0x20; /* the common case needs no table */
     if (c > 0x10ffff || is_bidi_control(c)) return false;
     switch (utf8proc_category((utf8proc_int32_t)c)) {
     case UTF8PROC_CATEGORY_CC: /* DEL and C1 */
@@ -83,11 +83,12 @@ bool sur_utf8_printable(uint32_t c)
     }
 }
 
-/* The next code point of a text that is all there, U+FFFD for what is broken, cut or unprintable. n > 0. */
+/* Decodes the next code point of a complete text, n > 0 bytes; U+FFFD for what is invalid, cut or unprintable. Returns
+ * the number of bytes that it takes. */
 static size_t next_clean(const uint8_t *bytes, size_t n, uint32_t *code_point)
 {
     int took = sur_utf8_decode(bytes, n, code_point);
-    if (took == 0) return n; /* cut at the end: one replacement for the rest */
+    if (took == 0) return n; /* cut at the end: one U+FFFD for the rest */
     if (took < 0) return (size_t)-took;
     if (!sur_utf8_printable(*code_point)) *code_point = SUR_UTF8_REPLACEMENT;
     return (size_t)took;

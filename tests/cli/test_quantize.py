@@ -291,7 +291,7 @@ def test_damage():
         (dict(key="tokenizer.ggml.token_type", value=(("array", 5), types[:-1])), "must hold at least"),
         (dict(key="tokenizer.ggml.token_type", value=(("array", 5), [1] + types[1:])), "must come first"),
         (dict(key="tokenizer.ggml.tokens", value=(("array", 8), words[:-1] + ["a b"])), "not in the alphabet"),
-        (dict(key="tokenizer.ggml.tokens", value=(("array", 8), ["<s>"] + words[1:])), "<s> stands twice"),
+        (dict(key="tokenizer.ggml.tokens", value=(("array", 8), ["<s>"] + words[1:])), "<s> is listed twice"),
         (dict(key="tokenizer.ggml.eos_token_id", value=(4, 3)), "must be 2"),
         (dict(tensor=q), q + " is missing"),
         (dict(tensor=q, instead=("Q4_0", shape, bytes(int(np.prod(shape)) // 32 * 18))), q + " is Q4_0"),

@@ -127,9 +127,9 @@ static void test_specials(void **state)
     refused("\"</s>\"", "\"<unk>\"", "tekken.json: special_tokens: </s> is missing");
     refused("[STREAMING_PAD]", "[PAD]", "tekken.json: special_tokens: [STREAMING_PAD] is missing");
     refused("[STREAMING_WORD]", "[WORD]", "tekken.json: special_tokens: [STREAMING_WORD] is missing");
-    refused("[STREAMING_WORD]", "[STREAMING_PAD]", "tekken.json: special_tokens: [STREAMING_PAD] stands twice");
+    refused("[STREAMING_WORD]", "[STREAMING_PAD]", "tekken.json: special_tokens: [STREAMING_PAD] is listed twice");
     refused("{\"rank\": 4", "{\"rank\": 5", "tekken.json: special_tokens[2].rank must be a whole number from 0 to 4");
-    refused("{\"rank\": 4", "{\"rank\": 1", "tekken.json: special_tokens[2].rank: 1 stands twice");
+    refused("{\"rank\": 4", "{\"rank\": 1", "tekken.json: special_tokens[2].rank: 1 is listed twice");
     refused("\"<s>\"", "null", "tekken.json: special_tokens[0].token_str must be a string of 1 to 256 bytes");
     refused("\"<s>\"", "\"\"", "tekken.json: special_tokens[0].token_str must be a string of 1 to 256 bytes");
     refused("\"<s>\"", "\"<s>\\u0000\"", "tekken.json: special_tokens[0].token_str must be a string of 1 to 256 bytes");
@@ -180,8 +180,8 @@ static void test_entries(void **state)
     refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"", "tekken.json: broken JSON: vocab has no end");
     refused(third, "{]", "tekken.json: vocab[2]: broken JSON at line 1: string or '}' expected");
     refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"} {}", "tekken.json: vocab[2]: broken JSON at line 1");
-    refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"}: {}", "tekken.json: vocab[2]: broken JSON: ':' behind");
-    refused("\"+/8A\"}]", "\"+/8A\"}] []", "tekken.json: vocab[3]: broken JSON: ']' behind");
+    refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"}: {}", "tekken.json: vocab[2]: broken JSON: ':' instead");
+    refused("\"+/8A\"}]", "\"+/8A\"}] []", "tekken.json: vocab[3]: broken JSON: ']' instead");
     refused("\"+/8A\"}]", "\"+/8A\"},]", "tekken.json: vocab[4]: broken JSON at line 1: '[' or '{' expected");
     refused("\"rank\": 3", "\"rank\": 3, \"rank\": 3",
             "tekken.json: vocab[3]: broken JSON at line 1: duplicate object key"); /* though no id is left for it */
