@@ -84,7 +84,8 @@ static int create_parts(struct sur_session *s)
     const struct sur_session_options *o = &s->options;
     size_t buffer_ms = o->buffer_ms ? (size_t)o->buffer_ms : 10000;
     int r = sur_ring_create(&s->ring, buffer_ms * (size_t)o->rate / 1000 + 1);
-    if (!r) r = sur_resampler_create(&s->resampler, o->resampler, o->rate);
+    if (r) return sur_fail(r, "not enough memory for %zu ms of samples", buffer_ms);
+    r = sur_resampler_create(&s->resampler, o->resampler, o->rate);
     if (!r) r = sur_mel_create(&s->mel, p->n_mels, p->log_mel_max);
     if (r) return r;
     s->mel_frames = calloc((size_t)s->pass_tokens * SUR_TOKEN_FRAMES * (size_t)p->n_mels, sizeof *s->mel_frames);

@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "util/error.h"
+#include "surtitle.h"
 
 struct sur_ring {
     /* immutable */
@@ -25,7 +25,7 @@ int sur_ring_create(struct sur_ring **ring, size_t capacity)
     if (!r || !data) {
         free(r);
         free(data);
-        return sur_fail(SUR_ERR_MEMORY, "not enough memory for %zu samples", n);
+        return SUR_ERR_MEMORY;
     }
     r->data = data;
     r->capacity = n;

@@ -10,7 +10,9 @@
 
 struct sur_ring;
 
-int sur_ring_create(struct sur_ring **ring, size_t capacity); /* rounded up to a power of two; SUR_ERR_MEMORY */
+/* capacity is rounded up to a power of two. SUR_OK, or SUR_ERR_MEMORY without an error line: the library and the
+ * program each keep their own. */
+int sur_ring_create(struct sur_ring **ring, size_t capacity);
 void sur_ring_destroy(struct sur_ring **ring);
 size_t sur_ring_capacity(const struct sur_ring *ring); /* either side: samples that it holds */
 /* Producer. Space for writing without copying: *data points at the first free part, which holds the returned number

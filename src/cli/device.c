@@ -4,7 +4,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "cli/message.h"
@@ -12,6 +11,7 @@
 #include "cli/os_wake.h"
 #include "cli/os_worker.h"
 #include "util/clock.h"
+#include "util/failure.h"
 
 enum { N_EVENTS = 8 };
 
@@ -25,8 +25,8 @@ struct device {
 
     /* the thread's until `opened` is set, then immutable */
     int status;
-    char error[MIC_ERROR_BYTES];
-    char *text; /* of the list */
+    char error[512]; /* the line of a failure */
+    char *text;      /* of the list */
     struct mic_info info;
     struct capture *capture;
 
@@ -79,7 +79,8 @@ static void tell(struct device *d, enum mic_event what)
 static void open_it(struct device *d)
 {
     enter(d);
-    d->status = d->mic ? mic_open(d->mic, d->error) : mic_list(&d->text, d->error);
+    d->status = d->mic ? mic_open(d->mic) : mic_list(&d->text);
+    if (d->status != MIC_OK) snprintf(d->error, sizeof d->error, "%s", failure_text());
     if (d->status == MIC_OK && d->mic) {
         d->info = *mic_get_info(d->mic);
         d->capture = mic_capture(d->mic);
@@ -151,7 +152,7 @@ static void look_stuck(struct device *d)
     }
     d->stuck_for += since < 2 * look_ns ? since : 2 * look_ns;
     if (d->stuck_for < stuck_ns || d->stuck_said) return;
-    message("the sound server does not answer: waiting for it");
+    message_notice(MESSAGE_ANY, "the sound server does not answer: still waiting");
     d->stuck_said = true;
 }
 
@@ -185,37 +186,32 @@ static struct device *create(struct mic *mic)
 }
 
 /* Starts the thread and waits for the answer to its first question. On MIC_OK the device is the caller's. */
-static int start(struct device **device, struct mic *mic, char error[MIC_ERROR_BYTES])
+static int start(struct device **device, struct mic *mic)
 {
     struct device *d = *device = create(mic);
-    if (!d) {
-        snprintf(error, MIC_ERROR_BYTES, "not enough memory or threads for the microphone");
-        return MIC_FAILED;
-    }
+    if (!d) return failure(MIC_FAILED, "not enough memory or threads for the microphone");
     bool answered = wait_until(d, &d->opened, forever_ns, true);
     int status = answered ? d->status : DEVICE_INTERRUPTED;
     d->taken = status == MIC_OK;
     if (status == MIC_OK) return status;
-    if (answered) memcpy(error, d->error, MIC_ERROR_BYTES);
+    if (answered) failure(status, "%s", d->error);
     device_finish(device);
     return status;
 }
 
-int device_open(struct device **device, struct capture **capture, const char *name, int channel,
-                char error[MIC_ERROR_BYTES])
+int device_open(struct device **device, struct capture **capture, const char *name, int channel)
 {
     struct mic *mic = mic_create(name, channel);
     *device = NULL;
-    snprintf(error, MIC_ERROR_BYTES, "not enough memory for the microphone");
-    int status = mic ? start(device, mic, error) : MIC_FAILED;
+    int status = mic ? start(device, mic) : failure(MIC_FAILED, "not enough memory for the microphone");
     *capture = status == MIC_OK ? (*device)->capture : NULL;
     return status;
 }
 
-int device_list(char **text, char error[MIC_ERROR_BYTES])
+int device_list(char **text)
 {
     struct device *d;
-    int status = start(&d, NULL, error);
+    int status = start(&d, NULL);
     *text = status == MIC_OK ? d->text : NULL;
     if (status == MIC_OK) device_finish(&d);
     return status;
@@ -281,7 +277,7 @@ bool device_finish(struct device **device)
         destroy(&d);
         return true;
     }
-    if (!hangs) message("the sound server does not answer: it is not waited for any longer");
+    if (!hangs) message_notice(MESSAGE_ANY, "the sound server does not answer: ending without it");
     pthread_detach(d->thread);
     atomic_store(&left_behind, true);
     return false;

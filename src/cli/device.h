@@ -23,10 +23,9 @@ struct device_event {
 /* Opens the microphone, name and channel as in mic_create; it captures from now on. MIC_OK, its failure with a line, or
  * DEVICE_INTERRUPTED without one. The capture is ended by device_stop, and the caller's to destroy after device_finish.
  */
-int device_open(struct device **device, struct capture **capture, const char *name, int channel,
-                char error[MIC_ERROR_BYTES]);
+int device_open(struct device **device, struct capture **capture, const char *name, int channel);
 /* mic_list, with the same failures as device_open; *text is the caller's to free. */
-int device_list(char **text, char error[MIC_ERROR_BYTES]);
+int device_list(char **text);
 const struct mic_info *device_info(const struct device *device); /* as it was opened first */
 /* Takes what has happened last; the descriptor is posted to (os_wake.h) when something has, until it is -1. */
 struct device_event device_poll(struct device *device);

@@ -6,7 +6,7 @@
 #include "sink/json.h"
 #include "sink/output.h"
 #include "surtitle.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 enum { FINE_BINS = 4000 /* of 0.05 ms */ };
 

@@ -7,12 +7,12 @@
 #include <unistd.h>
 
 #include "cli/message.h"
-#include "input/os_priority.h"
 #include "cli/os_signal.h"
 #include "cli/os_wake.h"
 #include "cli/os_worker.h"
+#include "input/os_priority.h"
 #include "util/clock.h"
-#include "util/error.h"
+#include "util/failure.h"
 #include "util/scale.h"
 
 enum { PACE_MS = 20, SECOND_NS = 1000000000, WAIT_NS = 500000000, LATE_NS = 100000000, PIECE_MS = 80 };
@@ -94,7 +94,10 @@ static void *read_thread(void *arg)
         do {
             r = l->source->read(l->source, l->frames, most);
         } while (r == SOURCE_INTERRUPTED && !stop_reading(l));
-        if (r < 0 && !stop_reading(l)) l->read_status = (int)r;
+        if (r < 0 && !stop_reading(l)) {
+            l->read_status = (int)r;
+            snprintf(l->read_error, sizeof l->read_error, "%s", failure_text());
+        }
         if (r <= 0) break;
         n = (size_t)r;
         at = 0;
@@ -128,7 +131,7 @@ static void tell_skips(struct live *l)
         l->told[why] += n;
         if (why != SUR_SKIP_LAG) continue;
         l->n_lag_skips++;
-        message("captions fell behind: %.1f s are skipped", (double)n / SUR_RATE);
+        message_notice(MESSAGE_ANY, "captions fell behind; skipped %.1f s", (double)n / SUR_RATE);
     }
 }
 
@@ -167,12 +170,14 @@ static void keep_up(struct live *l, const struct sur_session_stats *s)
     if (advice.drop > 0)
         drop(l, advice.drop);
     else if (advice.warn)
-        message_about(MESSAGE_LAG, "captions are %.1f s behind", (double)backlog / SUR_RATE);
+        message_notice(MESSAGE_LAG, "captions are %.1f s behind", (double)backlog / SUR_RATE);
     if (l->lag.max_samples == 0) return;
     double ms = lag_too_slow(&l->speed, s->steps, backlog + s->waiting_tokens * SUR_TOKEN_SAMPLES, sur_clock_ns());
     if (ms > 0)
-        message("this machine takes %.0f ms for 80 ms of speech: captions will fall behind, and speech will be skipped",
-                ms);
+        message_notice(
+            MESSAGE_ANY,
+            "this machine takes %.0f ms per 80 ms of speech: captions will fall behind, and speech will be skipped",
+            ms);
 }
 
 static float level_of(const float *samples, size_t n)
@@ -307,12 +312,12 @@ int live_start(struct live *l)
     l->decode_wake = os_wake_open();
     l->space_wake = os_wake_open();
     if (l->encode_wake < 0 || l->decode_wake < 0 || l->space_wake < 0)
-        return sur_fail(SUR_ERR_IO, "cannot create an event descriptor");
+        return failure(SUR_ERR_IO, "cannot create an event descriptor");
     l->lag.max_samples = (int64_t)(l->max_lag * SUR_RATE);
     l->start_ns = sur_clock_ns();
     l->encoding = os_worker_start(&l->encoder, encode_thread, l) == 0;
     l->reading = l->encoding && l->source && os_worker_start(&l->reader, read_thread, l) == 0;
-    if (!l->encoding || (l->source && !l->reading)) return sur_fail(SUR_ERR_MEMORY, "cannot start a thread");
+    if (!l->encoding || (l->source && !l->reading)) return failure(SUR_ERR_MEMORY, "cannot start a thread");
     return SUR_OK;
 }
 

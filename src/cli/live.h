@@ -11,10 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "input/capture.h"
-#include "input/source.h"
 #include "cli/lag.h"
 #include "cli/latency.h"
+#include "input/capture.h"
+#include "input/source.h"
 #include "surtitle.h"
 
 enum {
@@ -48,7 +48,8 @@ struct live {
     char encode_error[512];
 
     /* reader thread; after its end the caller's */
-    int read_status; /* enum source_status */
+    int read_status;      /* enum source_status */
+    char read_error[512]; /* the line of a failure */
     int64_t start_ns, frames_read;
 
     /* encode thread; after its end the caller's */

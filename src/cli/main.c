@@ -18,6 +18,7 @@
 #include "cli/run_overlay.h"
 #include "sink/os_file.h"
 #include "util/clock.h"
+#include "util/failure.h"
 
 static int print(const char *text)
 {
@@ -25,7 +26,7 @@ static int print(const char *text)
     output_open(&out, NULL);
     output_append(&out, text, strlen(text));
     int status = output_flush(&out);
-    if (status < 0) message("%s", message_failure());
+    if (status < 0) message_error("%s", failure_text());
     output_close(&out);
     return status < 0 ? EXIT_FAILED : EXIT_DONE;
 }
@@ -33,7 +34,7 @@ static int print(const char *text)
 static int print_help(void)
 {
     char *text = options_help();
-    if (!text) message("not enough memory");
+    if (!text) message_error("not enough memory");
     int status = text ? print(text) : EXIT_FAILED;
     free(text);
     return status;
@@ -46,9 +47,9 @@ static void debug_line(const char *text)
 
 static int list_devices(void)
 {
-    char *text, error[MIC_ERROR_BYTES];
-    int status = device_list(&text, error);
-    if (status != MIC_OK && status != DEVICE_INTERRUPTED) message("%s", error);
+    char *text;
+    int status = device_list(&text);
+    if (status != MIC_OK && status != DEVICE_INTERRUPTED) message_error("%s", failure_text());
     int printed = status == MIC_OK ? print(text) : EXIT_NO_DEVICE;
     free(text);
     return printed;
@@ -70,34 +71,34 @@ static void print_stats(const struct run *run)
            wall = seconds(sur_clock_ns() - run->start_ns);
     double busy = seconds(s.encode_ns + s.decode_ns + s.prefill_ns);
     getrusage(RUSAGE_SELF, &usage);
-    message_plain("backend %s name", sur_model_backend(run->model));
-    message_plain("weights %s name", sur_model_weights(run->model));
-    message_plain("audio %.3f s", audio);
-    message_plain("skipped %.3f s", (double)s.skipped_samples / SUR_RATE);
-    message_plain("wall %.3f s", wall);
-    message_plain("load %.3f s", seconds(run->load_ns));
-    message_plain("load-weights %.3f s", seconds(m.load_ns));
-    message_plain("encode %.3f s", seconds(s.encode_ns));
-    message_plain("prefill %.3f s", seconds(s.prefill_ns));
-    message_plain("decode %.3f s", seconds(s.decode_ns));
-    message_plain("tokens %" PRId64 " tokens", s.tokens_encoded);
-    message_plain("steps %" PRId64 " steps", s.steps);
-    message_plain("real-time-factor %.4f x", audio > 0 ? busy / audio : 0); /* below 1: faster than speech */
-    message_plain("peak-memory %.1f MiB", (double)usage.ru_maxrss / 1024);
-    message_plain("device-memory %.1f MiB", (double)m.device_bytes / 1048576);
-    message_plain("layers %d layers", m.n_layers);
-    message_plain("resident-layers %d layers", m.n_resident);
-    message_plain("uploads %" PRId64 " layers", m.uploads);
-    message_plain("uploaded %.1f MiB", (double)m.uploaded_bytes / 1048576);
+    message_figure("backend %s name", sur_model_backend(run->model));
+    message_figure("weights %s name", sur_model_weights(run->model));
+    message_figure("audio %.3f s", audio);
+    message_figure("skipped %.3f s", (double)s.skipped_samples / SUR_RATE);
+    message_figure("wall %.3f s", wall);
+    message_figure("load %.3f s", seconds(run->load_ns));
+    message_figure("load-weights %.3f s", seconds(m.load_ns));
+    message_figure("encode %.3f s", seconds(s.encode_ns));
+    message_figure("prefill %.3f s", seconds(s.prefill_ns));
+    message_figure("decode %.3f s", seconds(s.decode_ns));
+    message_figure("tokens %" PRId64 " tokens", s.tokens_encoded);
+    message_figure("steps %" PRId64 " steps", s.steps);
+    message_figure("real-time-factor %.4f x", audio > 0 ? busy / audio : 0); /* below 1: faster than speech */
+    message_figure("peak-memory %.1f MiB", (double)usage.ru_maxrss / 1024);
+    message_figure("device-memory %.1f MiB", (double)m.device_bytes / 1048576);
+    message_figure("layers %d layers", m.n_layers);
+    message_figure("resident-layers %d layers", m.n_resident);
+    message_figure("uploads %" PRId64 " layers", m.uploads);
+    message_figure("uploaded %.1f MiB", (double)m.uploaded_bytes / 1048576);
 }
 
 /* found, demo: as of paths_find_model. */
 static int open_model(struct run *run, int found, bool demo)
 {
-    if (found == 0) message("no model is installed: tools/download_model.sh fetches one, or say --model PATH");
-    if (found == 2) message("%s holds more than one model: say --model PATH", run->model_dir);
+    if (found == 0) message_error("no model is installed: run tools/download_model.sh, or give --model PATH");
+    if (found == 2) message_error("%s holds more than one model: give --model PATH", run->model_dir);
     if (found != 1) return EXIT_NO_MODEL;
-    if (demo) message("no model is installed: this is the demo model, %s", run->model_dir);
+    if (demo) message_notice(MESSAGE_ANY, "no model is installed: this is the demo model, %s", run->model_dir);
     return run_open_model(run);
 }
 

@@ -45,7 +45,7 @@ static bool collide(const struct named *a, const struct named *b)
 
 static int refuse(const char *a, const char *b)
 {
-    message("%s and %s are the same file: name another one", a, b);
+    message_error("%s and %s are the same file; name another one", a, b);
     return SUR_ERR_ARGUMENT;
 }
 

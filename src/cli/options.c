@@ -117,9 +117,9 @@ static int refuse(const struct option_spec *spec, const char *text)
         snprintf(range, sizeof range, "%s", spec->value);
     }
     if (text)
-        message("--%s takes %s, not '%.100s'", spec->name, range, text);
+        message_error("--%s takes %s, not '%.100s'", spec->name, range, text);
     else
-        message("--%s needs a value: %s", spec->name, range);
+        message_error("--%s needs a value: %s", spec->name, range);
     return SUR_ERR_ARGUMENT;
 }
 
@@ -180,9 +180,9 @@ static int explain(const char *word)
     const struct option_spec *spec = strncmp(word, "--", 2) == 0 ? find(word + 2) : NULL;
     if (spec && spec->value) return refuse(spec, NULL);
     if (spec)
-        message("--%s takes no value", spec->name);
+        message_error("--%s takes no value", spec->name);
     else
-        message("there is no option %.*s: --help lists what there is", (int)strcspn(word, "="), word);
+        message_error("there is no option %.*s: --help lists what there is", (int)strcspn(word, "="), word);
     return SUR_ERR_ARGUMENT;
 }
 
@@ -190,11 +190,11 @@ static int explain(const char *word)
 static int set_command(struct options *options, char *const *words)
 {
     if (!words[0] || !words[0][0]) {
-        message("-- begins the command to run under captions: -- CMD [ARG...]");
+        message_error("-- begins the command to run under captions: -- CMD [ARG...]");
         return SUR_ERR_ARGUMENT;
     }
     if (!vt_exists()) {
-        message("-- CMD: this build was made without libvterm, which it needs");
+        message_error("-- CMD: this build was made without libvterm, which it needs");
         return SUR_ERR_ARGUMENT;
     }
     options->command = words;
@@ -216,7 +216,7 @@ int options_parse(struct options *options, int argc, char **argv)
         if (c == -1) return word && strcmp(word, "--") == 0 ? set_command(options, argv + optind) : SUR_OK;
         if (c == 1) {
             if (options->source) {
-                message("one SOURCE at most: '%.100s' and '%.100s' are two", options->source, optarg);
+                message_error("one SOURCE at most: '%.100s' and '%.100s' are two", options->source, optarg);
                 return SUR_ERR_ARGUMENT;
             }
             options->source = optarg;

@@ -15,6 +15,7 @@
 #include "cli/run_overlay.h"
 #include "sink/os_file.h"
 #include "util/clock.h"
+#include "util/failure.h"
 
 /* What one read of standard input may hold: so much that nothing stays in the source's own buffer when it gives less.
  */
@@ -25,7 +26,7 @@ enum { MAX_SAMPLES = 65536, TEXT_WIDTH = 80 };
 int run_source_failed(const struct run *run, int status)
 {
     if (status == SOURCE_INTERRUPTED) return EXIT_DONE; /* the end was asked for before anything was heard */
-    message("%s", run->source.error);
+    message_error("%s", failure_text());
     return status == SOURCE_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 
@@ -54,19 +55,18 @@ static bool is_stream(const char *path)
 static int open_microphone(struct run *run)
 {
     const struct options *o = &run->options;
-    char error[MIC_ERROR_BYTES];
     const char *raw = o->pcm ? "--pcm" : o->rate ? "--rate" : o->channels ? "--channels" : o->pace ? "--pace" : NULL;
     if (raw) {
-        message("%s says how a FILE or - is read, and there is no SOURCE", raw);
+        message_error("%s needs a SOURCE: it says how a FILE or - is read", raw);
         return EXIT_USAGE;
     }
     run->live_input = true;
     os_signal_watch_suspend();
-    int status = device_open(&run->device, &run->capture, o->device, o->channel, error);
+    int status = device_open(&run->device, &run->capture, o->device, o->channel);
     run->ended = status == DEVICE_INTERRUPTED; /* before anything was heard */
     if (run->ended) return EXIT_DONE;
     if (status != MIC_OK) {
-        message("%s", error);
+        message_error("%s", failure_text());
         return status == MIC_USAGE ? EXIT_USAGE : EXIT_NO_DEVICE;
     }
     const struct mic_info *info = device_info(run->device);
@@ -81,8 +81,8 @@ static bool half_contradicts(const struct options *o, const char *name, int half
 {
     static const char *const names[] = {"auto", "cuda", "cpu"};
     if (half == SUR_BACKEND_AUTO || o->backend == SUR_BACKEND_AUTO || half == o->backend) return false;
-    message("%s %s contradicts --backend %s: %s, or --backend auto", name, names[half], names[o->backend],
-            names[o->backend]);
+    message_error("%s %s conflicts with --backend %s: use %s or --backend auto", name, names[half], names[o->backend],
+                  names[o->backend]);
     return true;
 }
 
@@ -107,7 +107,7 @@ static int check_outputs(struct options *o, const char *model)
                          : o->latency_report && strcmp(o->latency_report, "-") == 0 ? "--latency-report"
                                                                                     : NULL;
     if (option) {
-        message("%s takes the name of a file, and - is none: ./- is", option);
+        message_error("%s needs a file name, and - is standard output: use ./- for a file of that name", option);
         return EXIT_USAGE;
     }
     if (o->output &&
@@ -123,10 +123,10 @@ static int check_usage(struct options *o, const char *model)
     if (half_contradicts(o, "--encode-on", o->encode_on) || half_contradicts(o, "--decode-on", o->decode_on))
         return EXIT_USAGE;
     if (cuda_only)
-        message("%s is for the CUDA backend, and --%s is cpu", cuda_only,
-                o->backend == SUR_BACKEND_CPU     ? "backend"
-                : o->encode_on == SUR_BACKEND_CPU ? "encode-on"
-                                                  : "decode-on");
+        message_error("%s needs the CUDA backend, and --%s is cpu", cuda_only,
+                      o->backend == SUR_BACKEND_CPU     ? "backend"
+                      : o->encode_on == SUR_BACKEND_CPU ? "encode-on"
+                                                        : "decode-on");
     else
         return check_outputs(o, model);
     return EXIT_USAGE;
@@ -134,30 +134,28 @@ static int check_usage(struct options *o, const char *model)
 
 static void say_line(const char *line)
 {
-    message("%s", line);
+    message_notice(MESSAGE_ANY, "%s", line);
 }
 
 int run_open_source(struct run *run)
 {
     struct options *o = &run->options;
-    struct source_options so = {.pcm = (enum source_pcm)o->pcm,
-                                .rate = o->rate,
-                                .channels = o->channels,
-                                .say = o->log_level >= SUR_LOG_WARN ? say_line : NULL};
+    struct source_options so = {
+        .pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels, .say = say_line};
     if (check_usage(o, run->model_dir) != EXIT_DONE) return EXIT_USAGE;
     if (o->force && force_read(o->force, &run->force, &run->n_force) != SUR_OK) {
-        message("%s", message_failure());
+        message_error("%s", failure_text());
         return EXIT_FAILED;
     }
     if (!o->source) return open_microphone(run);
     run->waits = is_stream(o->source);
     run->live_input = o->pace || run->waits;
     if (o->device) {
-        message("--device is a microphone, and SOURCE is %.100s", o->source);
+        message_error("--device selects a microphone, and SOURCE is %.100s: give only one of them", o->source);
         return EXIT_USAGE;
     }
     if (o->latency_report && !run->live_input) {
-        message("--latency-report is for sound as it comes: a FILE needs --pace");
+        message_error("--latency-report needs live input: read a FILE with --pace");
         return EXIT_USAGE;
     }
     int status;
@@ -170,8 +168,8 @@ int run_open_source(struct run *run)
         return run_source_failed(run, status);
     }
     if (o->channel > run->source.channels) {
-        message("--channel %d: %s has %d channel%s", o->channel, run->source.name, run->source.channels,
-                run->source.channels == 1 ? "" : "s");
+        message_error("--channel %d: %s has %d channel%s", o->channel, run->source.name, run->source.channels,
+                      run->source.channels == 1 ? "" : "s");
         return EXIT_USAGE;
     }
     run->live_input = run->live_input || run->source.grows;
@@ -179,7 +177,7 @@ int run_open_source(struct run *run)
     run->max_frames = MAX_SAMPLES / (size_t)run->source.channels;
     run->frames = malloc(MAX_SAMPLES * sizeof *run->frames);
     if (!run->frames) {
-        message("not enough memory for samples");
+        message_error("not enough memory for samples");
         return EXIT_FAILED;
     }
     return read_frames(run);
@@ -211,7 +209,7 @@ int run_open_outputs(struct run *run)
     if (status == SUR_OK && run->output.fd >= 0)
         status = sink_create(&run->sinks[0], options_formats[o->format], &run->output, &so);
     if (status == SUR_OK) return EXIT_DONE;
-    message("%s", message_failure());
+    message_error("%s", failure_text());
     return EXIT_FAILED;
 }
 
@@ -225,7 +223,7 @@ static int after_sink(struct run *run, int i, int status)
 {
     if (status == OUTPUT_CLOSED) sink_destroy(&run->sinks[i]);
     if (status >= 0) return EXIT_DONE;
-    message("%s", message_failure());
+    message_error("%s", failure_text());
     if (i != RUN_CAPTION_FILE) return EXIT_FAILED;
     run->side_failed = true;
     return EXIT_DONE;
@@ -295,7 +293,7 @@ int run_tell_time(struct run *run)
 
 static int from_library(int status)
 {
-    message("%s", sur_error_text());
+    message_error("%s", sur_error_text());
     switch (status) {
     case SUR_ERR_ARGUMENT:
         return EXIT_USAGE;
@@ -359,7 +357,7 @@ void run_tell_channels(struct run *run)
 {
     enum downmix_event event;
     while ((event = downmix_poll(&run->mix)) != DOWNMIX_NOTHING)
-        message_about(run_sound_topic(event), "%s %s", run->source.name, downmix_text(event));
+        message_notice(run_sound_topic(event), "%s %s", run->source.name, downmix_text(event));
 }
 
 /* The next samples of a file, while there are any and no signal came; then the session is told that none follow. */
@@ -408,7 +406,7 @@ static int caption_whole(struct run *run)
         if (status != EXIT_DONE) return status;
         idle = state == SUR_AGAIN && took == 0 ? idle + 1 : 0;
         if (state == SUR_OK || state == SUR_END || (state == SUR_AGAIN && idle < 2)) continue;
-        message("%s", state == SUR_AGAIN ? "the session does not come to its end" : sur_error_text());
+        message_error("%s", state == SUR_AGAIN ? "internal error: the session makes no progress" : sur_error_text());
         return EXIT_FAILED;
     }
     return input;
@@ -426,7 +424,7 @@ int run_finish(struct run *run)
 {
     for (int i = 0; i < RUN_SINKS; i++) sink_destroy(&run->sinks[i]);
     int status = output_close(&run->output);
-    if (status != SUR_OK) message("%s", message_failure());
+    if (status != SUR_OK) message_error("%s", failure_text());
     bool ended = device_finish(&run->device);
     live_finish(&run->live);
     if (ended) capture_destroy(&run->capture);

@@ -7,6 +7,7 @@
 #include "cli/os_signal.h"
 #include "cli/run_overlay.h"
 #include "util/clock.h"
+#include "util/failure.h"
 #include "util/scale.h"
 
 enum { TICK_NS = 250000000, MORE_SECONDS = 10 };
@@ -40,7 +41,7 @@ static int start(struct run *run)
     if (status == SUR_OK) status = live_start(l);
     if (status == SUR_OK && run->device) device_wake_by(run->device, l->decode_wake);
     if (status == SUR_OK) return EXIT_DONE;
-    message("%s", message_failure());
+    message_error("%s", failure_text());
     return EXIT_FAILED;
 }
 
@@ -49,22 +50,25 @@ static void say_device(const struct device_event *e)
     const char *name = e->info.name;
     switch (e->what) {
     case MIC_SOUND:
-        message_about(run_sound_topic(e->info.sound), "the microphone %s %s", name, downmix_text(e->info.sound));
+        message_notice(run_sound_topic(e->info.sound), "the microphone %s %s", name, downmix_text(e->info.sound));
         break;
     case MIC_LATE:
-        message_about(MESSAGE_LOST, "the microphone %s does not deliver yet: waiting for it", name);
+        message_notice(MESSAGE_LOST, "the microphone %s delivers nothing yet: still waiting", name);
         break;
     case MIC_DELIVERS:
-        e->info.late ? message("the microphone %s delivers", name) : message_debug("the microphone %s delivers", name);
+        if (e->info.late)
+            message_notice(MESSAGE_ANY, "the microphone %s delivers", name);
+        else
+            message_debug("the microphone %s delivers", name);
         break;
     case MIC_LOST:
-        message_about(MESSAGE_LOST, "the microphone %s is gone: captions go on when it is back", name);
+        message_notice(MESSAGE_LOST, "the microphone %s is gone: captions continue when it is back", name);
         break;
     default:
         if (e->info.device_rate == e->info.rate)
-            message("the microphone %s is back", name);
+            message_notice(MESSAGE_ANY, "the microphone %s is back", name);
         else
-            message("the microphone %s is back, at %d Hz", name, e->info.device_rate);
+            message_notice(MESSAGE_ANY, "the microphone %s is back, at %d Hz", name, e->info.device_rate);
     }
 }
 
@@ -123,7 +127,7 @@ static int turn(struct run *run, int64_t *ticked, int *state)
     if (status != EXIT_DONE) return status;
     if (*state == SUR_AGAIN) live_wait(l, TICK_NS);
     if (*state != SUR_OK && *state != SUR_AGAIN && *state != SUR_END) {
-        message("%s", live_error(l));
+        message_error("%s", live_error(l));
         return EXIT_FAILED;
     }
     if (sur_clock_ns() - *ticked < TICK_NS) return EXIT_DONE;
@@ -151,7 +155,7 @@ static int report(struct run *run, int64_t lost_frames)
                                 .skips = l->n_lag_skips,
                                 .lost_frames = lost_frames};
     if (latency_report(&l->latency, &c, run->options.latency_report) == SUR_OK) return EXIT_DONE;
-    message("%s", message_failure());
+    message_error("%s", failure_text());
     return EXIT_FAILED;
 }
 
@@ -167,6 +171,7 @@ int run_live(struct run *run)
     int64_t lost = run->capture ? capture_lost(run->capture) : 0;
     if (!ended) run->capture = NULL; /* a sound server holds its thread up */
     if (status == EXIT_DONE && run->options.latency_report) status = report(run, lost);
-    if (status == EXIT_DONE && l->read_status < 0) status = run_source_failed(run, l->read_status);
+    if (status == EXIT_DONE && l->read_status < 0)
+        status = run_source_failed(run, failure(l->read_status, "%s", l->read_error));
     return status;
 }

@@ -14,6 +14,7 @@
 #include "cli/os_stderr.h"
 #include "overlay/os_term.h"
 #include "overlay/overlay.h"
+#include "util/failure.h"
 
 enum { HELD_BYTES = 65536 };
 static const float QUIET_LEVEL = 0.001f; /* -60 dBFS */
@@ -41,20 +42,16 @@ int run_overlay_check(struct run *run)
     if (!o->overlay && !o->command) return EXIT_DONE;
     bool can = isatty(os_stdout_fd()) == 1 && term && *term && strcmp(term, "dumb") != 0;
     if (o->command && !can) {
-        message("-- CMD needs a terminal on standard output, and TERM to say which");
+        message_error("-- CMD needs a terminal on standard output, and its type in TERM");
         return EXIT_FAILED;
     }
     run->draws = can && (o->command || !has_value("NO_COLOR"));
     if (run->draws && !o->output && o->format != 0) {
-        message("captions are drawn on standard output: --format %s needs --output FILE", options_formats[o->format]);
+        message_error("captions are drawn on standard output; --format %s needs --output FILE",
+                      options_formats[o->format]);
         return EXIT_USAGE;
     }
     return EXIT_DONE;
-}
-
-static bool begins(const char *line, const char *with)
-{
-    return strncmp(line, with, strlen(with)) == 0;
 }
 
 /* What a line is about is shown as long as it is true, anything else for a while. */
@@ -77,16 +74,16 @@ static void take_away_what_is_over(struct overlay *overlay, const struct overlay
     pthread_mutex_unlock(&shown.lock);
 }
 
-static bool take_line(void *user, enum message_topic topic, const char *line)
+static bool take_line(void *user, const struct message_line *line)
 {
     static const char prefix[] = "surtitle: ";
-    const char *text = begins(line, prefix) ? line + sizeof prefix - 1 : NULL;
-    if (text && !begins(text, "info: ") && !begins(text, "debug: ")) {
+    if (line->level <= SUR_LOG_WARN && !line->figure) {
+        const char *text = line->text + sizeof prefix - 1;
         snprintf(last, sizeof last, "%s", text);
-        show(user, topic, text);
+        show(user, line->topic, text);
     }
     if (isatty(os_stderr_fd()) != 1) return false;
-    if (held.n < HELD_BYTES) output_printf(&held, "%s\n", line);
+    if (line->printed && held.n < HELD_BYTES) output_printf(&held, "%s\n", line->text);
     return true;
 }
 
@@ -129,7 +126,7 @@ int run_overlay_open(struct run *run)
     if (status == SUR_OK) status = overlay_create_sink(&run->sinks[2], run->overlay);
     if (status != SUR_OK) {
         overlay_destroy(&run->overlay);
-        message("%s", message_failure());
+        message_error("%s", failure_text());
         return cannot_run ? EXIT_CANNOT_RUN : EXIT_FAILED;
     }
     message_divert(take_line, run->overlay);
@@ -161,9 +158,9 @@ int run_overlay_close(struct run *run, int status)
     if (keyboard >= 0) close(keyboard);
     if (held.n) os_stderr_write(held.data, held.n);
     output_close(&held);
-    if (failed) message("not enough memory for the overlay");
+    if (failed) message_error("not enough memory for the overlay");
     if (os_term_is_lost()) {
-        message("the terminal takes nothing: it could not be given back as it was");
+        message_error("the terminal accepts no output: it could not be restored");
         failed = true;
     }
     return run->options.command ? commands : failed ? EXIT_FAILED : status;

@@ -5,7 +5,7 @@
 
 #include "audio/ring.h"
 #include "audio/timeline.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 enum { N_BLOCKS = 1 << 16 }; /* 120 s in blocks of 2 ms, with room */
 
@@ -47,15 +47,15 @@ int capture_create(struct capture **capture, int rate, double seconds)
 {
     struct capture *c = calloc(1, sizeof *c);
     *capture = c;
-    if (!c) return sur_fail(SUR_ERR_MEMORY, "not enough memory for samples");
+    if (!c) return failure(SUR_ERR_MEMORY, "not enough memory for samples");
     c->blocks = malloc(N_BLOCKS * sizeof *c->blocks);
     int status = sur_ring_create(&c->ring, (size_t)(seconds * rate) + 1);
-    if (!c->blocks && status == SUR_OK) status = sur_fail(SUR_ERR_MEMORY, "not enough memory for samples");
-    if (status == SUR_OK)
+    if (c->blocks && status == SUR_OK) {
         touch(c);
-    else
-        capture_destroy(capture);
-    return status;
+        return SUR_OK;
+    }
+    capture_destroy(capture);
+    return failure(SUR_ERR_MEMORY, "not enough memory for samples");
 }
 
 void capture_destroy(struct capture **capture)

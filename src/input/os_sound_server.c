@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "util/failure.h"
+
 enum { NAME_BYTES = 64, FIRST_PERSON = 1000 /* below are the users of the system's services */ };
 
 static const char *variable(const char *name)
@@ -75,71 +77,71 @@ static bool find_person(uid_t *uid)
     return found;
 }
 
-static void refuses(const char *path, int error, char *line, size_t size)
+static void refuses(const char *path, int error, int code)
 {
     char me[NAME_BYTES], owner[NAME_BYTES];
     struct stat is;
     user_name(geteuid(), me);
     if (stat(path, &is) != 0 && errno == EACCES)
-        snprintf(line, size, "the sound server at %s refuses user %s: run surtitle as the user whose session it is",
-                 path, me);
+        failure(code, "the sound server at %s refuses user %s: run surtitle as the user whose session it is", path, me);
     else if (is.st_uid != geteuid())
-        snprintf(line, size, "the sound server at %s is user %s's and refuses user %s: run surtitle as %s%s", path,
-                 user_name(is.st_uid, owner), me, owner, geteuid() == 0 ? ", without sudo" : "");
+        failure(code, "the sound server at %s is user %s's and refuses user %s: run surtitle as %s%s", path,
+                user_name(is.st_uid, owner), me, owner, geteuid() == 0 ? ", without sudo" : "");
     else if (error != 0)
-        snprintf(line, size, "the sound server at %s refuses: %s", path, strerror(error));
+        failure(code, "the sound server at %s refuses: %s", path, strerror(error));
     else
-        snprintf(line, size,
-                 "the sound server at %s gives no device: its cookie is not this user's, or ALSA's plugin for it "
-                 "(libasound2-plugins, pipewire-alsa) is missing",
-                 path);
+        failure(code,
+                "the sound server at %s gives no device: its cookie is not this user's, or ALSA's plugin for it "
+                "(libasound2-plugins, pipewire-alsa) is missing",
+                path);
 }
 
-static void is_missing(const char *path, char *line, size_t size)
+static void is_missing(const char *path, int code)
 {
     char me[NAME_BYTES], other[NAME_BYTES];
     uid_t uid;
     if (variable("PULSE_SERVER"))
-        snprintf(line, size, "no sound server runs at %s, which PULSE_SERVER names", path);
+        failure(code, "no sound server runs at %s, which PULSE_SERVER names", path);
     else if (find_person(&uid))
-        snprintf(line, size, "no sound server runs for user %s: run surtitle as %s, not by sudo or as a system service",
-                 user_name(geteuid(), me), user_name(uid, other));
+        failure(code, "no sound server runs for user %s: run surtitle as %s, not by sudo or as a system service",
+                user_name(geteuid(), me), user_name(uid, other));
     else
-        snprintf(line, size,
-                 "there is no microphone, and no sound server runs: start PulseAudio or PipeWire, or name a FILE, or - "
-                 "for standard input");
+        failure(code,
+                "there is no microphone, and no sound server runs: start PulseAudio or PipeWire, or name a FILE, or - "
+                "for standard input");
 }
 
-void os_sound_server_no_device(char *line, size_t size)
+int os_sound_server_no_device(int code)
 {
     struct sockaddr_un address;
     if (!find_socket(&address)) {
         const char *server = variable("PULSE_SERVER");
-        snprintf(line, size, "the sound server that PULSE_SERVER names, %.100s, cannot be reached",
-                 server ? server : "");
-        return;
+        failure(code, "the sound server that PULSE_SERVER names, %.100s, cannot be reached", server ? server : "");
+        return code;
     }
     int error = try_connect(&address);
     if (error == ENOENT || error == ENOTDIR || error == ECONNREFUSED)
-        is_missing(address.sun_path, line, size);
+        is_missing(address.sun_path, code);
     else if (error == 0 && !variable("PULSE_SERVER") && !variable("PULSE_RUNTIME_PATH") && !variable("XDG_RUNTIME_DIR"))
-        snprintf(line, size, "a sound server runs, but XDG_RUNTIME_DIR, which says where, is not set: set it to %.*s",
-                 (int)(strlen(address.sun_path) - strlen("/pulse/native")), address.sun_path);
+        failure(code, "a sound server runs, but XDG_RUNTIME_DIR, which says where, is not set: set it to %.*s",
+                (int)(strlen(address.sun_path) - strlen("/pulse/native")), address.sun_path);
     else
-        refuses(address.sun_path, error, line, size);
+        refuses(address.sun_path, error, code);
+    return code;
 }
 
-void os_sound_server_no_source(char *line, size_t size)
+int os_sound_server_no_source(int code)
 {
     const char *source = variable("PULSE_SOURCE");
     if (source)
-        snprintf(
-            line, size,
+        failure(
+            code,
             "the sound server gives no source %.100s, which PULSE_SOURCE names: 'pactl list short sources' says what "
             "there is",
             source);
     else
-        snprintf(line, size,
-                 "the sound server gives no microphone: 'pactl list short sources' says what there is to record, and "
-                 "'pactl set-default-source NAME' chooses one");
+        failure(code,
+                "the sound server gives no microphone: 'pactl list short sources' says what there is to record, and "
+                "'pactl set-default-source NAME' chooses one");
+    return code;
 }

@@ -3,11 +3,9 @@
 #ifndef OS_SOUND_SERVER_H
 #define OS_SOUND_SERVER_H
 
-#include <stddef.h>
-
-/* Write one line for people that says what is wrong and what to do. Neither waits for a server. Any thread, if no other
- * thread changes the environment. */
-void os_sound_server_no_device(char *line, size_t size); /* there is no server's device, and no card's */
-void os_sound_server_no_source(char *line, size_t size); /* there is, but it cannot be opened */
+/* Keep one line for the user (util/failure.h) that says what is wrong and what to do, and return code. Neither waits
+ * for a server. Any thread, if no other thread changes the environment. */
+int os_sound_server_no_device(int code); /* neither a sound server nor a sound card has a device */
+int os_sound_server_no_source(int code); /* the server's device cannot be opened */
 
 #endif

@@ -1,24 +1,15 @@
 /* What the kinds of source share: names, errors, and the command that makes a WAV of anything. */
 #include "input/source.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "util/failure.h"
 #include "util/utf8.h"
 
 void source_set_name(struct source *source, const char *name)
 {
     sur_utf8_clean(source->name, sizeof source->name, name, strlen(name));
-}
-
-int source_fail(struct source *source, enum source_status status, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(source->error, sizeof source->error, format, args);
-    va_end(args);
-    return status;
 }
 
 /* As one word for a shell; false: it is too long, or holds what a message would not show as it is. */
@@ -55,16 +46,15 @@ struct source_command source_ffmpeg(const char *path)
 
 int source_refuse(struct source *source, struct kind kind, bool from_file, const char *path)
 {
-    if (kind.class == KIND_NO_SOUND)
-        return source_fail(source, SOURCE_FAILED, "%s is %s, not sound", source->name, kind.name);
+    if (kind.class == KIND_NO_SOUND) return failure(SOURCE_FAILED, "%s is %s, not sound", source->name, kind.name);
     if (from_file)
-        return source_fail(source, SOURCE_FAILED, "%s is %s, which ffmpeg reads: %s", source->name, kind.name,
-                           source_ffmpeg(path).line);
+        return failure(SOURCE_FAILED, "%s is %s, which ffmpeg reads: %s", source->name, kind.name,
+                       source_ffmpeg(path).line);
     if (kind.class == KIND_SEEKABLE)
-        return source_fail(source, SOURCE_FAILED, "%s is %s, which is not read from a pipe; save it, then: %s",
-                           source->name, kind.name, source_ffmpeg(NULL).line);
-    return source_fail(
-        source, SOURCE_FAILED,
+        return failure(SOURCE_FAILED, "%s is %s, which is not read from a pipe; save it, then: %s", source->name,
+                       kind.name, source_ffmpeg(NULL).line);
+    return failure(
+        SOURCE_FAILED,
         "%s is %s, which is not read from a pipe; put this before it: ffmpeg -loglevel error -i - -f wav - |",
         source->name, kind.name);
 }

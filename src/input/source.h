@@ -44,7 +44,6 @@ struct source {
     char name[128]; /* for messages: printable UTF-8 */
     int rate, channels;
     bool grows; /* a file that somebody was still writing when it was opened: read waits for more */
-    char error[512];
     /* Up to max_frames interleaved frames of float, finite, full scale 1 (16 bits: exactly s16 / 32768). Waits for the
      * first whole frame, not for more. Returns how many, 0 at the end, SOURCE_FAILED or SOURCE_INTERRUPTED. An input
      * that ends before its first frame has failed, and so has one that ends before its header says so, or that goes on
@@ -73,9 +72,6 @@ int source_stream_open(struct source *source, int fd, bool owned, const char *na
 int source_sndfile_open(struct source *source, int fd, const char *path, struct kind kind);
 
 void source_set_name(struct source *source, const char *name);
-/* Writes the error and returns status. */
-int source_fail(struct source *source, enum source_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 /* The command that makes a WAV of a file, for messages: "ffmpeg ... -i 'a file' -f wav - | surtitle -". */
 struct source_command {
     char line[256];

@@ -1,6 +1,5 @@
 #include "input/source_mic.h"
 
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,9 +10,10 @@
 #include <speex/speex_resampler.h>
 
 #include "input/arrivals.h"
-#include "input/os_sound_server.h"
 #include "input/os_priority.h"
+#include "input/os_sound_server.h"
 #include "util/clock.h"
+#include "util/failure.h"
 #include "util/utf8.h"
 
 enum { SERVER_RATE = 48000, SERVER_CHANNELS = 2, BLOCKS_A_SECOND = 100 };
@@ -53,17 +53,6 @@ struct mic {
     atomic_bool stopped, in_callback;
     atomic_bool began; /* a block has come */
 };
-
-static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static int fail(char error[MIC_ERROR_BYTES], int status, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(error, MIC_ERROR_BYTES, format, args);
-    va_end(args);
-    return status;
-}
 
 /* ---- the callback: copies, counts, returns ---- */
 
@@ -274,12 +263,12 @@ static PaError open_any(struct mic *m, PaDeviceIndex device)
 }
 
 /* The capture has the rate of the first opening, for the session has it; what comes at another one is converted. */
-static int fit_capture(struct mic *m, char error[MIC_ERROR_BYTES])
+static int fit_capture(struct mic *m)
 {
     if (!m->capture) {
         m->info.rate = m->info.device_rate;
         if (capture_create(&m->capture, m->info.rate, MIC_SECONDS) != 0)
-            return fail(error, MIC_FAILED, "not enough memory for samples");
+            return failure(MIC_FAILED, "not enough memory for samples");
         arrivals_init(&m->arrivals, m->info.rate);
     }
     downmix_init(&m->mix, m->info.device_rate, m->info.channels, m->channel);
@@ -287,58 +276,48 @@ static int fit_capture(struct mic *m, char error[MIC_ERROR_BYTES])
     if (m->info.device_rate == m->info.rate) return MIC_OK;
     m->converts =
         speex_resampler_init(1, (spx_uint32_t)m->info.device_rate, (spx_uint32_t)m->info.rate, SPEEX_QUALITY, NULL);
-    if (!m->converts) return fail(error, MIC_FAILED, "not enough memory for samples");
+    if (!m->converts) return failure(MIC_FAILED, "not enough memory for samples");
     speex_resampler_skip_zeros(m->converts);
     return MIC_OK;
 }
 
-static int start(struct mic *m, char error[MIC_ERROR_BYTES])
+static int start(struct mic *m)
 {
     bool realtime = os_priority_realtime(true); /* the callback's thread inherits it */
     PaError e = Pa_StartStream(m->stream);
     if (realtime) os_priority_normal();
     if (e != paNoError)
-        return fail(error, MIC_FAILED, "the microphone %s does not start: %s", m->info.name, Pa_GetErrorText(e));
+        return failure(MIC_FAILED, "the microphone %s does not start: %s", m->info.name, Pa_GetErrorText(e));
     m->state = WAITING;
     m->opened_ns = sur_clock_ns();
     return MIC_OK;
 }
 
-static int no_device(char error[MIC_ERROR_BYTES])
-{
-    os_sound_server_no_device(error, MIC_ERROR_BYTES);
-    return MIC_NO_DEVICE;
-}
-
-static int open_device(struct mic *m, char error[MIC_ERROR_BYTES])
+static int open_device(struct mic *m)
 {
     setenv("JACK_NO_START_SERVER", "1", 0); /* looking for devices shall not start one */
     PaError e = Pa_Initialize();
-    if (e != paNoError) return fail(error, MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
+    if (e != paNoError) return failure(MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
     m->initialised = true;
     PaDeviceIndex device = find(m);
     if (device == paNoDevice && m->wanted && !is_server(m->wanted))
-        return fail(error, MIC_NO_DEVICE, "no microphone is called '%.80s': --list-devices says what there is",
-                    m->wanted);
-    if (device == paNoDevice) return no_device(error);
+        return failure(MIC_NO_DEVICE, "no microphone is called '%.80s': --list-devices says what there is", m->wanted);
+    if (device == paNoDevice) return os_sound_server_no_device(MIC_NO_DEVICE);
     const char *name = Pa_GetDeviceInfo(device)->name;
     snprintf(m->found, sizeof m->found, "%s", name);
     sur_utf8_clean(m->info.name, sizeof m->info.name, name, strlen(name));
     int has = Pa_GetDeviceInfo(device)->maxInputChannels;
     if (m->channel > has)
-        return fail(error, MIC_USAGE, "--channel %d: the microphone %s has %d channel%s", m->channel, m->info.name, has,
-                    has == 1 ? "" : "s");
+        return failure(MIC_USAGE, "--channel %d: the microphone %s has %d channel%s", m->channel, m->info.name, has,
+                       has == 1 ? "" : "s");
     e = open_any(m, device);
-    if (e == paUnanticipatedHostError && is_server(name)) {
-        os_sound_server_no_source(error, MIC_ERROR_BYTES);
-        return MIC_FAILED;
-    }
+    if (e == paUnanticipatedHostError && is_server(name)) return os_sound_server_no_source(MIC_FAILED);
     if (e != paNoError)
-        return fail(error, MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
-    int status = fit_capture(m, error);
+        return failure(MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
+    int status = fit_capture(m);
     if (status != MIC_OK) return status;
     atomic_store(&m->blocks, 0);
-    return start(m, error);
+    return start(m);
 }
 
 struct mic *mic_create(const char *device, int channel)
@@ -351,10 +330,10 @@ struct mic *mic_create(const char *device, int channel)
     return m;
 }
 
-int mic_open(struct mic *m, char error[MIC_ERROR_BYTES])
+int mic_open(struct mic *m)
 {
     atomic_store(&m->last_ns, sur_clock_ns());
-    return open_device(m, error);
+    return open_device(m);
 }
 
 void mic_stop(struct mic *m)
@@ -416,11 +395,10 @@ static enum mic_event lose(struct mic *m)
 
 static enum mic_event try_again(struct mic *m, int64_t now)
 {
-    char error[MIC_ERROR_BYTES];
     close_stream(m); /* hangs for as long as a sound server does not answer: so not before the loss was told */
     if (now - m->tried_ns < retry_ns) return MIC_NOTHING;
     m->resuming = m->heard;
-    bool opened = open_device(m, error) == MIC_OK;
+    bool opened = open_device(m) == MIC_OK;
     m->tried_ns = sur_clock_ns();
     return opened ? MIC_NOTHING : lose(m);
 }
@@ -490,20 +468,20 @@ static void put_devices(FILE *f)
     fprintf(f, "* is taken without --device\n");
 }
 
-int mic_list(char **text, char error[MIC_ERROR_BYTES])
+int mic_list(char **text)
 {
     size_t size;
     *text = NULL;
     setenv("JACK_NO_START_SERVER", "1", 0);
     PaError e = Pa_Initialize();
-    if (e != paNoError) return fail(error, MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
+    if (e != paNoError) return failure(MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
     int status = MIC_OK;
     if (by_name("", true) == paNoDevice) {
-        status = no_device(error);
+        status = os_sound_server_no_device(MIC_NO_DEVICE);
     } else {
         FILE *f = open_memstream(text, &size);
         if (f) put_devices(f);
-        if (!f || fclose(f) != 0) status = fail(error, MIC_FAILED, "not enough memory for the list of devices");
+        if (!f || fclose(f) != 0) status = failure(MIC_FAILED, "not enough memory for the list of devices");
     }
     Pa_Terminate();
     return status;

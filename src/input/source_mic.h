@@ -13,7 +13,7 @@
 
 #include "input/capture.h"
 
-enum { MIC_ERROR_BYTES = 512, MIC_NAME_BYTES = 128, MIC_SECONDS = 120 };
+enum { MIC_NAME_BYTES = 128, MIC_SECONDS = 120 };
 
 struct mic;
 
@@ -49,7 +49,7 @@ enum mic_event {
 struct mic *mic_create(const char *device, int channel);
 /* Opens the device; from then on it captures. MIC_OK, else another enum mic_status with a line; after a failure
  * mic_close and mic_destroy are all that may be called. */
-int mic_open(struct mic *mic, char error[MIC_ERROR_BYTES]);
+int mic_open(struct mic *mic);
 /* After mic_open: these do not change any more, but for the device's rate and channels when it was reopened. */
 const struct mic_info *mic_get_info(const struct mic *mic);
 struct capture *mic_capture(const struct mic *mic); /* holds MIC_SECONDS; the caller's to destroy after mic_close */
@@ -64,6 +64,6 @@ void mic_close(struct mic *mic);    /* and no callback comes any more */
 void mic_destroy(struct mic **mic); /* takes NULL */
 
 /* A table of the devices, a line each, the caller's to free. MIC_NO_DEVICE, MIC_FAILED with a line. */
-int mic_list(char **text, char error[MIC_ERROR_BYTES]);
+int mic_list(char **text);
 
 #endif

@@ -1,16 +1,14 @@
 /* A build without PortAudio. */
-#include <stdio.h>
-
 #include "input/source_mic.h"
+#include "util/failure.h"
 
 struct mic {
     char nothing;
 };
 
-static int refuse(char error[MIC_ERROR_BYTES])
+static int refuse(void)
 {
-    snprintf(error, MIC_ERROR_BYTES, "this build has no microphone support: name a FILE, or - for standard input");
-    return MIC_NO_DEVICE;
+    return failure(MIC_NO_DEVICE, "this build has no microphone support: name a FILE, or - for standard input");
 }
 
 struct mic *mic_create(const char *device, int channel)
@@ -19,15 +17,15 @@ struct mic *mic_create(const char *device, int channel)
     return &none;
 }
 
-int mic_open(struct mic *mic, char error[MIC_ERROR_BYTES])
+int mic_open(struct mic *mic)
 {
-    return refuse(error);
+    return refuse();
 }
 
-int mic_list(char **text, char error[MIC_ERROR_BYTES])
+int mic_list(char **text)
 {
     *text = NULL;
-    return refuse(error);
+    return refuse();
 }
 
 const struct mic_info *mic_get_info(const struct mic *mic)

@@ -13,6 +13,7 @@
 #include <sndfile.h>
 
 #include "input/source_parts.h"
+#include "util/failure.h"
 
 enum { MAX_CHANNELS = 64, MIN_RATE = 1000, MAX_RATE = 768000 }; /* what a session takes */
 
@@ -25,7 +26,8 @@ struct audio_file {
     int64_t at;              /* of libsndfile in the part, bytes */
     int64_t given, promised; /* frames of the part; promised is 0 where the file does not say for sure */
     int64_t before;          /* frames of the parts before it */
-    bool failed;             /* a part was not read to its end; source->error says so */
+    bool failed;             /* a part was not read to its end */
+    char why[512];           /* the line that says so; the parts behind it are read first */
     char path[256];          /* for the command that a message shows; "": too long */
 };
 
@@ -95,8 +97,8 @@ static double seconds(const struct source *source, int64_t frames)
 
 static int not_read(struct source *source, const struct audio_file *a, const char *what)
 {
-    return source_fail(source, SOURCE_FAILED, "%s goes on behind %.1f s with %s, which is not read: %s", source->name,
-                       seconds(source, a->before), what, source_ffmpeg(a->path[0] ? a->path : NULL).line);
+    return failure(SOURCE_FAILED, "%s goes on behind %.1f s with %s, which is not read: %s", source->name,
+                   seconds(source, a->before), what, source_ffmpeg(a->path[0] ? a->path : NULL).line);
 }
 
 /* Opens what was joined behind the part that is over. SOURCE_OK, or SOURCE_FAILED. */
@@ -125,20 +127,26 @@ static int end_part(struct source *source, struct audio_file *a)
     int64_t all = a->before + a->given;
     bool last = a->part + 1 == a->parts.n;
     if (sf_error(a->file) != SF_ERR_NO_ERROR)
-        return source_fail(source, SOURCE_FAILED, "cannot read %s: %s", source->name, sf_strerror(a->file));
+        return failure(SOURCE_FAILED, "cannot read %s: %s", source->name, sf_strerror(a->file));
     if (last && fstat(a->fd, &is) == 0 && is.st_size > a->size)
-        return source_fail(source, SOURCE_FAILED, "%s was still being written: it is read up to %.1f s", source->name,
-                           seconds(source, all));
+        return failure(SOURCE_FAILED, "%s was still being written: it is read up to %.1f s", source->name,
+                       seconds(source, all));
     if (a->given < a->promised)
-        return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s of %.1f", source->name,
-                           seconds(source, all), seconds(source, a->before + a->promised));
+        return failure(SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s of %.1f", source->name,
+                       seconds(source, all), seconds(source, a->before + a->promised));
     if (last ? a->parts.cut : part(a)->cut)
-        return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s, before its own end",
-                           source->name, seconds(source, all));
-    if (last && all == 0) return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);
+        return failure(SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s, before its own end", source->name,
+                       seconds(source, all));
+    if (last && all == 0) return failure(SOURCE_FAILED, "%s holds no sample", source->name);
     if (a->parts.behind == 0) return SOURCE_OK;
     a->before = all;
     return not_read(source, a, a->parts.behind_name ? a->parts.behind_name : "more than its header says");
+}
+
+static void note_failure(struct audio_file *a)
+{
+    a->failed = true;
+    snprintf(a->why, sizeof a->why, "%s", failure_text());
 }
 
 static ptrdiff_t file_read(struct source *source, float *frames, size_t max_frames)
@@ -150,11 +158,11 @@ static ptrdiff_t file_read(struct source *source, float *frames, size_t max_fram
             if (!isfinite(frames[i])) frames[i] = 0;
         if (n > 0) a->given += n;
         if (n > 0) return (ptrdiff_t)n;
-        if (!a->failed) a->failed = end_part(source, a) != SOURCE_OK;
+        if (!a->failed && end_part(source, a) != SOURCE_OK) note_failure(a);
         if (a->part + 1 == a->parts.n) break;
-        if (next_part(source, a) != SOURCE_OK) a->failed = true;
+        if (next_part(source, a) != SOURCE_OK) note_failure(a);
     }
-    return a->failed && max_frames > 0 ? SOURCE_FAILED : 0;
+    return a->failed && max_frames > 0 ? failure(SOURCE_FAILED, "%s", a->why) : 0;
 }
 
 static void file_close(struct source *source)
@@ -177,13 +185,12 @@ static int not_opened(struct source *source, const char *path, struct kind kind,
     int n = (int)strlen(why);
     if (n > 0 && why[n - 1] == '.') n--;
     if (kind.name && cut)
-        return source_fail(source, SOURCE_FAILED, "%s is cut or damaged: nothing of it can be read (%.*s)",
-                           source->name, n, why);
+        return failure(SOURCE_FAILED, "%s is cut or damaged: nothing of it can be read (%.*s)", source->name, n, why);
     if (kind.name)
-        return source_fail(source, SOURCE_FAILED, "%s is %s that libsndfile does not read (%.*s); ffmpeg may: %s",
-                           source->name, kind.name, n, why, source_ffmpeg(path).line);
-    return source_fail(source, SOURCE_FAILED, "%s is not audio that can be read: %.*s (raw samples need --pcm)",
-                       source->name, n, why);
+        return failure(SOURCE_FAILED, "%s is %s that libsndfile does not read (%.*s); ffmpeg may: %s", source->name,
+                       kind.name, n, why, source_ffmpeg(path).line);
+    return failure(SOURCE_FAILED, "%s is not audio that can be read: %.*s (raw samples need --pcm)", source->name, n,
+                   why);
 }
 
 int source_sndfile_open(struct source *source, int fd, const char *path, struct kind kind)
@@ -196,7 +203,7 @@ int source_sndfile_open(struct source *source, int fd, const char *path, struct 
     if (a) a->fd = fd;
     if (!a) close(fd);
     if (!a || fstat(fd, &is) < 0 || parts_find(&a->parts, fd, is.st_size, kind) < 0) {
-        source_fail(source, SOURCE_FAILED, "no memory for reading %s", source->name);
+        failure(SOURCE_FAILED, "no memory for reading %s", source->name);
         goto fail;
     }
     a->size = is.st_size;
@@ -206,13 +213,11 @@ int source_sndfile_open(struct source *source, int fd, const char *path, struct 
         goto fail;
     }
     if (info.channels < 1 || info.channels > MAX_CHANNELS) {
-        source_fail(source, SOURCE_FAILED, "%s has %d channels; 1 to %d are read", source->name, info.channels,
-                    MAX_CHANNELS);
+        failure(SOURCE_FAILED, "%s has %d channels; 1 to %d are read", source->name, info.channels, MAX_CHANNELS);
         goto fail;
     }
     if (info.samplerate < MIN_RATE || info.samplerate > MAX_RATE) {
-        source_fail(source, SOURCE_FAILED, "%s has %d Hz; %d to %d are read", source->name, info.samplerate, MIN_RATE,
-                    MAX_RATE);
+        failure(SOURCE_FAILED, "%s has %d Hz; %d to %d are read", source->name, info.samplerate, MIN_RATE, MAX_RATE);
         goto fail;
     }
     source->rate = info.samplerate;

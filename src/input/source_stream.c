@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "input/wav.h"
+#include "util/failure.h"
 
 enum { SNIFF_BYTES = 12, BUFFER_BYTES = 65536 };
 /* A file that is being written: how often it is looked at, and when it counts as finished although somebody has it
@@ -96,7 +97,7 @@ static int fill(struct source *source)
         if (n >= 0) return SOURCE_OK;
     }
     if (n < 0 && errno == EINTR) return SOURCE_INTERRUPTED;
-    if (n < 0) return source_fail(source, SOURCE_FAILED, "cannot read %s: %s", source->name, strerror(errno));
+    if (n < 0) return failure(SOURCE_FAILED, "cannot read %s: %s", source->name, strerror(errno));
     if (n > 0) s->waited_ms = 0;
     s->filled += (size_t)n;
     if (n > 0) return SOURCE_OK;
@@ -161,7 +162,7 @@ static ptrdiff_t wav_failed(struct source *source)
         if (status == SOURCE_FAILED) break;
     }
     s->drained = true;
-    return source_fail(source, SOURCE_FAILED, "%s is a WAV, but %s", source->name, s->wav.error);
+    return failure(SOURCE_FAILED, "%s is a WAV, but %s", source->name, s->wav.error);
 }
 
 static ptrdiff_t stream_read(struct source *source, float *frames, size_t max_frames)
@@ -182,7 +183,7 @@ static ptrdiff_t stream_read(struct source *source, float *frames, size_t max_fr
         if (n < 0) return wav_failed(source);
         if (max_frames == 0) return 0;
         if (s->end && s->shape == SHAPE_WAV && wav_end(&s->wav) < 0 && s->any) return wav_failed(source);
-        if (s->end && !s->any) return source_fail(source, SOURCE_FAILED, "%s holds no sample", source->name);
+        if (s->end && !s->any) return failure(SOURCE_FAILED, "%s holds no sample", source->name);
         if (s->end) return 0;
         int status = fill(source);
         if (status != SOURCE_OK) return status;
@@ -206,13 +207,12 @@ static int begin(struct source *source, int fd, bool owned, const char *name)
     source_set_name(source, name);
     if (isatty(fd)) {
         if (owned) close(fd);
-        return source_fail(source, SOURCE_FAILED, "%s is a terminal: name a FILE, or send sound through a pipe",
-                           source->name);
+        return failure(SOURCE_FAILED, "%s is a terminal: name a FILE, or send sound through a pipe", source->name);
     }
     struct stream *s = calloc(1, sizeof *s);
     if (!s) {
         if (owned) close(fd);
-        return source_fail(source, SOURCE_FAILED, "no memory for reading %s", source->name);
+        return failure(SOURCE_FAILED, "no memory for reading %s", source->name);
     }
     s->fd = fd;
     s->owned = owned;
@@ -255,7 +255,7 @@ static int hand_over(struct source *source, const char *path, struct kind kind)
     stream_close(source);
     source->read = NULL;
     source->grows = false;
-    if (fd < 0) return source_fail(source, SOURCE_FAILED, "cannot read %s: %s", source->name, strerror(errno));
+    if (fd < 0) return failure(SOURCE_FAILED, "cannot read %s: %s", source->name, strerror(errno));
     return source_sndfile_open(source, fd, path, kind);
 }
 
@@ -263,15 +263,15 @@ static int open_wav(struct source *source, const char *path, const struct source
 {
     struct stream *s = source->state;
     if (s->shape != SHAPE_WAV && (options->rate || options->channels))
-        return source_fail(source, SOURCE_USAGE, "%s is for raw samples, and %s is a WAV that says it itself",
-                           options->rate ? "--rate" : "--channels", source->name);
+        return failure(SOURCE_USAGE, "%s is for raw samples, and %s is a WAV that says it itself",
+                       options->rate ? "--rate" : "--channels", source->name);
     if (s->shape != SHAPE_WAV) wav_init(&s->wav);
     s->shape = SHAPE_WAV;
     int status = read_wav_header(source);
-    if (status != SOURCE_FAILED || source->error[0]) return status;
+    if (s->wav.state != WAV_FAILED) return status; /* also where the input cannot be read */
     if (s->regular && s->wav.unsupported) return hand_over(source, path, (struct kind){KIND_SNDFILE, "WAV"});
     const char *help = s->wav.unsupported ? "; put this before it: ffmpeg -loglevel error -i - -f wav - |" : "";
-    return source_fail(source, SOURCE_FAILED, "%s is a WAV, but %s%s", source->name, s->wav.error, help);
+    return failure(SOURCE_FAILED, "%s is a WAV, but %s%s", source->name, s->wav.error, help);
 }
 
 static int open_by_kind(struct source *source, const char *path, const struct source_options *options)
@@ -313,7 +313,7 @@ int source_stream_open(struct source *source, int fd, bool owned, const char *na
     s->say = options->say;
     if (path && s->regular && !source->grows && fstat(s->fd, &is) == 0 && is.st_size == 0) {
         stream_close(source);
-        return source_fail(source, SOURCE_FAILED, "%s is empty", source->name);
+        return failure(SOURCE_FAILED, "%s is empty", source->name);
     }
     if (options->pcm != SOURCE_PCM_NONE)
         be_raw(source, options);
@@ -335,17 +335,17 @@ int source_file_open(struct source *source, const char *path, const struct sourc
         return source_stream_open(source, -1, true, path, path, options);
     source_set_name(source, path);
     if (options->pcm == SOURCE_PCM_NONE && (options->rate || options->channels))
-        return source_fail(source, SOURCE_USAGE, "%s is for raw samples: say --pcm too, or let %s say it itself",
-                           options->rate ? "--rate" : "--channels", source->name);
+        return failure(SOURCE_USAGE, "%s is for raw samples: say --pcm too, or let %s say it itself",
+                       options->rate ? "--rate" : "--channels", source->name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == EINTR) return SOURCE_INTERRUPTED; /* a FIFO waits for its writer */
     if (fd < 0 && errno == ENOENT && strstr(path, "://"))
-        return source_fail(source, SOURCE_FAILED, "%s is no file; ffmpeg reads addresses: %s", source->name,
-                           source_ffmpeg(path).line);
+        return failure(SOURCE_FAILED, "%s is no file; ffmpeg reads addresses: %s", source->name,
+                       source_ffmpeg(path).line);
     if (fd < 0 || fstat(fd, &st) < 0)
-        source_fail(source, SOURCE_FAILED, "cannot open %s: %s", source->name, strerror(errno));
+        failure(SOURCE_FAILED, "cannot open %s: %s", source->name, strerror(errno));
     else if (S_ISDIR(st.st_mode))
-        source_fail(source, SOURCE_FAILED, "%s is a directory", source->name);
+        failure(SOURCE_FAILED, "%s is a directory", source->name);
     else
         return source_stream_open(source, fd, true, path, path, options);
     if (fd >= 0) close(fd);

@@ -5,7 +5,7 @@
 
 #include "overlay/os_term.h"
 #include "surtitle.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 enum { DEFAULT_ROWS = 24, DEFAULT_COLS = 80 };
 #define FRAME_NS (1000000000LL / 30)
@@ -123,7 +123,7 @@ int display_write(struct display *d)
 {
     if (!is_writing(d)) return SUR_OK;
     ptrdiff_t n = os_term_write(d->frame.data + d->n_written, d->frame.n - d->n_written);
-    if (n < 0) return sur_fail(SUR_ERR_IO, "the terminal has gone");
+    if (n < 0) return failure(SUR_ERR_IO, "the terminal has gone");
     d->n_written += (size_t)n;
     return SUR_OK;
 }
@@ -149,7 +149,7 @@ int display_draw(struct display *d, int64_t now_ns)
     d->enter = NULL;
     append_cursor(d);
     output_printf(out, "\033[?2026l");
-    if (out->no_memory) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a frame");
+    if (out->no_memory) return failure(SUR_ERR_MEMORY, "not enough memory for a frame");
     if (!any) out->n = 0;
     return display_write(d);
 }

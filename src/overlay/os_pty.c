@@ -12,7 +12,7 @@
 
 #include "surtitle.h"
 #include "util/clock.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 enum { HANG_UP_NS = 2000000000, LOOK_NS = 20000000, CANNOT_RUN = 127 };
 
@@ -89,7 +89,7 @@ int os_pty_start(struct os_pty *pty, char *const *command, int rows, int cols)
     if (!why) return SUR_OK;
     if (pty->master >= 0) close(pty->master);
     *pty = (struct os_pty){.master = -1};
-    return sur_fail(SUR_ERR_IO, "cannot run %s: %s", command[0], strerror(why));
+    return failure(SUR_ERR_IO, "cannot run %s: %s", command[0], strerror(why));
 }
 
 void os_pty_resize(struct os_pty *pty, int rows, int cols)

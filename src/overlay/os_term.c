@@ -14,7 +14,7 @@
 
 #include "surtitle.h"
 #include "util/clock.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 enum { STUCK_MS = 1000 };
 #define STUCK_NS (STUCK_MS * 1000000LL)
@@ -229,7 +229,7 @@ const char *os_term_enter(void)
 int os_term_watch(void)
 {
     if (term.pipe[0] < 0 && pipe2(term.pipe, O_CLOEXEC | O_NONBLOCK) < 0)
-        return sur_fail(SUR_ERR_IO, "cannot watch the terminal: %s", strerror(errno));
+        return failure(SUR_ERR_IO, "cannot watch the terminal: %s", strerror(errno));
     install();
     return SUR_OK;
 }

@@ -17,7 +17,7 @@
 #include "overlay/program.h"
 #include "sink/captions.h"
 #include "util/clock.h"
-#include "util/error.h"
+#include "util/failure.h"
 #include "util/os_thread.h"
 #include "util/utf8.h"
 
@@ -226,7 +226,7 @@ static void wake(struct overlay *o)
 static int start_thread(struct overlay *o)
 {
     int error = sur_thread_start(&o->thread, run, o);
-    return error == 0 ? SUR_OK : sur_fail(SUR_ERR_MEMORY, "cannot start a thread: %s", strerror(error));
+    return error == 0 ? SUR_OK : failure(SUR_ERR_MEMORY, "cannot start a thread: %s", strerror(error));
 }
 
 static void free_overlay(struct overlay *o)
@@ -264,10 +264,10 @@ int overlay_create(struct overlay **out, const struct overlay_options *options, 
     struct overlay *o = *out = calloc(1, sizeof *o);
     int ended;
     *cannot_run = false;
-    if (!o) return sur_fail(SUR_ERR_MEMORY, "not enough memory for the overlay");
+    if (!o) return failure(SUR_ERR_MEMORY, "not enough memory for the overlay");
     init(o, options);
     const struct layout *l = &o->display.layout;
-    int status = o->wake >= 0 ? SUR_OK : sur_fail(SUR_ERR_IO, "cannot create an eventfd: %s", strerror(errno));
+    int status = o->wake >= 0 ? SUR_OK : failure(SUR_ERR_IO, "cannot create an eventfd: %s", strerror(errno));
     if (status == SUR_OK) status = os_term_watch();
     if (status == SUR_OK && has_program(o))
         status = program_start(&o->program, options->command, l->program_rows, l->cols, cannot_run);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "surtitle.h"
-#include "util/error.h"
+#include "util/failure.h"
 #include "util/utf8.h"
 
 static const struct cell blank = {.width = 1};
@@ -29,7 +29,7 @@ int screen_resize(struct screen *s, int rows, int cols)
     s->have = calloc(n + 1, sizeof *s->have);
     if (!s->want || !s->have) {
         screen_finish(s);
-        return sur_fail(SUR_ERR_MEMORY, "not enough memory for the screen");
+        return failure(SUR_ERR_MEMORY, "not enough memory for the screen");
     }
     s->rows = rows;
     s->cols = cols;

@@ -10,7 +10,7 @@
 
 #include "overlay/filter.h"
 #include "surtitle.h"
-#include "util/error.h"
+#include "util/failure.h"
 #include "util/utf8.h"
 
 enum { REPLY_BYTES = 4096, PAD_BYTES = 16384 };
@@ -142,7 +142,7 @@ static int columns(int cols)
 
 static int fail_memory(void)
 {
-    return sur_fail(SUR_ERR_MEMORY, "not enough memory for a terminal");
+    return failure(SUR_ERR_MEMORY, "not enough memory for a terminal");
 }
 
 int vt_create(struct vt **out, int rows, int cols)

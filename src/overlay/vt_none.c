@@ -1,7 +1,7 @@
 #include "overlay/vt.h"
 
 #include "surtitle.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 bool vt_exists(void)
 {
@@ -11,7 +11,7 @@ bool vt_exists(void)
 int vt_create(struct vt **vt, int rows, int cols)
 {
     *vt = NULL;
-    return sur_fail(SUR_ERR_ARGUMENT, "this build cannot run a program under captions: it was made without libvterm");
+    return failure(SUR_ERR_ARGUMENT, "this build cannot run a program under captions: it was made without libvterm");
 }
 
 void vt_destroy(struct vt **vt) {}

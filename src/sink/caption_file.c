@@ -14,7 +14,7 @@
 #include "sink/os_file.h"
 #include "sink/sink.h"
 #include "util/clock.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 enum { ROWS = 2 };
 
@@ -44,9 +44,9 @@ static int fail(const struct caption_sink *s)
 {
     const char *why = strerror(errno);
     if (errno == EACCES || errno == EPERM || errno == EROFS)
-        return sur_fail(SUR_ERR_IO, "cannot replace %s, which needs a folder that can be written to: %s", s->file.path,
-                        why);
-    return sur_fail(SUR_ERR_IO, "cannot write %s: %s", s->file.path, why);
+        return failure(SUR_ERR_IO, "cannot replace %s, which needs a folder that can be written to: %s", s->file.path,
+                       why);
+    return failure(SUR_ERR_IO, "cannot write %s: %s", s->file.path, why);
 }
 
 /* Creates a file with a name of its own in the caption file's folder: any name of the caption file leaves room for it.
@@ -138,14 +138,14 @@ int sink_create_caption_file(struct sink **sink, const char *path, const struct 
     captions_init(&s->captions, options->width > 0 ? options->width : SINK_CUE_WIDTH, ROWS);
     os_file_find(&s->file, path);
     if (s->file.kind == OS_FILE_UNKNOWN)
-        status = sur_fail(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
+        status = failure(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
     else if (s->file.kind == OS_FILE_EXISTS && !S_ISREG(s->file.mode))
-        status = sur_fail(SUR_ERR_IO, "cannot write %s: it is not a regular file, which --caption-file replaces", path);
+        status = failure(SUR_ERR_IO, "cannot write %s: it is not a regular file, which --caption-file replaces", path);
     else if (s->file.descriptor >= 0)
-        status = sur_fail(SUR_ERR_IO, "cannot write %s: a descriptor has no name by which it could be replaced", path);
+        status = failure(SUR_ERR_IO, "cannot write %s: a descriptor has no name by which it could be replaced", path);
     else if (s->file.foreign_link)
         status =
-            sur_fail(SUR_ERR_IO, "cannot write %s: it is another user's link, in a folder that all may write to", path);
+            failure(SUR_ERR_IO, "cannot write %s: it is another user's link, in a folder that all may write to", path);
     else
         status = publish(s);
     if (status != SUR_OK)

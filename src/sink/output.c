@@ -13,7 +13,7 @@
 #include "sink/os_file.h"
 #include "surtitle.h"
 #include "util/clock.h"
-#include "util/error.h"
+#include "util/failure.h"
 
 static bool (*hurry)(void);
 
@@ -28,9 +28,8 @@ int output_open(struct output *o, const char *path)
     do {
         o->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     } while (o->fd < 0 && errno == EINTR && !(hurry && hurry()));
-    if (o->fd < 0 && errno == EINTR)
-        return sur_fail(SUR_ERR_IO, "cannot write %s: nothing has opened it to read", path);
-    if (o->fd < 0) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    if (o->fd < 0 && errno == EINTR) return failure(SUR_ERR_IO, "cannot write %s: nothing has opened it to read", path);
+    if (o->fd < 0) return failure(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
     o->owned = true;
     return SUR_OK;
 }
@@ -39,7 +38,7 @@ int output_close(struct output *o)
 {
     int status = SUR_OK;
     if (o->owned && close(o->fd) != 0 && errno != EINTR)
-        status = sur_fail(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
+        status = failure(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
     free(o->data);
     memset(o, 0, sizeof *o);
     o->fd = -1;
@@ -130,15 +129,15 @@ int output_flush(struct output *o)
     size_t n = o->n;
     o->n = 0;
     if (o->closed) return OUTPUT_CLOSED;
-    if (o->no_memory) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a line of output");
+    if (o->no_memory) return failure(SUR_ERR_MEMORY, "not enough memory for a line of output");
     if (output_write_all(o->fd, o->data, n) == 0) return SUR_OK;
     /* the program was started with it closed, or its reader has gone */
     bool gone = errno == EPIPE || (errno == EBADF && !o->owned);
     if (errno == ETIMEDOUT && hurry && hurry()) {
         o->closed = true;
-        return sur_fail(SUR_ERR_IO, "%s takes nothing: what is not written yet is lost", o->name);
+        return failure(SUR_ERR_IO, "%s takes nothing: what is not written yet is lost", o->name);
     }
-    if (!gone) return sur_fail(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
+    if (!gone) return failure(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
     o->closed = true;
     return OUTPUT_CLOSED;
 }

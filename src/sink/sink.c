@@ -5,14 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "util/error.h"
+#include "util/failure.h"
 
 int sink_allocate(struct sink **sink, const struct sink_class *class, struct output *out,
                   const struct sink_options *options)
 {
     struct sink *s = calloc(1, class->size);
     *sink = s;
-    if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for the %s output", class->name);
+    if (!s) return failure(SUR_ERR_MEMORY, "not enough memory for the %s output", class->name);
     s->class = class;
     s->out = out;
     s->options = *options;
@@ -25,7 +25,7 @@ int sink_create(struct sink **sink, const char *format, struct output *out, cons
     *sink = NULL;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (strcmp(format, classes[i]->name) == 0) return sink_allocate(sink, classes[i], out, options);
-    return sur_fail(SUR_ERR_ARGUMENT, "no output format is called %s", format);
+    return failure(SUR_ERR_ARGUMENT, "no output format is called %s", format);
 }
 
 void sink_destroy(struct sink **sink)

@@ -75,7 +75,7 @@ class Noise(unittest.TestCase):
         p.communicate(timeout=60)
         reading.join(60)
         self.assertEqual(p.returncode, 0)
-        self.assertTrue(re.search(rb"surtitle: standard error took nothing: lines lost here: \d+\n", kept), kept[-300:])
+        self.assertTrue(re.search(rb"surtitle: standard error accepted nothing: lines lost here: \d+\n", kept), kept[-300:])
 
     def test_last_words(self):
         for kind, number in [("abort", -signal.SIGABRT), ("crash", -signal.SIGSEGV), ("exit", 7)]:

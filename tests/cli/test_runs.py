@@ -116,7 +116,7 @@ class Signals(unittest.TestCase):
         speaker.join()
         for p, f in zip(runs, formats):
             out, err = (b.decode() for b in p.communicate(timeout=LONG))
-            assert p.returncode == 0 and "are skipped" in err, (f, err)
+            assert p.returncode == 0 and "; skipped " in err, (f, err)
             skipped = float(re.search(r"(?m)^skipped (\S+) s$", err).group(1))
             audio = float(re.search(r"(?m)^audio (\S+) s$", err).group(1))
             # a busy machine skips more, but no more than there was; all that was said is counted

@@ -24,7 +24,7 @@ bool vt_exists(void)
 }
 
 /* Stands for cli/message.c: a fuzzer must not fill a terminal. */
-void message(const char *format, ...)
+void message_error(const char *format, ...)
 {
     char line[4096];
     va_list args;

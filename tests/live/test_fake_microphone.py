@@ -138,7 +138,7 @@ class FakeMicrophone(unittest.TestCase):
             check_clip(run)
             assert not run.events("device") and end["skipped"] == 0 or lost_words(run), end
             said = run.errors()
-            assert said.count("does not deliver yet") == said.count(" delivers\n") == 1 and " gone" not in said, said
+            assert said.count("delivers nothing yet") == said.count(" delivers\n") == 1 and " gone" not in said, said
             assert len(times(run, "started")) == 1, open(run.log).read()
 
     def test_zeros_again(self):

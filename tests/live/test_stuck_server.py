@@ -12,8 +12,8 @@ ALL = sys.argv[4] == "all"
 BOX = tempfile.mkdtemp(prefix="surtitle-stuck.")
 MODEL = Model(ROOT, BOX)
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
-WAITS = "surtitle: the sound server does not answer: waiting for it\n"
-GIVES_UP = "surtitle: the sound server does not answer: it is not waited for any longer\n"
+WAITS = "surtitle: the sound server does not answer: still waiting\n"
+GIVES_UP = "surtitle: the sound server does not answer: ending without it\n"
 
 
 def hanging(function, seconds, *options):

@@ -121,7 +121,7 @@ def end_stuck(signals, args, command, status):
         print(f"  {args} {command} {number and number.name}: status {got} within {time.monotonic() - sent:.1f} s")
         assert got == status, (args, command, number, got, t.said())
         assert t.is_as_before(), (t.before, termios.tcgetattr(t.master))
-        assert t.said().count("the terminal takes nothing") == 1, t.said()
+        assert t.said().count("the terminal accepts no output") == 1, t.said()
         t.close()
 
 

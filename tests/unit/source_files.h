@@ -15,6 +15,7 @@
 #include <sndfile.h>
 
 #include "input/source.h"
+#include "util/failure.h"
 
 #define UNUSED __attribute__((unused)) /* each test uses a part of this header */
 
@@ -72,7 +73,7 @@ UNUSED static size_t read_all(struct source *s, float *out, size_t room, size_t 
     for (;;) {
         size_t most = room - frames < max_frames ? room - frames : max_frames;
         ptrdiff_t n = s->read(s, out + frames * (size_t)s->channels, most);
-        if (n < 0) fail_msg("%s", s->error);
+        if (n < 0) fail_msg("%s", failure_text());
         assert_true((size_t)n <= most);
         if (n == 0) return frames;
         frames += (size_t)n;
@@ -81,7 +82,8 @@ UNUSED static size_t read_all(struct source *s, float *out, size_t room, size_t 
 
 UNUSED static void expect_line(const struct source *s, const char *part)
 {
-    if (!strstr(s->error, part) || strchr(s->error, '\n')) fail_msg("'%s' does not say '%s'", s->error, part);
+    if (!strstr(failure_text(), part) || strchr(failure_text(), '\n'))
+        fail_msg("'%s' does not say '%s'", failure_text(), part);
     assert_null(s->close);
     assert_null(s->state);
 }

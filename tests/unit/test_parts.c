@@ -20,13 +20,13 @@ static size_t read_file(const char *name, float *out, size_t room, char line[512
     size_t frames = 0;
     line[0] = 0;
     if (source_file_open(&s, named(name), &none) != SOURCE_OK) {
-        strcpy(line, s.error);
+        strcpy(line, failure_text());
         return 0;
     }
     size_t channels = (size_t)s.channels;
     while ((n = s.read(&s, out + frames * channels, (room - frames * channels) / channels)) > 0) frames += (size_t)n;
     assert_true(n == 0 || n == SOURCE_FAILED);
-    if (n < 0) strcpy(line, s.error);
+    if (n < 0) strcpy(line, failure_text());
     s.close(&s);
     return frames;
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "util/clock.h"
+#include "util/failure.h"
 
 /* ---- text ---- */
 
@@ -396,11 +397,11 @@ static void test_cannot_write(void **state)
     struct output out;
     struct sink *sink;
     assert_int_equal(output_open(&out, "/nonexistent/x"), SUR_ERR_IO);
-    assert_non_null(strstr(sur_error_text(), "/nonexistent/x"));
+    assert_non_null(strstr(failure_text(), "/nonexistent/x"));
     assert_int_equal(output_open(&out, "/dev/full"), SUR_OK);
     assert_int_equal(sink_create(&sink, "jsonl", &out, &plain), SUR_OK);
     assert_int_equal(sink_start(sink, &start), SUR_ERR_IO);
-    assert_non_null(strstr(sur_error_text(), "/dev/full"));
+    assert_non_null(strstr(failure_text(), "/dev/full"));
     sink_destroy(&sink);
     output_close(&out);
     assert_int_equal(sink_create(&sink, "html", &out, &plain), SUR_ERR_ARGUMENT);
