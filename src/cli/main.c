@@ -31,9 +31,9 @@ static int print(const char *text)
     return status < 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-static int print_help(void)
+static int print_help(bool all)
 {
-    char *text = options_help();
+    char *text = options_help(all);
     if (!text) message_error("not enough memory");
     int status = text ? print(text) : EXIT_FAILED;
     free(text);
@@ -127,7 +127,7 @@ static int run_program(int argc, char **argv)
     os_signal_install();
     output_set_hurry(os_signal_stop);
     if (options_parse(&run.options, argc, argv) != SUR_OK) return EXIT_USAGE;
-    if (run.options.help) return print_help();
+    if (run.options.help || run.options.help_all) return print_help(run.options.help_all);
     if (run.options.version) return print("surtitle " SUR_VERSION "\n");
     message_set_level((enum sur_log_level)run.options.log_level);
     sur_set_log((enum sur_log_level)run.options.log_level, message_log, NULL);

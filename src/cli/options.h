@@ -1,4 +1,4 @@
-/* The command line: one table for parsing, --help and the man page. */
+/* The command line: one table for parsing, usage errors and --help. A test compares it with the man page. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -21,7 +21,8 @@ struct options {
     int log_level;
     float alternatives; /* the cutoff; negative: not given */
     float max_lag;      /* seconds; 0: not given */
-    bool overlay, pace, timestamps, stats, list_devices, version, help;
+    bool overlay, pace, timestamps, stats, list_devices, quiet /* log_level is then SUR_LOG_ERROR */;
+    bool version, help, help_all;
 };
 
 extern const char *const options_formats[]; /* "text", ... */
@@ -32,9 +33,10 @@ enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_CHOICE, OPTION_INTEGER, OPTI
 
 struct option_spec {
     const char *group; /* heading of the first option of a group, else NULL */
+    char letter;       /* of the short form; 0: none */
     const char *name;  /* without -- */
-    const char *value; /* "DIR"; for a choice "auto|cuda|cpu", in the order of its enum */
-    const char *help;  /* one line, with the default in parentheses */
+    const char *value; /* "DIR"; for a choice "auto|cuda|cpu", in the order of its enum; NULL: a flag */
+    const char *help;  /* with the default in parentheses */
     enum option_kind kind;
     size_t offset; /* into struct options */
     int min, max;  /* integer, number: its range; choice: min is the first one's value */
@@ -45,7 +47,7 @@ extern const size_t options_count;
 
 /* SUR_OK, or SUR_ERR_ARGUMENT after one line on standard error. Strings point into argv. */
 int options_parse(struct options *options, int argc, char **argv);
-/* What --help says; the caller frees it. NULL: no memory. */
-char *options_help(void);
+/* The text of --help, or with `all` of --help-all; the caller frees it. NULL: no memory. */
+char *options_help(bool all);
 
 #endif

@@ -19,7 +19,9 @@ class Options(unittest.TestCase):
                 (["a", "b"], ["SOURCE", "a", "b"]), (["--pace", "a", "--stats", "b"], ["SOURCE"]), (["-", "-"], ["SOURCE"]),
                 (["x", "--"], ["--", "CMD"]), (["--"], ["--", "CMD"]), (["x", "--", ""], ["--", "CMD"]),
                 (["--nonsense", "--", "ls"], ["--nonsense"]), (["a", "b", "--", "ls"], ["SOURCE"]),
-                (["--overlay=1", "x"], ["--overlay"]),
+                (["--overlay=1", "x"], ["--overlay"]), (["-o"], ["--output", "FILE"]), (["-qx", "x"], ["-x"]),
+                (["-qf", "tex", "x"], ["--format", "tex"]), (["-ftex", "x"], ["--format", "tex"]), (["--quiet=1"], ["--quiet"]),
+                (["-qd"], ["--device", "NAME|INDEX"]), (["-h=1"], ["-="]), (["-?", "x"], ["-?"]), (["-:"], ["-:"]),
                 (["--encode-on", "auto", "x"], ["--encode-on", "cuda|cpu"]), (["--decode-on", "gpu"], ["--decode-on"]),
                 (["--window-attention", "lt", "x"], ["--window-attention", "own|gemm"])]:
             r = check(run(*args, model=False), 2, *words)
@@ -65,18 +67,43 @@ class Options(unittest.TestCase):
         assert r.returncode == 0 and b"backend cuda cannot be used: " in r.stderr, r.stderr
 
     def test_help_and_version(self):
-        r = check(run("--help", model=False), 0)
-        text = r.stdout.decode()
-        assert text.count("\n") <= 50 and max(map(len, text.split("\n"))) <= 90 and not r.stderr
-        for name in ["model", "backend", "kv", "gemm", "delay", "force", "pcm", "rate", "channels", "channel", "pace", "device",
-                     "list-devices", "max-lag", "latency-report", "format", "output", "caption-file", "overlay", "width",
-                     "timestamps", "alternatives", "stats", "threads", "cpu", "log-level", "version",
-                     "encode-on", "decode-on", "window-attention", "vram-limit", "help"]:
-            assert f"--{name}" in text, name
+        help, everything = (check(run(option, model=False), 0) for option in ["--help", "--help-all"])
+        self.assertEqual(run("-h", model=False).stdout, help.stdout)
+        for r, lines in (help, 60), (everything, 80):
+            text = r.stdout.decode()
+            assert text.count("\n") <= lines and max(map(len, text.split("\n"))) <= 90 and not r.stderr
+        groups = re.findall(rb"^[A-Z][a-z ]+$", everything.stdout, re.M)
+        self.assertEqual(groups, [b"Microphone", b"Files and pipes", b"Captions", b"Model", b"Messages", b"Troubleshooting"])
+        hidden = set(re.findall(rb"--[a-z-]+", everything.stdout)) - set(re.findall(rb"--[a-z-]+", help.stdout))
+        self.assertEqual(hidden, {b"--cpu", b"--kv", b"--encode-on", b"--decode-on", b"--gemm", b"--window-attention", b"--force"})
         r = check(run("--version", model=False), 0)
         assert re.fullmatch(rb"surtitle \d+\.\d+\.\d+\n", r.stdout)
+        self.assertEqual(run("-V", model=False).stdout, r.stdout)
         with open("/dev/full", "w") as full:
             assert subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.DEVNULL).returncode == 1
+
+    def test_short_options(self):
+        want = tokens(CLIP)
+        for args in [["-f", "tokens"], ["-ftokens"], ["-qf", "tokens"], ["-qftokens"]]:
+            r = check(run(*args, CLIP), 0)
+            self.assertEqual((r.stdout, r.stderr), (want, b""))
+        r = check(run("-m", MODEL, "-qftokens", "-o", path("short"), CLIP, model=False), 0)
+        self.assertEqual((r.stdout, r.stderr), (b"", b""))
+        with open(path("short"), "rb") as f:
+            self.assertEqual(f.read(), want)
+        check(run("-d", "x", CLIP), 2, "--device")
+
+    def test_quiet(self):
+        """Warnings and notices are silent, errors and the figures of --stats are not."""
+        zeros = make_wav("zeros.wav", bytes(16000 * 12))
+        for quiet in [["-q"], ["--quiet"], ["--log-level", "error"], ["-q", "--log-level", "debug"]]:
+            for args, data in ([zeros], b""), (["-"], clip(1)):  # nothing but zeros; raw samples that are taken for s16le
+                assert check(run(*args, data=data), 0).stderr
+                self.assertEqual(check(run(*quiet, *args, data=data), 0).stderr, b"")
+            check(run(*quiet, path("absent")), 1, "absent")
+            check(run(*quiet, "-m", BOX + "/none", CLIP, model=False), 4, "none")
+            check(run(*quiet, "--nonsense"), 2, "--nonsense")
+        self.assertTrue(check(run("-q", "--stats", CLIP), 0).stderr.startswith(b"backend "))
 
     def test_files_are_not_lost(self):
         keep = path("keep.srt")
