@@ -1,10 +1,12 @@
-"""The examples of README.md and docs/*.md do what they show. Arguments: source folder, program.
+"""The examples of README.md and docs/*.md work as shown. Arguments: source folder, then the programs that they call.
 
-A fenced block marked ```console is run: each line "$ COMMAND" by sh from the source folder with the program in PATH as
-surtitle, and what is shown below it is compared with standard output; "..." stands for anything in a line, and alone
-in a line for any lines. A command with nothing below it must end with 0. Blocks marked otherwise are not run.
-Every parec command names a latency: without one parec hands sound over 2 s at a time.
-77: models/demo holds no weights yet."""
+A fenced block marked ```console is run: each line "$ COMMAND" by sh in the source folder, with the programs in PATH and
+TMPDIR set to an empty folder. The lines below it are compared with standard output; "..." stands for any text within a
+line, and alone in a line for any number of lines. A command without lines below it must end with status 0. Other blocks
+are not run. Both README.md and docs/ must have such blocks.
+
+Every parec command names a latency: without one parec delivers sound 2 s at a time.
+Status 77: models/demo has no weights."""
 import glob, os, re, subprocess, sys, tempfile
 
 
@@ -43,7 +45,7 @@ def selftest():
 
 
 def slow_recordings(root):
-    """Lines of the README and the man page with a parec that is given no latency."""
+    """Lines of the README and the man page with a parec command without a latency."""
     for name in ["README.md", "docs/surtitle.1.scd"]:
         with open(os.path.join(root, name), encoding="utf-8") as f:
             for number, line in enumerate(f, 1):
@@ -51,7 +53,7 @@ def slow_recordings(root):
                     yield f"{name}:{number}: parec without --latency-msec"
 
 
-def main(root, program):
+def main(root, *programs):
     selftest()
     slow = list(slow_recordings(root))
     if slow:
@@ -60,23 +62,23 @@ def main(root, program):
     if not os.path.exists(os.path.join(root, "models/demo/consolidated.safetensors")):
         print("no demo model to run the examples with")
         return 77
-    ran, bad = 0, 0
+    ran, bad = {"README.md": 0, "docs": 0}, 0
     with tempfile.TemporaryDirectory() as box:
-        os.symlink(os.path.abspath(program), os.path.join(box, "surtitle"))
-        env = dict(os.environ, PATH=box + ":" + os.environ["PATH"], XDG_DATA_HOME=box, XDG_DATA_DIRS=box, TMPDIR=box)
+        path = ":".join([os.path.dirname(os.path.abspath(p)) for p in programs] + [os.environ["PATH"]])
+        env = dict(os.environ, PATH=path, XDG_DATA_HOME=box, XDG_DATA_DIRS=box, TMPDIR=box)
         for path in [os.path.join(root, "README.md"), *sorted(glob.glob(os.path.join(root, "docs", "*.md")))]:
             with open(path, encoding="utf-8") as f:
                 text = f.read()
             for number, command, expected in blocks(text):
-                ran += 1
+                ran[os.path.relpath(path, root).split(os.sep)[0]] += 1
                 r = subprocess.run(["sh", "-c", command], cwd=root, env=env, stdin=subprocess.DEVNULL,
                                    capture_output=True, text=True, timeout=120)
                 if (r.returncode and not expected) or not matches(expected, r.stdout):
                     bad += 1
                     print(f"{os.path.relpath(path, root)}:{number}: $ {command}\nends with {r.returncode} and prints\n"
                           f"{r.stdout}{r.stderr}")
-    print(f"{ran} examples run, {bad} differ")
-    return 1 if bad or not ran else 0
+    print(f"examples: {ran}, {bad} differ")
+    return 1 if bad or not all(ran.values()) else 0
 
 
-sys.exit(main(*sys.argv[1:3]))
+sys.exit(main(*sys.argv[1:]))
