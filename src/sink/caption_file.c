@@ -26,17 +26,17 @@ struct caption_sink {
     bool failing; /* the last write failed, and that was reported */
 };
 
-/* For a handler that ends the program: the caption file, as long as its sink lives, and what is written beside it. */
-static _Atomic(const char *) on_screen;
-static char beside[PATH_MAX];
-static atomic_bool has_beside;
+/* For sink_caption_file_abandon: the caption file while its sink exists, and the temporary file while it exists. */
+static _Atomic(const char *) caption_path;
+static char temporary[PATH_MAX];
+static atomic_bool has_temporary;
 
 void sink_caption_file_abandon(void)
 {
-    const char *path = on_screen;
+    const char *path = caption_path;
     int error = errno, fd = path ? open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
     if (fd >= 0) close(fd);
-    if (has_beside) unlink(beside);
+    if (has_temporary) unlink(temporary);
     errno = error;
 }
 
@@ -44,24 +44,24 @@ static int fail(const struct caption_sink *s)
 {
     const char *why = strerror(errno);
     if (errno == EACCES || errno == EPERM || errno == EROFS)
-        return failure(SUR_ERR_IO, "cannot replace %s, which needs a folder that can be written to: %s", s->file.path,
-                       why);
+        return failure(SUR_ERR_IO, "cannot replace %s, which needs a writable folder: %s", s->file.path, why);
     return failure(SUR_ERR_IO, "cannot write %s: %s", s->file.path, why);
 }
 
-/* Creates a file with a name of its own in the caption file's folder: any name of the caption file leaves room for it.
- * O_EXCL never follows a link that somebody laid there. Where there is no file to replace, the umask gives the mode. */
-static int create_beside(const struct caption_sink *s)
+/* Creates the temporary file in the caption file's folder. Its name does not contain the caption file's, which may have
+ * the greatest length that is allowed. O_EXCL never follows a link that another user put there. If there is no file to
+ * replace, the umask decides the mode. */
+static int create_temporary(const struct caption_sink *s)
 {
     int folder = (int)(strrchr(s->file.path, '/') - s->file.path), fd = -1;
     for (int tries = 0; tries < 100; tries++) {
         uint32_t number = (uint32_t)sur_clock_ns() ^ (uint32_t)getpid() << 16;
-        if (snprintf(beside, sizeof beside, "%.*s/.surtitle-%08x", folder, s->file.path, number) >=
-            (int)sizeof beside) {
+        if (snprintf(temporary, sizeof temporary, "%.*s/.surtitle-%08x", folder, s->file.path, number) >=
+            (int)sizeof temporary) {
             errno = ENAMETOOLONG;
             return -1;
         }
-        fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, s->file.kind == OS_FILE_EXISTS ? 0600 : 0666);
+        fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, s->file.kind == OS_FILE_EXISTS ? 0600 : 0666);
         if (fd >= 0 || errno != EEXIST) return fd;
     }
     return fd;
@@ -75,29 +75,29 @@ static int replace(struct caption_sink *s)
         const char *row = s->captions.row[i];
         if (row[0]) n += (size_t)snprintf(text + n, sizeof text - n, "%s\n", row);
     }
-    has_beside = true;
-    int fd = create_beside(s), status = SUR_OK;
+    has_temporary = true;
+    int fd = create_temporary(s), status = SUR_OK;
     if (fd < 0) {
-        has_beside = false;
+        has_temporary = false;
         return fail(s);
     }
     if (s->file.kind == OS_FILE_EXISTS && fchmod(fd, s->file.mode & 0777) != 0) status = fail(s);
     if (status == SUR_OK && output_write_all(fd, text, n) != 0) status = fail(s);
     if (close(fd) != 0 && errno != EINTR && status == SUR_OK) status = fail(s);
-    if (status == SUR_OK && rename(beside, s->file.path) != 0) status = fail(s);
-    if (status != SUR_OK) unlink(beside);
-    has_beside = false;
+    if (status == SUR_OK && rename(temporary, s->file.path) != 0) status = fail(s);
+    if (status != SUR_OK) unlink(temporary);
+    has_temporary = false;
     return status;
 }
 
-/* What cannot be written now (a full disk, a folder that was moved) is tried again at every event and tick; only the
- * first failure in a row is returned. */
+/* After a failure (full disk, folder moved) every event and tick tries again. Only the first of several failures in a
+ * row is returned. */
 static int publish(struct caption_sink *s)
 {
     int status = replace(s);
-    bool said = s->failing;
+    bool reported = s->failing;
     s->changed = s->failing = status != SUR_OK;
-    return said ? SUR_OK : status;
+    return reported ? SUR_OK : status;
 }
 
 static int on_event(struct sink *sink, const struct sur_event *event)
@@ -120,8 +120,8 @@ static void on_destroy(struct sink *sink)
 {
     struct caption_sink *s = (struct caption_sink *)sink;
     s->changed = captions_clear(&s->captions) || s->changed;
-    if (on_screen && s->changed) publish(s); /* the program stops before the end: no caption may stay */
-    on_screen = NULL;
+    if (caption_path && s->changed) publish(s); /* the program stops before the end: no caption may stay */
+    caption_path = NULL;
 }
 
 static const struct sink_class sink_caption_file = {.name = "caption file",
@@ -140,17 +140,17 @@ int sink_create_caption_file(struct sink **sink, const char *path, const struct 
     if (s->file.kind == OS_FILE_UNKNOWN)
         status = failure(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
     else if (s->file.kind == OS_FILE_EXISTS && !S_ISREG(s->file.mode))
-        status = failure(SUR_ERR_IO, "cannot write %s: it is not a regular file, which --caption-file replaces", path);
+        status = failure(SUR_ERR_IO, "cannot write %s: it is not a regular file, which --caption-file needs", path);
     else if (s->file.descriptor >= 0)
-        status = failure(SUR_ERR_IO, "cannot write %s: a descriptor has no name by which it could be replaced", path);
+        status = failure(SUR_ERR_IO, "cannot write %s: it is a descriptor, which cannot be replaced", path);
     else if (s->file.foreign_link)
-        status =
-            failure(SUR_ERR_IO, "cannot write %s: it is another user's link, in a folder that all may write to", path);
+        status = failure(SUR_ERR_IO,
+                         "cannot write %s: it is another user's link, in a folder that all users may write to", path);
     else
         status = publish(s);
     if (status != SUR_OK)
         sink_destroy(sink);
     else
-        on_screen = s->file.path;
+        caption_path = s->file.path;
     return status;
 }

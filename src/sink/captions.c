@@ -92,7 +92,7 @@ static bool on_token(struct captions *c, const struct sur_event *event, int64_t 
     if (event->text[0]) {
         if (!lines_words_add(&c->words, event->text)) {
             changed = show_words(c, true);
-            c->words.n = 0; /* what is left are blanks */
+            c->words.n = 0; /* the rest are blanks */
             lines_words_add(&c->words, event->text);
         }
         lines_pause_add(&c->pause, event->step, event->text);
@@ -111,7 +111,7 @@ bool captions_event(struct captions *c, const struct sur_event *event, int64_t n
     switch (event->type) {
     case SUR_EVENT_TOKEN:
         return on_token(c, event, now_ns);
-    case SUR_EVENT_GROUP: /* its text came with its tokens */
+    case SUR_EVENT_GROUP: /* its text was in its tokens */
         return false;
     case SUR_EVENT_SKIP:
         show_words(c, true);

@@ -35,7 +35,7 @@ void captions_init(struct captions *c, int width, int rows);
 void captions_resize(struct captions *c, int width, int rows);
 /* Returns whether the rows changed. */
 bool captions_event(struct captions *c, const struct sur_event *event, int64_t now_ns);
-/* To be called at captions_due_ns() or later; returns whether the rows changed. */
+/* Clears the rows if captions_due_ns() has come; returns whether they changed. */
 bool captions_tick(struct captions *c, int64_t now_ns);
 /* When captions_tick will clear the rows; INT64_MAX while they are empty. */
 int64_t captions_due_ns(const struct captions *c);

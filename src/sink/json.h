@@ -1,4 +1,6 @@
-/* JSON strings. Thread-safety and errors: as the output's (sink/output.h). */
+/* JSON strings.
+ *
+ * Thread-safety and errors: those of output_append. */
 #ifndef JSON_H
 #define JSON_H
 

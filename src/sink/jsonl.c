@@ -1,26 +1,27 @@
-/* jsonl: an object a line, flushed; valid UTF-8 and RFC 8259 whatever the model says.
+/* jsonl: one JSON object per line, flushed; valid RFC 8259 and UTF-8, whatever text the model produces.
  *
- * "alt" of a text object lists the group's text with one of its pieces replaced by a runner-up, and the runner-up's
- * probability over the best's: [["there",0.9120],...]. It is empty without --alternatives. */
+ * "alt" of a text object lists alternatives for the group's text: the text with one piece replaced by another token,
+ * and that token's probability divided by the best token's: [["there",0.9120],...]. Without --alternatives it is empty.
+ */
 #include <inttypes.h>
 #include <string.h>
 
 #include "sink/json.h"
 #include "sink/sink.h"
 
-enum { MAX_NOTES = 192, NOTE_BYTES = 260 };
+enum { MAX_ALTERNATIVES = 192, ALTERNATIVE_BYTES = 260 };
 
-/* A runner-up to a piece, which takes bytes [start, start + n) of the text since the last group. */
-struct note {
+/* An alternative for a piece, which is bytes [start, start + n) of the text since the last group. */
+struct alternative {
     size_t start, n;
     float ratio;
-    char text[NOTE_BYTES];
+    char text[ALTERNATIVE_BYTES];
 };
 
 struct jsonl_sink {
     struct sink base;
-    struct note notes[MAX_NOTES];
-    int n_notes;
+    struct alternative alternatives[MAX_ALTERNATIVES];
+    int n_alternatives;
     size_t n_text; /* bytes since the last group */
 };
 
@@ -52,40 +53,41 @@ static void on_token(struct jsonl_sink *s, const struct sur_event *event)
     size_t n = strlen(event->text);
     for (int i = 0; i < event->n_alternatives && n > 0 && !event->special; i++) {
         const struct sur_alternative *a = &event->alternatives[i];
-        if (s->n_notes == MAX_NOTES || !sink_shows_alternative(&s->base.options, a) || strlen(a->text) >= NOTE_BYTES)
+        if (s->n_alternatives == MAX_ALTERNATIVES || !sink_shows_alternative(&s->base.options, a) ||
+            strlen(a->text) >= ALTERNATIVE_BYTES)
             continue;
-        struct note *note = &s->notes[s->n_notes++];
-        note->start = s->n_text;
-        note->n = n;
-        note->ratio = a->ratio;
-        strcpy(note->text, a->text);
+        struct alternative *saved = &s->alternatives[s->n_alternatives++];
+        saved->start = s->n_text;
+        saved->n = n;
+        saved->ratio = a->ratio;
+        strcpy(saved->text, a->text);
     }
     s->n_text += n;
 }
 
-/* The notes within the first n bytes are the group's; what came after it is kept for the next. */
+/* Alternatives within the first n bytes belong to the group and are written; later ones are kept for the next group. */
 static void append_alternatives(struct jsonl_sink *s, const char *text, size_t n)
 {
     struct output *out = s->base.out;
     int kept = 0;
     const char *comma = "";
     output_printf(out, ",\"alt\":[");
-    for (int i = 0; i < s->n_notes; i++) {
-        struct note *note = &s->notes[i];
-        if (note->start >= n) {
-            note->start -= n;
-            s->notes[kept++] = *note;
-        } else if (note->start + note->n <= n) {
+    for (int i = 0; i < s->n_alternatives; i++) {
+        struct alternative *saved = &s->alternatives[i];
+        if (saved->start >= n) {
+            saved->start -= n;
+            s->alternatives[kept++] = *saved;
+        } else if (saved->start + saved->n <= n) {
             output_printf(out, "%s[\"", comma);
-            json_append_text(out, text, note->start);
-            json_append_text(out, note->text, strlen(note->text));
-            json_append_text(out, text + note->start + note->n, n - note->start - note->n);
-            output_printf(out, "\",%.4f]", (double)note->ratio);
+            json_append_text(out, text, saved->start);
+            json_append_text(out, saved->text, strlen(saved->text));
+            json_append_text(out, text + saved->start + saved->n, n - saved->start - saved->n);
+            output_printf(out, "\",%.4f]", (double)saved->ratio);
             comma = ",";
         }
     }
     output_append(out, "]", 1);
-    s->n_notes = kept;
+    s->n_alternatives = kept;
     s->n_text -= n < s->n_text ? n : s->n_text;
 }
 

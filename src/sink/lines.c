@@ -4,12 +4,12 @@
 
 #include "util/utf8.h"
 
-/* One character of valid UTF-8: its bytes and its columns. */
+/* Decodes one character. Returns its bytes; *width is its columns. */
 static size_t next_char(const char *text, uint32_t *code_point, int *width)
 {
     char one[5] = "";
     int took = sur_utf8_decode((const uint8_t *)text, strnlen(text, 4), code_point);
-    size_t n = took > 0 ? (size_t)took : 1; /* what is broken was made U+FFFD before it came here */
+    size_t n = took > 0 ? (size_t)took : 1; /* invalid bytes were replaced by U+FFFD before */
     memcpy(one, text, n);
     *width = sur_utf8_width(one);
     return n;
@@ -25,7 +25,7 @@ static bool ends_sentence(uint32_t c)
     return false;
 }
 
-/* What may stand between the end of a sentence and the pause after it. */
+/* Characters that may follow the end of a sentence, before the pause. */
 static bool closes_quote(uint32_t c)
 {
     return c == ' ' || c == '"' || c == '\'' || c == ')' || c == ']' || c == 0xbb || c == 0x2019 || c == 0x201d ||

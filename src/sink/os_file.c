@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_LINKS = 40 /* the kernel's */ };
+enum { MAX_LINKS = 40 /* as in the kernel */ };
 
 static int moved[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
 
@@ -21,7 +21,7 @@ int os_file_moved(int descriptor)
     return descriptor >= 0 && descriptor <= 2 ? moved[descriptor] : descriptor;
 }
 
-static void take(struct os_file *f, const struct stat *is)
+static void set_existing(struct os_file *f, const struct stat *is)
 {
     f->kind = OS_FILE_EXISTS;
     f->mode = is->st_mode;
@@ -33,10 +33,10 @@ void os_file_of_descriptor(struct os_file *f, int descriptor)
 {
     struct stat is;
     *f = (struct os_file){.descriptor = descriptor};
-    if (fstat(os_file_moved(descriptor), &is) == 0) take(f, &is);
+    if (fstat(os_file_moved(descriptor), &is) == 0) set_existing(f, &is);
 }
 
-/* The number of the descriptor that folder/name stands for, or -1. folder: absolute, without links. */
+/* Returns the descriptor that folder/name stands for, or -1. folder: absolute, without links. */
 static int descriptor_of(const char *folder, const char *name)
 {
     static const char *const links[] = {"/proc/self/fd", "/proc/thread-self/fd"};
@@ -48,7 +48,7 @@ static int descriptor_of(const char *folder, const char *name)
     return -1;
 }
 
-/* fs.protected_symlinks, which guards open(2), but neither realpath(3) nor rename(2). */
+/* The rule of fs.protected_symlinks, which the kernel applies to open(2) but not to readlink(2) and rename(2). */
 static bool is_foreign(const char *folder, const char *link)
 {
     struct stat of_folder, of_link;
@@ -57,12 +57,12 @@ static bool is_foreign(const char *folder, const char *link)
     return (of_folder.st_mode & shared) == shared && of_link.st_uid != geteuid() && of_link.st_uid != of_folder.st_uid;
 }
 
-/* Makes f->path absolute and its folder free of links; *name is what follows the folder. */
+/* Makes f->path absolute and its folder free of links; *name is the part after the folder. */
 static bool resolve_folder(struct os_file *f, char folder[PATH_MAX], const char **name)
 {
     char *slash = strrchr(f->path, '/');
     char *last = slash ? slash + 1 : f->path;
-    if (!*last || strcmp(last, ".") == 0 || strcmp(last, "..") == 0) { /* a folder itself */
+    if (!*last || strcmp(last, ".") == 0 || strcmp(last, "..") == 0) { /* the path is a folder */
         errno = EISDIR;
         return false;
     }
@@ -82,7 +82,7 @@ static bool resolve_folder(struct os_file *f, char folder[PATH_MAX], const char 
     return true;
 }
 
-/* Follows the links that end f->path, one after another. */
+/* While the last part of f->path is a link, follows it. */
 static bool follow(struct os_file *f, char folder[PATH_MAX])
 {
     char target[PATH_MAX];
@@ -117,10 +117,10 @@ bool os_file_find(struct os_file *f, const char *path)
     if (followed && f->descriptor >= 0) {
         int descriptor = f->descriptor;
         os_file_of_descriptor(f, descriptor);
-    } else if (stat(path, &is) == 0) { /* also links of /proc that lead to no path */
-        take(f, &is);
+    } else if (stat(path, &is) == 0) { /* also finds files behind links in /proc that have no path */
+        set_existing(f, &is);
     } else if (followed && errno == ENOENT && stat(folder, &is) == 0) {
-        take(f, &is);
+        set_existing(f, &is);
         f->kind = OS_FILE_NEW;
     } else if (followed) {
         return false;

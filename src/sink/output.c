@@ -19,7 +19,7 @@ static bool (*hurry)(void);
 
 int output_open(struct output *o, const char *path)
 {
-    struct os_file file = {.descriptor = STDOUT_FILENO}; /* where there is no path */
+    struct os_file file = {.descriptor = STDOUT_FILENO}; /* if there is no path */
     memset(o, 0, sizeof *o);
     o->name = path ? path : "standard output";
     if (path) os_file_find(&file, path);
@@ -28,7 +28,8 @@ int output_open(struct output *o, const char *path)
     do {
         o->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     } while (o->fd < 0 && errno == EINTR && !(hurry && hurry()));
-    if (o->fd < 0 && errno == EINTR) return failure(SUR_ERR_IO, "cannot write %s: nothing has opened it to read", path);
+    if (o->fd < 0 && errno == EINTR)
+        return failure(SUR_ERR_IO, "cannot write %s: nothing has opened it for reading", path);
     if (o->fd < 0) return failure(SUR_ERR_IO, "cannot write %s: %s", path, strerror(errno));
     o->owned = true;
     return SUR_OK;
@@ -94,13 +95,14 @@ void output_set_hurry(bool (*asked)(void))
     hurry = asked;
 }
 
-/* since: when haste was seen first since something was taken; 0: not yet. */
-static bool patience_is_over(int64_t *since)
+/* Returns whether a write in a hurry has made no progress for OUTPUT_HURRY_S; errno is ETIMEDOUT then. *since: when
+ * hurry() first returned true after the last progress, 0 if it has not. */
+static bool hurry_is_over(int64_t *since)
 {
     if (!hurry || !hurry()) return false;
     int64_t now = sur_clock_ns();
     if (*since == 0) *since = now;
-    if (now - *since < (int64_t)OUTPUT_PATIENCE_S * 1000000000) return false;
+    if (now - *since < (int64_t)OUTPUT_HURRY_S * 1000000000) return false;
     errno = ETIMEDOUT;
     return true;
 }
@@ -114,10 +116,10 @@ int output_write_all(int fd, const char *bytes, size_t n)
             bytes += wrote;
             n -= (size_t)wrote;
             since = 0;
-        } else if (errno == EAGAIN) { /* another program made the pipe non-blocking: wait for its reader */
+        } else if (errno == EAGAIN) { /* another process made the pipe non-blocking */
             struct pollfd p = {.fd = fd, .events = POLLOUT};
-            if (poll(&p, 1, -1) < 0 && (errno != EINTR || patience_is_over(&since))) return -1;
-        } else if (errno != EINTR || patience_is_over(&since)) {
+            if (poll(&p, 1, -1) < 0 && (errno != EINTR || hurry_is_over(&since))) return -1;
+        } else if (errno != EINTR || hurry_is_over(&since)) {
             return -1;
         }
     }
@@ -131,11 +133,11 @@ int output_flush(struct output *o)
     if (o->closed) return OUTPUT_CLOSED;
     if (o->no_memory) return failure(SUR_ERR_MEMORY, "not enough memory for a line of output");
     if (output_write_all(o->fd, o->data, n) == 0) return SUR_OK;
-    /* the program was started with it closed, or its reader has gone */
+    /* the reader has gone, or standard output was closed when the program started */
     bool gone = errno == EPIPE || (errno == EBADF && !o->owned);
     if (errno == ETIMEDOUT && hurry && hurry()) {
         o->closed = true;
-        return failure(SUR_ERR_IO, "%s takes nothing: what is not written yet is lost", o->name);
+        return failure(SUR_ERR_IO, "%s is not being read: the rest is lost", o->name);
     }
     if (!gone) return failure(SUR_ERR_IO, "cannot write %s: %s", o->name, strerror(errno));
     o->closed = true;

@@ -1,10 +1,9 @@
-/* srt and vtt: a cue a caption line of at most 2 x 42 columns.
+/* srt and vtt: one cue per caption line, of at most 2 x 42 columns.
  *
- * A cue begins at t0 of its first group and ends at the smaller of t1 of its last + 1.5 s and the next cue's t0. It is
- * written whole, by one write, once its end is known: when the next cue opens, when the source stands still, or after 2
- * s without text, when nothing said later can reach back over its 1.5 s. Should it do so after all (a group of many
- * pieces), the later cue waits for the earlier one's end. So the file is valid at every moment, and cues never overlap.
- */
+ * A cue begins at t0 of its first group. It ends 1.5 s after t1 of its last group, or at the next cue's t0 if that is
+ * earlier. It is written by a single write as soon as its end is known: when the next cue opens, when the source stops,
+ * or after 2 s without text, because a later group rarely reaches back that far. If one does (a group of many pieces),
+ * its cue begins at the end of the earlier cue. The file is valid at every moment, and cues never overlap. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -14,13 +13,13 @@
 struct subtitle_sink {
     struct sink base;
     struct lines_pause pause;
-    char text[4096];  /* of the cue that is not written yet */
-    bool open;        /* there is one */
-    bool whole;       /* its line has ended: what comes next is another cue */
-    int64_t t0, t1;   /* of its first and last group */
-    int64_t last_end; /* of the last cue written */
+    char text[4096];  /* of the open cue */
+    bool open;        /* a cue is not written yet */
+    bool line_ended;  /* the next group opens another cue */
+    int64_t t0, t1;   /* of the first and of the last group of the cue */
+    int64_t last_end; /* end of the last cue written */
     int64_t n_cues;
-    int64_t step; /* the last one heard of */
+    int64_t step; /* of the last token */
 };
 
 static bool is_vtt(const struct subtitle_sink *s)
@@ -28,7 +27,8 @@ static bool is_vtt(const struct subtitle_sink *s)
     return s->base.class == &sink_vtt;
 }
 
-/* One row. An arrow would be read as a line of times, in vtt & and < as markup; no column is added for people. */
+/* Appends one row. Characters that would be read as markup in vtt are escaped, and "-->", which would be read as a line
+ * of times, is changed. Neither changes the width. */
 static void append_row(struct subtitle_sink *s, const char *text, size_t n)
 {
     struct output *out = s->base.out;
@@ -47,14 +47,14 @@ static void append_row(struct subtitle_sink *s, const char *text, size_t n)
     output_append(out, "\n", 1);
 }
 
-/* Writes the open cue; next_t0: where the next one begins, or INT64_MAX. */
+/* Writes the open cue, if there is one. next_t0: of the next cue, or INT64_MAX. */
 static int write_cue(struct subtitle_sink *s, int64_t next_t0)
 {
     if (!s->open) return SUR_OK;
     struct output *out = s->base.out;
     struct lines_row rows[SINK_CUE_ROWS];
     int n;
-    if (next_t0 < s->t1) next_t0 = s->t1; /* a group may reach back over a skip */
+    if (next_t0 < s->t1) next_t0 = s->t1; /* a group may begin before a skip that precedes it */
     int64_t end = s->t1 + SINK_CUE_HOLD_SAMPLES < next_t0 ? s->t1 + SINK_CUE_HOLD_SAMPLES : next_t0;
     if (s->t0 < s->last_end) s->t0 = s->last_end;
     if (end <= s->t0) end = s->t0 + SINK_CUE_HOLD_SAMPLES;
@@ -87,14 +87,14 @@ static void open_cue(struct subtitle_sink *s, const char *text, size_t n, int64_
     s->t0 = t0;
     s->t1 = t1;
     s->open = true;
-    s->whole = false;
+    s->line_ended = false;
 }
 
-/* Adds a group to the open cue, if the line has not ended and has room. */
+/* Adds a group to the open cue. Returns false if its line has ended or has no room. */
 static bool join(struct subtitle_sink *s, const char *text, int64_t t1)
 {
     size_t n = strlen(s->text);
-    if (!s->open || s->whole || n + strlen(text) >= sizeof s->text) return false;
+    if (!s->open || s->line_ended || n + strlen(text) >= sizeof s->text) return false;
     strcpy(s->text + n, text);
     if (fits(s->text)) {
         s->t1 = t1;
@@ -104,7 +104,7 @@ static bool join(struct subtitle_sink *s, const char *text, int64_t t1)
     return false;
 }
 
-/* A group as cues of its own: one, unless it is longer than a cue; then its time is shared out by its bytes. */
+/* Opens a cue for a group. A group that is longer than a cue becomes several, which share its time by their bytes. */
 static int add_text(struct subtitle_sink *s, const char *text, int64_t t0, int64_t t1)
 {
     struct lines_row rows[SINK_CUE_ROWS];
@@ -127,7 +127,7 @@ static int on_skip(struct subtitle_sink *s, const struct sur_event *event)
     char text[SINK_SKIPPED_BYTES];
     sink_format_skipped(text, event);
     int status = add_text(s, text, event->t0, event->t1);
-    s->whole = true;
+    s->line_ended = true;
     s->pause = (struct lines_pause){.any = true, .last_step = s->step};
     return status;
 }
@@ -140,7 +140,7 @@ static int on_event(struct sink *sink, const struct sur_event *event)
         s->step = event->step;
         lines_pause_add(&s->pause, event->step, event->text);
         if (event->text[0] || !s->open) return SUR_OK;
-        if (lines_pause_over(&s->pause, event->step)) s->whole = true;
+        if (lines_pause_over(&s->pause, event->step)) s->line_ended = true;
         if (lines_pause_steps(&s->pause, event->step) >= LINES_PAUSE_STEPS) return write_cue(s, INT64_MAX);
         return SUR_OK;
     case SUR_EVENT_GROUP:

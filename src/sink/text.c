@@ -1,4 +1,5 @@
-/* text: words as they come, flushed, never rewritten; into a pipe without wrapping. */
+/* text: words as they arrive, flushed at once and never rewritten. Lines are wrapped on terminals only, unless a width
+ * is given. */
 #include <string.h>
 
 #include "sink/lines.h"
@@ -9,9 +10,9 @@ enum { TIME_COLUMNS = 15 /* "[00:00:00.000] " */, LEAST_COLUMNS = 10 };
 
 struct text_sink {
     struct sink base;
-    struct lines_words words; /* what is not written: the beginning of a word, when lines are wrapped */
-    int64_t word_t0;          /* of its group, as known when it began */
-    int64_t line_t0;          /* of the last line that has a time */
+    struct lines_words words; /* not written yet: the beginning of a word, when lines are wrapped */
+    int64_t word_t0;          /* of the word's group, as known when the word began */
+    int64_t line_t0;          /* of the last line with a time */
     struct lines_pause pause;
     bool open; /* there is text on the line */
     int column;
@@ -23,7 +24,7 @@ static int width_of(const struct text_sink *s)
     return s->base.options.width > 0 && s->base.options.width < least ? least : s->base.options.width;
 }
 
-/* A group reaches further back as it grows; the times of lines never do. */
+/* t0 of a group decreases while the group grows, but the times of lines never decrease. */
 static void append_time(struct text_sink *s, int64_t t0)
 {
     if (!s->base.options.timestamps) return;
@@ -50,11 +51,11 @@ static void open_line(struct text_sink *s)
     s->open = true;
 }
 
-/* A word with the blanks before it. One that is wider than a line is broken where it must be. */
+/* Writes a word with the blanks before it. A word that is wider than a line is broken. */
 static void append_word(struct text_sink *s, const char *word)
 {
     int width = width_of(s);
-    struct lines_pause pause = s->pause; /* a line that ends for its width is no pause */
+    struct lines_pause pause = s->pause; /* a line that ends because of its width is not a pause */
     if (s->open && width > 0 && s->column + sur_utf8_width(word) > width) end_line(s);
     if (!s->open) {
         open_line(s);
@@ -80,11 +81,11 @@ static void hold(struct text_sink *s, const char *text)
 {
     if (lines_words_add(&s->words, text)) return;
     append_words(s, true);
-    s->words.n = 0; /* blanks without end */
+    s->words.n = 0; /* the rest are blanks */
     lines_words_add(&s->words, text);
 }
 
-/* "[best|second]", its leading blanks before the bracket. Returns false if there is no runner-up to show. */
+/* Holds "[best|second]", with the leading blanks before the bracket. Returns false if no alternative is shown. */
 static bool hold_alternatives(struct text_sink *s, const struct sur_event *event)
 {
     bool any = false;
@@ -107,12 +108,12 @@ static bool hold_alternatives(struct text_sink *s, const struct sur_event *event
 static void on_token(struct text_sink *s, const struct sur_event *event)
 {
     if (event->text[0]) {
-        if (event->text[0] == ' ') append_words(s, true); /* the word before is whole */
+        if (event->text[0] == ' ') append_words(s, true); /* the word before is complete */
         if (strspn(s->words.held, " ") == s->words.n) s->word_t0 = event->t0;
         if (!hold_alternatives(s, event)) hold(s, event->text);
         lines_pause_add(&s->pause, event->step, event->text);
     }
-    /* Where lines are not wrapped nothing has to wait. A pad or a marker ends a word, too. */
+    /* Without wrapping no word has to wait. A pad or a marker ends a word, too. */
     append_words(s, event->special || s->base.options.width == 0);
     if (!event->text[0] && s->open && lines_pause_over(&s->pause, event->step)) end_line(s);
 }
@@ -125,7 +126,7 @@ static int on_event(struct sink *sink, const struct sur_event *event)
     case SUR_EVENT_TOKEN:
         on_token(s, event);
         break;
-    case SUR_EVENT_GROUP: /* its text came with its tokens */
+    case SUR_EVENT_GROUP: /* its text was in its tokens */
         break;
     case SUR_EVENT_SKIP:
         append_words(s, true);

@@ -1,4 +1,4 @@
-/* tokens: a line a decoder step, STEP<TAB>ID<TAB>MARGIN<TAB>PIECE, for comparing runs to the bit. */
+/* tokens: one line per decoder step, STEP<TAB>ID<TAB>MARGIN<TAB>PIECE, to compare runs bit by bit. */
 #include <inttypes.h>
 
 #include "sink/sink.h"
@@ -9,7 +9,7 @@ static void append_hex(struct output *out, const uint8_t *bytes, size_t n)
     for (size_t i = 0; i < n; i++) output_printf(out, "\\x%02x", bytes[i]);
 }
 
-/* Nothing is lost: what may not be printed is spelled byte by byte. */
+/* Lossless: what is not printable is written as \xNN per byte. */
 static void append_piece(struct output *out, const uint8_t *bytes, size_t n)
 {
     for (size_t i = 0; i < n;) {

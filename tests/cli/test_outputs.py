@@ -273,7 +273,7 @@ class CaptionFile(unittest.TestCase):
         finally:
             os.chmod(folder, 0o755)
         self.assertEqual((r.returncode, r.stderr.count(b"\n")), (1, 1))
-        self.assertIn(b"needs a folder that can be written to", r.stderr)
+        self.assertIn(b"needs a writable folder", r.stderr)
         self.assertEqual(open(folder + "/caption").read(), "old")
 
     def test_moved_away_for_a_time(self):
@@ -307,7 +307,7 @@ class Blocked(unittest.TestCase):
                 p.send_signal(number)
                 _, err = p.communicate(timeout=LONG)
                 self.assertEqual(p.returncode, 1, (number, args, err))
-                self.assertIn(b"fifo: nothing has opened it to read\n", err)
+                self.assertIn(b"fifo: nothing has opened it for reading\n", err)
 
     def test_fifo_that_is_opened_later(self):
         fresh()

@@ -164,7 +164,7 @@ class Signals(unittest.TestCase):
                 p.send_signal(signal.SIGTERM)
             status, took = p.wait(LONG), time.monotonic() - began
             assert status == 1 and took > 2, (status, took)
-            assert p.stderr.read() == b"surtitle: standard output takes nothing: what is not written yet is lost\n"
+            assert p.stderr.read() == b"surtitle: standard output is not being read: the rest is lost\n"
             assert open(path("caption")).read() == ""
             os.close(reader)
             writing.join(LONG)

@@ -53,7 +53,7 @@ class Twice(unittest.TestCase):
             time.sleep(0.5)
             p.send_signal(number)
             _, err = p.communicate(timeout=LONG)
-            lost = b"surtitle: standard output takes nothing: what is not written yet is lost\n"
+            lost = b"surtitle: standard output is not being read: the rest is lost\n"
             self.assertEqual((p.returncode, err), (130, b"") if number == signal.SIGINT else (1, lost), number)
             os.close(reader)
 
