@@ -5,10 +5,10 @@
 
 #include "util/utf8.h"
 
-/* The parts of a control sequence come in this order. */
+/* In the order in which the parts of a control sequence appear. */
 enum state { GROUND, ESCAPE, ESCAPE_MORE, CSI_LEADER, CSI_ARGS, CSI_BETWEEN, STRING, STRING_ESCAPE };
 
-enum { CANCEL = 0x18, BROKEN = (char)0x80 /* by itself it is U+FFFD */, MAX_ARG = 10000 };
+enum { CANCEL = 0x18, INVALID = (char)0x80 /* alone it is decoded as U+FFFD */, MAX_ARG = 10000 };
 
 void filter_init(struct filter *f, const struct filter_calls *calls)
 {
@@ -54,14 +54,14 @@ static void save_font(struct filter *f, bool restore)
         f->saved_font = f->font;
 }
 
-/* How many arguments follow that name a colour. */
+/* Returns how many of the following arguments belong to a colour. */
 static int colour_args(const struct filter *f, int at)
 {
     if (at + 1 >= f->n_args || (f->parts >> (at + 1) & 1)) return 0;
     return f->args[at + 1] == 5 ? 2 : f->args[at + 1] == 2 ? 4 : 1;
 }
 
-/* SGR: what it says of faint and hidden text is said again as a font. Returns how many bytes it wrote. */
+/* Ends an SGR: writes the font that stands for faint and hidden text. Returns the number of bytes written. */
 static size_t set_font(struct filter *f, char *out)
 {
     unsigned before = f->font;
@@ -81,7 +81,7 @@ static size_t set_font(struct filter *f, char *out)
     return (size_t)sprintf(out, "\033[%um", 10 + f->font);
 }
 
-/* Returns whether the sequence may end with that byte; if not it is cancelled. */
+/* Ends a control sequence. Returns false if it must be cancelled. */
 static bool end_csi(struct filter *f, char final)
 {
     if (final == 'b' && !f->repeatable) return false;
@@ -94,7 +94,7 @@ static bool end_csi(struct filter *f, char final)
     } else if (f->leader == '>' && !f->between && (final == 'm' || final == 'n') && f->args[0] == 4) {
         f->calls.mode(f->calls.user, MODE_MODIFY_KEYS, final == 'm' && f->n_args > 1 ? f->args[1] : 0);
     } else if (f->leader == '>' && !f->between && final == 'm' && f->args[0] == 0 && f->n_args == 1) {
-        f->calls.mode(f->calls.user, MODE_MODIFY_KEYS, 0); /* all of them back */
+        f->calls.mode(f->calls.user, MODE_MODIFY_KEYS, 0); /* resets all key modes */
     } else if (!f->leader && f->between == '!' && final == 'p') {
         reset_modes(f, false);
         f->font = 0;
@@ -102,7 +102,7 @@ static bool end_csi(struct filter *f, char final)
     return true;
 }
 
-/* Whether a byte of the arguments passes: libvterm 0.1.4 writes past its array of them, and its numbers overflow. */
+/* Returns whether a byte of the arguments passes: libvterm 0.1.4 overflows its argument array and its numbers. */
 static bool in_args(struct filter *f, char c)
 {
     int *arg = &f->args[f->n_args - 1];
@@ -120,16 +120,16 @@ static bool in_args(struct filter *f, char c)
     return !f->too_many;
 }
 
-/* Returns how many bytes it wrote. A byte out of its order ends the sequence without effect. */
+/* Returns the number of bytes written. A byte at the wrong place ends the sequence without effect. */
 static size_t in_csi(struct filter *f, unsigned char c, char *out)
 {
     out[0] = (char)c;
     if (c >= 0x30 && c <= 0x3b && f->state <= CSI_ARGS) return in_args(f, (char)c);
     if (c >= 0x3c && c <= 0x3f && f->state == CSI_LEADER) {
-        f->leader = f->leader ? '!' : (char)c; /* two of them: no sequence that we know */
+        f->leader = f->leader ? '!' : (char)c; /* two leaders: not a known sequence */
     } else if (c >= 0x20 && c <= 0x2f) {
         f->state = CSI_BETWEEN;
-        f->between = f->between ? '?' : (char)c; /* here, too */
+        f->between = f->between ? '?' : (char)c; /* likewise */
     } else {
         f->state = GROUND;
         if (c < 0x40 || c >= 0x7f || !end_csi(f, (char)c)) out[0] = CANCEL;
@@ -138,7 +138,7 @@ static size_t in_csi(struct filter *f, unsigned char c, char *out)
     return 1;
 }
 
-/* DECRQSS of what libvterm knows: at any other it reads through a pointer that it was not given. */
+/* The DECRQSS requests that libvterm answers. For any other it reads through an uninitialised pointer. */
 static bool is_answered(const char *string)
 {
     static const char *const known[] = {"$qm", "$qr", "$qs", "$q q", "$q\"q"};
@@ -147,7 +147,7 @@ static bool is_answered(const char *string)
     return false;
 }
 
-/* Returns how many bytes it wrote. */
+/* Returns the number of bytes written. */
 static size_t end_string(struct filter *f, char *out)
 {
     f->state = GROUND;
@@ -186,7 +186,9 @@ static size_t after_escape(struct filter *f, char c, char *out)
     } else if (c == '7' || c == '8') {
         save_font(f, c == '8');
     }
-    if (c == '8') return (size_t)sprintf(out, "\033[?1048l"); /* the same, but libvterm keeps it on the screen */
+    if (c == '8')
+        return (size_t)sprintf(out,
+                               "\033[?1048l"); /* the same as ESC 8, but libvterm then keeps the cursor on the screen */
     out[0] = '\033';
     out[1] = c;
     return 2;
@@ -200,18 +202,18 @@ static void in_string(struct filter *f, char c)
         f->too_long = true;
 }
 
-/* Text, a character when it is whole. */
+/* Passes text on, one complete character at a time. */
 static size_t in_ground(struct filter *f, unsigned char c, char *out)
 {
     uint32_t code;
     f->text[f->n_text++] = c;
     int n = sur_utf8_decode(f->text, f->n_text, &code);
     if (n == 0) return 0;
-    bool begins_anew = n < 0 && f->n_text > 1;
+    bool begins_next = n < 0 && f->n_text > 1;
     f->n_text = 0;
     f->repeatable = n > 0 && code < 0x80;
-    out[0] = BROKEN;
-    if (begins_anew) return 1 + in_ground(f, c, out + 1);
+    out[0] = INVALID;
+    if (begins_next) return 1 + in_ground(f, c, out + 1);
     if (n > 0 && code >= 0xa0 && f->calls.joins && f->calls.joins(f->calls.user, &code)) {
         if (code == 0 || f->n_marks == FILTER_MARKS) return 0;
         f->n_marks++;
@@ -225,8 +227,8 @@ static size_t in_ground(struct filter *f, unsigned char c, char *out)
 
 static size_t step_string(struct filter *f, char c, char *out);
 
-/* One byte; returns how many bytes it wrote. An escape that begins is held until its next byte is there. What is done
- * with bytes that stand where they should not is what the emulator does with them, so that both see the same. */
+/* Processes one byte; returns the number of bytes written. An ESC is held until the next byte arrives. Bytes at
+ * unexpected places are treated as the emulator treats them, so that both stay in the same state. */
 static size_t step(struct filter *f, char byte, char *out)
 {
     unsigned char c = (unsigned char)byte;
@@ -234,29 +236,29 @@ static size_t step(struct filter *f, char byte, char *out)
     if (c == 0 || c == 0x7f) return 0;
     if (f->n_text && c < 0x20) {
         f->n_text = 0;
-        out[0] = BROKEN;
+        out[0] = INVALID;
         return 1 + step(f, byte, out + 1);
     }
     out[0] = byte;
-    if (c == 0x1b) { /* it also cancels what it stands in */
+    if (c == 0x1b) { /* also cancels the current sequence */
         f->state = ESCAPE;
         return 0;
     }
     if (c == 0x18 || c == 0x1a) f->state = GROUND;
-    if (c < 0x20) return 1; /* obeyed where it stands */
+    if (c < 0x20) return 1; /* control characters act inside sequences, too */
     if (f->state == GROUND) return in_ground(f, c, out);
     if (f->state >= CSI_LEADER) return in_csi(f, c, out);
     if (c >= 0x80) return 0;
     if (f->state == ESCAPE) return after_escape(f, byte, out);
     if (c >= 0x30) f->state = GROUND;
-    if (strchr("P[]", byte)) out[0] = CANCEL; /* no such set; libvterm would begin a string */
+    if (strchr("P[]", byte)) out[0] = CANCEL; /* not a character set; libvterm would begin a string */
     return 1;
 }
 
 static size_t step_string(struct filter *f, char c, char *out)
 {
     if (f->state == STRING_ESCAPE && c == '\\') return end_string(f, out);
-    if (f->state == STRING_ESCAPE) { /* another sequence cuts it off */
+    if (f->state == STRING_ESCAPE) { /* another sequence begins, which ends the string */
         f->state = ESCAPE;
         return step(f, c, out);
     }

@@ -1,14 +1,15 @@
-/* What a program writes to its terminal, on the way to the emulator: sees the modes that change what a terminal sends,
- * and its titles; drops every other string (OSC, DCS, APC, PM, SOS) but DECRQSS, which the emulator answers. Pure.
+/* Filters what a program writes to its terminal before the emulator gets it. The filter reports the modes that change
+ * what a terminal sends, and the titles. It drops every other control string (OSC, DCS, APC, PM, SOS) except DECRQSS,
+ * which the emulator answers. Sequences may arrive in pieces of any size.
  *
- * What the emulator (libvterm 0.1.4) would not survive does not pass either: a sequence's arguments past FILTER_ARGS
- * and their digits past the fifth, control characters as UTF-8, REP of anything but ASCII, strings in odd places, more
- * than FILTER_MARKS combining characters on one base character.
+ * It also drops what libvterm 0.1.4 does not survive: the arguments of a sequence after FILTER_ARGS and their digits
+ * after the fifth, control characters as UTF-8, REP of anything but ASCII, control strings at unexpected places, and
+ * more than FILTER_MARKS combining characters on one base character.
  *
- * libvterm does not know faint and hidden text (SGR 2 and 8). Both go through it as one of its fonts: font
- * FILTER_FAINT, FILTER_HIDDEN, or their sum. Fonts that the program chooses itself (SGR 10 to 19) have no effect.
+ * libvterm does not support faint and hidden text (SGR 2 and 8). The filter encodes both as a font: FILTER_FAINT,
+ * FILTER_HIDDEN, or their sum. Fonts that the program selects itself (SGR 10 to 19) have no effect.
  *
- * Sequences may arrive in pieces of any size. */
+ * Pure; one thread at a time per filter. Nothing is allocated, and no call fails. */
 #ifndef FILTER_H
 #define FILTER_H
 
@@ -18,7 +19,7 @@
 
 enum { FILTER_STRING = 512, FILTER_ARGS = 16, FILTER_MARKS = 5 };
 enum { FILTER_FAINT = 1, FILTER_HIDDEN = 2 };
-#define FILTER_ROOM(n) (4 * (n) + 32) /* bytes that n may become */
+#define FILTER_ROOM(n) (4 * (n) + 32) /* the most bytes that filter_feed writes for n */
 
 enum input_mode {
     MODE_CURSOR_KEYS, /* ?1 */
@@ -33,29 +34,30 @@ enum input_mode {
     MODES
 };
 
+/* Called while filter_feed runs, in the order of the bytes. */
 struct filter_calls {
-    /* In the order of the bytes. value: 0 off, else on; of MODE_MODIFY_KEYS its level. */
+    /* A mode was set. value: 0 is off; for MODE_MODIFY_KEYS it is the level. */
     void (*mode)(void *user, enum input_mode mode, int value);
-    /* Not cleaned, not more than FILTER_STRING bytes, terminated. */
+    /* The title was set: at most FILTER_STRING bytes, terminated, not checked in any way. */
     void (*title)(void *user, const char *title);
-    /* Returns whether the emulator adds this character to the one before it. If so, *code becomes the character to pass
-     * instead, or 0 to pass none. NULL: the emulator adds none. */
+    /* Returns whether the emulator combines this character with the one before it. If so, *code may be changed to the
+     * character to pass on instead, 0 for none. NULL: the emulator combines no characters. */
     bool (*joins)(void *user, uint32_t *code);
     void *user;
 };
 
 struct filter {
     struct filter_calls calls;
-    int state, kind; /* private to filter.c */
+    int state, kind; /* of the sequence that is being read; private to filter.c */
     char leader, between;
     int args[FILTER_ARGS], n_args;
-    unsigned parts;            /* bit i: argument i continues the one before it, after a colon */
-    unsigned font, saved_font; /* FILTER_FAINT, FILTER_HIDDEN: now, and where the cursor was saved */
+    unsigned parts;            /* bit i: argument i follows a colon, so it belongs to the argument before it */
+    unsigned font, saved_font; /* FILTER_FAINT, FILTER_HIDDEN: current, and saved with the cursor */
     char string[FILTER_STRING];
     size_t n_string;
     bool too_long, too_many;
     bool repeatable;       /* the last character is ASCII */
-    unsigned char text[4]; /* the beginning of a character */
+    unsigned char text[4]; /* an incomplete character */
     size_t n_text;
     int n_marks; /* combining characters since the last base character */
 };

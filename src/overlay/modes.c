@@ -11,7 +11,7 @@ void modes_init(struct modes *m)
     for (int i = 0; i < MODES; i++) m->order[i].mode = (enum input_mode)i;
 }
 
-/* The order is kept because of the mouse modes, of which the last one counts. */
+/* Keeps the order in which modes are set: of the mouse modes, the last one set is in effect. */
 void modes_set(struct modes *m, enum input_mode mode, int value)
 {
     int at = 0;
@@ -60,7 +60,7 @@ void modes_append(struct modes *m, struct output *out)
     }
     if (!m->title_changed) return;
     os_term_note_title();
-    if (!m->titled) output_printf(out, "\033[22;0t"); /* the title from before comes back at the end */
+    if (!m->titled) output_printf(out, "\033[22;0t"); /* saves the title, which os_term_restore brings back */
     output_printf(out, "\033]0;%s\a", m->title);
     m->titled = true;
     m->title_changed = false;

@@ -16,7 +16,8 @@
 
 enum { HANG_UP_NS = 2000000000, LOOK_NS = 20000000, CANNOT_RUN = 127 };
 
-/* The environment with another TERM, and without the size of another terminal. The caller frees the array. */
+/* Returns the environment with the new TERM and without the size of the real terminal. The caller frees the array only.
+ */
 static char **make_environment(void)
 {
     static char term[] = "TERM=xterm-256color";
@@ -32,8 +33,8 @@ static char **make_environment(void)
     return e;
 }
 
-/* In the child, where only what is safe in a signal handler may be called. */
-static void become(int slave, int report, char *const *command, char *const *environment)
+/* Runs in the child of a process with several threads: only async-signal-safe calls are allowed. */
+static void exec_command(int slave, int report, char *const *command, char *const *environment)
 {
     struct sigaction normal = {.sa_handler = SIG_DFL};
     sigset_t none;
@@ -60,7 +61,7 @@ static int open_pair(struct os_pty *pty, int *slave, int rows, int cols)
     return fcntl(pty->master, F_SETFL, O_NONBLOCK);
 }
 
-/* Reads what become reported: nothing, once exec has closed the pipe. */
+/* Returns the errno that exec_command reported; 0 if exec succeeded, which closes the pipe. */
 static int wait_for_exec(int reader)
 {
     int why = 0;
@@ -79,7 +80,7 @@ int os_pty_start(struct os_pty *pty, char *const *command, int rows, int cols)
     if (!environment || open_pair(pty, &slave, rows, cols) < 0 || pipe2(report, O_CLOEXEC) < 0)
         why = environment ? errno : ENOMEM;
     if (!why) pty->pid = fork();
-    if (!why && pty->pid == 0) become(slave, report[1], command, environment);
+    if (!why && pty->pid == 0) exec_command(slave, report[1], command, environment);
     if (!why && pty->pid < 0) why = errno;
     if (slave >= 0) close(slave);
     if (report[1] >= 0) close(report[1]);

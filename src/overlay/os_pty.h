@@ -1,4 +1,7 @@
-/* A program in a pseudo-terminal of its own. */
+/* Runs a program in a pseudo-terminal.
+ *
+ * Thread-safety: one thread at a time per struct.
+ * Errors: SUR_ERR_IO, with a line that names the command. */
 #ifndef OS_PTY_H
 #define OS_PTY_H
 
@@ -7,19 +10,21 @@
 #include <sys/types.h>
 
 struct os_pty {
-    int master;         /* not blocking; -1: none */
-    pid_t pid;          /* 0: none, or its end was seen */
+    int master;         /* non-blocking; -1: none */
+    pid_t pid;          /* 0: none, or it has been waited for */
     int64_t hung_up_ns; /* 0: not yet */
 };
 
-/* Runs command (from PATH, as a shell would) with TERM=xterm-256color. SUR_ERR_IO names what could not be run. Signals
- * are as a new program expects them, whatever this one has done with its own. */
+/* Starts command (execvp's argument list) with TERM=xterm-256color. Its signals have default handlers and are not
+ * blocked. SUR_ERR_IO: no pseudo-terminal, or the command cannot be run. */
 int os_pty_start(struct os_pty *pty, char *const *command, int rows, int cols);
 void os_pty_resize(struct os_pty *pty, int rows, int cols);
-/* Whether it has ended; *status: its exit status, 128+n after signal n. Does not wait. */
+/* Returns whether the program has ended; *status is its exit status, 128+n after signal n. Does not wait. */
 bool os_pty_ended(struct os_pty *pty, int *status);
+/* Closes the pseudo-terminal, so that the kernel sends SIGHUP. */
 void os_pty_hang_up(struct os_pty *pty);
-/* Hangs up. One that has not ended gets two seconds from then on; *status as above, 128+SIGHUP if it stays. */
+/* Hangs up, and waits until the program has ended, at most 2 s after the hang-up. *status: as above, 128+SIGHUP if the
+ * program still runs, unchanged if it had been waited for. */
 void os_pty_close(struct os_pty *pty, int *status);
 
 #endif

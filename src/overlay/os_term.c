@@ -19,12 +19,12 @@
 enum { STUCK_MS = 1000 };
 #define STUCK_NS (STUCK_MS * 1000000LL)
 
-/* Read by handlers: written before `taken` is set, or one at a time. */
+/* Read by signal handlers: fields that are not atomic are written only while `taken` is 0. */
 static struct {
     int in, out; /* immutable while open */
-    int own;     /* `out` opened again, not blocking; -1: that was not possible */
+    int own;     /* `out` opened again, non-blocking; -1: not possible */
     bool whole, has_attributes;
-    struct termios attributes; /* as they were */
+    struct termios attributes; /* before the terminal was taken */
     atomic_int taken;
     atomic_bool lost;
     atomic_bool mode[MODES], shape, title, saved;
@@ -39,7 +39,7 @@ static const char *const modes_off[MODES] = {
     [MODE_MOUSE_SGR] = "\033[?1006l",  [MODE_PASTE] = "\033[?2004l",      [MODE_MODIFY_KEYS] = "\033[>4m",
 };
 
-/* ---- restoring: only what is safe in a signal handler ---- */
+/* ---- restoring: async-signal-safe ---- */
 
 struct bytes {
     char data[256];
@@ -70,15 +70,15 @@ bool os_term_is_ours(void)
     return foreground < 0 || foreground == getpgrp();
 }
 
-/* After Ctrl-S. TCOON takes back a TCOOFF, and what stopped it before with that; of Ctrl-S alone it knows nothing. */
-static void let_go_on(void)
+/* Resumes output after Ctrl-S. TCOON alone has no effect then: it undoes a TCOOFF, and Ctrl-S with it. */
+static void resume_output(void)
 {
     tcflow(term.out, TCOOFF);
     tcflow(term.out, TCOON);
 }
 
-/* The terminal may be shared with other programs, so `out` stays as it is: O_NONBLOCK would hold for them, too. Where
- * there is no descriptor of our own, a terminal that is ready takes one byte at least. */
+/* `out` is not made non-blocking, because that would affect other programs that share it. Without a descriptor of our
+ * own, bytes are written one by one: a terminal that is ready accepts at least one. */
 ptrdiff_t os_term_write(const char *bytes, size_t n)
 {
     size_t done = 0;
@@ -93,7 +93,7 @@ ptrdiff_t os_term_write(const char *bytes, size_t n)
     return (ptrdiff_t)done;
 }
 
-/* A terminal that takes nothing any more must not keep us for ever. */
+/* Gives up after STUCK_MS if the terminal accepts no data. */
 static void write_last(const char *bytes, size_t n)
 {
     const int64_t end = sur_clock_ns() + STUCK_NS;
@@ -127,8 +127,8 @@ void os_term_restore(void)
     if (!term.whole && atomic_load(&term.saved)) add(&b, "\0338");
     add(&b, "\033[?25h");
     if (os_term_is_ours()) {
-        let_go_on();
-        /* at once, for a terminal that takes nothing is never drained; what was written has been processed */
+        resume_output();
+        /* TCSANOW, because a terminal that accepts no data never drains */
         if (term.has_attributes) tcsetattr(term.in, TCSANOW, &term.attributes);
         write_last(b.data, b.n);
     }
@@ -146,7 +146,7 @@ static void note(unsigned bit)
 {
     int error = errno;
     atomic_fetch_or(&term.signals, bit);
-    if (write(term.pipe[1], "", 1) < 0) errno = error; /* a full pipe is readable, too */
+    if (write(term.pipe[1], "", 1) < 0) errno = error; /* a full pipe is readable as well */
     errno = error;
 }
 
@@ -158,7 +158,7 @@ static void on_note(int signal)
                              : TERM_CHILD);
 }
 
-/* SA_RESETHAND has made the default of it again. */
+/* SA_RESETHAND has restored the default action. */
 static void on_end(int signal)
 {
     os_term_restore();
@@ -178,7 +178,8 @@ static void install(void)
     static const int ends[] = {SIGSEGV, SIGABRT, SIGBUS,  SIGILL,    SIGFPE,  SIGSYS,  SIGTRAP, SIGQUIT, SIGUSR1,
                                SIGUSR2, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGTERM, SIGINT,  SIGHUP};
     handle(SIGWINCH, on_note, SA_RESTART, true);
-    handle(SIGCHLD, on_note, SA_RESTART | SA_NOCLDSTOP, true); /* inherited as ignored, a child's end would be lost */
+    handle(SIGCHLD, on_note, SA_RESTART | SA_NOCLDSTOP,
+           true); /* if it was inherited as ignored, the child's status would be lost */
     handle(SIGTSTP, on_note, SA_RESTART, false);
     handle(SIGCONT, on_note, SA_RESTART, false);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
@@ -211,7 +212,7 @@ const char *os_term_enter(void)
 {
     forget();
     term.has_attributes = term.in >= 0 && tcgetattr(term.in, &term.attributes) == 0;
-    atomic_store(&term.taken, 1); /* before anything changes: the change must be undone */
+    atomic_store(&term.taken, 1); /* before anything changes, so that a signal handler undoes it */
     if (term.has_attributes) {
         struct termios ours = term.attributes;
         if (term.whole) {
@@ -246,7 +247,7 @@ int os_term_open(int in, int out, bool whole)
     snprintf(path, sizeof path, "/proc/self/fd/%d", out);
     term.own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (!registered && atexit(os_term_restore) == 0) registered = true;
-    /* changes nothing, but stops in the background who would, unless SIGTTOU is ignored */
+    /* changes nothing, but stops a background process, unless SIGTTOU is ignored */
     if (tcgetattr(out, &as_is) == 0) tcsetattr(out, TCSANOW, &as_is);
     return SUR_OK;
 }

@@ -8,7 +8,7 @@
 
 enum { COMMON_WIDTH = 80, METER = 8, QUIETEST_DB = -48 };
 
-/* Below some height captions give way, the program's rows last. */
+/* In a small terminal, captions get fewer rows, and the program keeps its own as long as possible. */
 static int caption_rows(int rows)
 {
     return rows >= 16 ? 3 : rows >= 8 ? 2 : rows >= 3 ? 1 : 0;
@@ -54,12 +54,12 @@ static int paint_meter(struct screen *s, int row, int col, float level, bool col
     return screen_put(s, row, col, s->cols, "]", &dim);
 }
 
-static bool is_inside(char c) /* a character of UTF-8 */
+static bool is_inside(char c) /* a continuation byte of UTF-8 */
 {
     return ((unsigned char)c & 0xc0) == 0x80;
 }
 
-/* What is wrong in at most `columns`: whole, or what stands before its first ": ", or without its middle. */
+/* Shortens a problem line to at most `columns`: to the part before its first ": ", or by leaving out its middle. */
 static void shorten(char *out, size_t size, const char *problem, int columns)
 {
     char text[OVERLAY_PROBLEM_BYTES];
@@ -90,7 +90,7 @@ void paint_status_line(struct screen *s, const struct layout *l, const struct ov
     screen_blank(s, l->status_row, 0, l->cols);
     int col = paint_meter(s, l->status_row, l->margin, state->level, colour);
     if (state->lag_seconds >= 0) snprintf(lag, sizeof lag, "  lag %.1f s", (double)state->lag_seconds);
-    /* what is wrong comes before where the sound comes from, and that before how late it is */
+    /* if there is no room for all, the problem has priority over the name, and the name over the lag */
     int left = l->cols - col - (problem[0] ? 2 + sur_utf8_width(problem) : 0);
     bool has_name = !problem[0] || 1 + sur_utf8_width(state->name) + sur_utf8_width(lag) <= left;
     if (has_name) {

@@ -53,7 +53,8 @@ void screen_blank(struct screen *s, int row, int from, int to)
 static void append(struct cell *cell, const char *bytes, size_t n)
 {
     size_t used = strlen(cell->text);
-    if (used + n < sizeof cell->text) memcpy(cell->text + used, bytes, n + 1); /* marks without end are cut */
+    if (used + n < sizeof cell->text)
+        memcpy(cell->text + used, bytes, n + 1); /* too many combining characters are dropped */
 }
 
 int screen_put(struct screen *s, int row, int col, int to, const char *text, const struct screen_style *style)
@@ -138,8 +139,8 @@ static void set_pen(struct output *out, struct pen *pen, const struct cell *cell
     *pen = (struct pen){cell->attributes, cell->fg, cell->bg};
 }
 
-/* Whether the cells from col on, of which the first is a head, differ: a wide character is drawn whole, and so is what
- * takes the place of one. *n: how many columns were looked at. */
+/* Returns whether the character at col differs, compared in whole: a wide character with both halves, and likewise what
+ * replaces one. *n: the columns compared. */
 static bool differs(const struct cell *want, const struct cell *have, int col, int cols, int *n)
 {
     int end = col + 1;
@@ -156,7 +157,7 @@ static void draw_cell(struct output *out, struct pen *pen, const struct cell *ce
 {
     set_pen(out, pen, cell);
     if (cell->width == 0 || !cell->text[0])
-        output_append(out, " ", 1); /* a half without its other half cannot be shown */
+        output_append(out, " ", 1); /* half of a wide character cannot be shown */
     else
         output_append(out, cell->text, strlen(cell->text));
 }
@@ -164,18 +165,18 @@ static void draw_cell(struct output *out, struct pen *pen, const struct cell *ce
 static bool draw_row(struct screen *s, int row, int top, struct output *out, struct pen *pen)
 {
     struct cell *want = screen_at(s, row, 0), *have = s->have + (size_t)row * (size_t)s->cols;
-    int at = -1; /* the cursor's column, while it is known */
+    int at = -1; /* the cursor's column; -1: unknown */
     bool any = false;
     for (int col = 0, n; col < s->cols; col += n) {
         if (!differs(want, have, col, s->cols, &n)) continue;
         for (int i = col; i < col + n;) {
             int width = want[i].width == 2 && i + 1 < s->cols ? 2 : 1;
             struct cell cell = want[i];
-            if (want[i].width > width) cell.width = 1, cell.text[0] = 0; /* half of it has no room */
+            if (want[i].width > width) cell.width = 1, cell.text[0] = 0; /* its second half has no room */
             if (at != i) output_printf(out, "\033[%d;%dH", top + row + 1, i + 1);
             draw_cell(out, pen, &cell);
             i += width;
-            /* terminals do not agree on the width of everything past ASCII */
+            /* terminals disagree on the widths of characters beyond ASCII */
             at = cell.text[0] && ((unsigned char)cell.text[0] >= 0x80 || cell.text[1]) ? -1 : i;
         }
         any = true;

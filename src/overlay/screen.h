@@ -1,6 +1,7 @@
-/* What a terminal shall show and what it shows: cells, and the fewest bytes from one to the other. Pure.
+/* The cells that a terminal shall show and those that it shows, and the fewest bytes to get from one to the other.
  *
- * Rows and columns count from 0. Text is UTF-8 without control characters, as sinks get it. */
+ * Pure; one thread at a time per screen. Rows and columns count from 0. Text is printable UTF-8, as in events.
+ * Errors: SUR_ERR_MEMORY. */
 #ifndef SCREEN_H
 #define SCREEN_H
 
@@ -24,7 +25,7 @@ enum cell_attribute {
     CELL_HIDDEN = 512,
 };
 
-/* Colours: 0 is the terminal's own. */
+/* Colours. 0 is the terminal's default. */
 #define CELL_INDEXED(i)   (1u << 24 | (uint32_t)(i))
 #define CELL_RGB(r, g, b) (2u << 24 | (uint32_t)(r) << 16 | (uint32_t)(g) << 8 | (uint32_t)(b))
 
@@ -45,18 +46,20 @@ struct screen_style {
     uint32_t fg, bg;
 };
 
-/* All blank, on the terminal too. A zeroed screen may be resized and finished. SUR_ERR_MEMORY leaves it empty. */
+/* Sets the size; all cells are blank, and the terminal is assumed to be blank. The struct may be zeroed before. On
+ * failure the screen has no cells. */
 int screen_resize(struct screen *s, int rows, int cols);
 void screen_finish(struct screen *s);
-/* The terminal was cleared: nothing of what was drawn is there. */
+/* The terminal was cleared: all cells that it shows are blank. */
 void screen_forget(struct screen *s);
 struct cell *screen_at(struct screen *s, int row, int col);
-/* Makes [from, to) of a row blank. */
+/* Blanks columns [from, to) of a row. */
 void screen_blank(struct screen *s, int row, int from, int to);
-/* Writes text from col on, up to column `to`; returns the column after it. */
+/* Writes text to the cells [col, to) of a row; returns the column after the text. */
 int screen_put(struct screen *s, int row, int col, int to, const char *text, const struct screen_style *style);
-/* Appends what makes `have` into `want`, with absolute moves; returns whether there was anything. The first row stands
- * in the terminal's row `top`. Leaves the pen reset and the cursor anywhere. */
+/* Appends the bytes that change the terminal from `have` to `want`, with absolute cursor moves; returns whether there
+ * were any. The first row of the screen is the terminal's row `top`. Afterwards attributes are reset, and the cursor's
+ * place is unspecified. */
 bool screen_draw(struct screen *s, int top, struct output *out);
 
 #endif

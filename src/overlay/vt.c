@@ -1,4 +1,4 @@
-/* libvterm 0.1.4 and later: what is old in it stays in this file. */
+/* The emulator: libvterm 0.1.4 and later. Debian 12 has 0.1.4; this file avoids its faults. */
 #include "overlay/vt.h"
 
 #include <assert.h>
@@ -15,17 +15,17 @@
 
 enum { REPLY_BYTES = 4096, PAD_BYTES = 16384 };
 
-/* libvterm takes the width of a character and its combining characters together as the sum of all their widths, and it
- * takes some combining characters for wide (in 0.1.4 U+302A to U+302D, U+3099 and U+309A). Enough of them pass the end
- * of the row, where it writes through a null pointer. So each of them goes through libvterm as a stand-in: a combining
- * character of no width that no text uses, one of the last variation selectors. */
+/* For libvterm, a character is as wide as the sum of itself and its combining characters, and some combining characters
+ * have a width (in 0.1.4 U+302A to U+302D, U+3099 and U+309A). With enough of them a character exceeds the row, and
+ * libvterm writes through a null pointer. So each of them is replaced by a stand-in while it is in libvterm: one of the
+ * last variation selectors, which have no width and are not used in text. */
 enum { STAND_IN = 0xE01B0, STAND_INS = 64, CODES = 0x110000 };
-static_assert(FILTER_MARKS < VTERM_MAX_CHARS_PER_CELL, "a cell holds what the filter lets pass");
+static_assert(FILTER_MARKS < VTERM_MAX_CHARS_PER_CELL, "a cell holds all characters that the filter passes");
 
-/* How libvterm treats a character; the same for every terminal, found out when a character is met first. */
+/* How libvterm treats a character: found by trial when the character first occurs, the same for every terminal. */
 enum kind { UNKNOWN, ALONE, JOINS, JOINS_WIDE };
 static uint8_t kinds[CODES];
-static uint32_t wide[STAND_INS]; /* wide[i] goes through as STAND_IN + i */
+static uint32_t wide[STAND_INS]; /* STAND_IN + i replaces wide[i] */
 static int n_wide;
 
 struct block {
@@ -34,11 +34,11 @@ struct block {
 
 struct vt {
     VTerm *vterm;
-    struct block *blocks; /* all that libvterm has */
-    jmp_buf no_memory;    /* where an allocation that fails returns to: libvterm does not look */
-    bool broken;          /* it did, so libvterm must not be called again */
+    struct block *blocks; /* all that libvterm has allocated */
+    jmp_buf no_memory;    /* a failed allocation jumps here, because libvterm does not check for NULL */
+    bool broken;          /* an allocation has failed: libvterm must not be called again */
     VTermScreen *screen;
-    VTerm *probe; /* a terminal to try characters on; NULL: none was needed yet */
+    VTerm *probe; /* a terminal to try characters on; NULL: not needed yet */
     enum kind probed;
     uint32_t last; /* the last base character that was fed */
     int rows, cols;
@@ -54,8 +54,10 @@ bool vt_exists(void)
     return true;
 }
 
-/* After a resize 0.1.4 may look up the line of a saved cursor, or of one outside of its margins, that is no longer
- * there: a few entries of four bytes before or behind their array. They find zeros here, which are plain lines. */
+/* After a resize, libvterm 0.1.4 may read and write the line information of a saved cursor, or of a cursor outside the
+ * margins, whose row no longer exists: entries of four bytes, a few rows before or after their array. So every block
+ * has zeroed padding on both sides: such an access stays inside the allocation, and reads zeros, which mean a plain
+ * line. PAD_BYTES is 4096 rows. A libvterm without this fault does not need it. */
 static void *padded_malloc(size_t size, void *user)
 {
     struct vt *vt = user;
@@ -123,7 +125,7 @@ static int on_bell(void *user)
     return 1;
 }
 
-/* A program that asks and never reads loses answers rather than memory. */
+/* A program that asks without reading loses answers: the buffer is bounded. */
 static void on_output(const char *bytes, size_t n, void *user)
 {
     struct vt *vt = user;
@@ -132,9 +134,9 @@ static void on_output(const char *bytes, size_t n, void *user)
     vt->n_reply += n;
 }
 
-/* ---- ours ---- */
+/* ---- creation ---- */
 
-/* libvterm writes a wide character's second half without a look at where the row ends. */
+/* libvterm writes the second half of a wide character without checking for the end of the row. */
 static int columns(int cols)
 {
     return cols < 2 ? 2 : cols;
@@ -163,7 +165,7 @@ int vt_create(struct vt **out, int rows, int cols)
     vterm_screen_set_callbacks(vt->screen, &calls, vt);
     vterm_screen_enable_altscreen(vt->screen, 1);
     vterm_screen_reset(vt->screen, 1);
-    vt->cursor = (struct vt_cursor){.visible = true}; /* what reset says of its shape the program has not said */
+    vt->cursor = (struct vt_cursor){.visible = true}; /* vterm_screen_reset set the shape, but the program has not */
     vt_draw_all(vt);
     return SUR_OK;
 }
@@ -180,7 +182,7 @@ void vt_destroy(struct vt **vt)
 
 /* ---- combining characters ---- */
 
-/* What came of an "x" and the character behind it. */
+/* Notes how "x" and the character after it were combined. */
 static int on_probe(VTermGlyphInfo *glyph, VTermPos pos, void *user)
 {
     struct vt *vt = user;
@@ -228,13 +230,13 @@ bool vt_joins(struct vt *vt, uint32_t *code)
     }
     enum kind kind = kind_of(vt, *code);
     if (is_stand_in(*code))
-        *code = 0; /* it would come back as another */
+        *code = 0; /* vt_draw would turn it into another character */
     else if (kind == JOINS_WIDE)
         *code = stand_in_for(vt, *code);
     return kind == JOINS || kind == JOINS_WIDE;
 }
 
-/* The character in front of text + n; returns where it begins. */
+/* Decodes the character before text + n; returns its start. */
 static size_t step_back(const char *text, size_t n, uint32_t *code)
 {
     size_t at = n - 1;
@@ -244,6 +246,7 @@ static size_t step_back(const char *text, size_t n, uint32_t *code)
     return n - 1;
 }
 
+/* Remembers the last base character that was fed. */
 static void note_last(struct vt *vt, const char *bytes, size_t n)
 {
     enum kind kind = JOINS;
@@ -255,8 +258,9 @@ static void note_last(struct vt *vt, const char *bytes, size_t n)
     if (kind == ALONE) vt->last = code;
 }
 
-/* A base character in the last column leaves the cursor on it. libvterm takes a combining character that comes in a
- * later write for text of the next row then, so the base is written again with it. Returns how many bytes are done. */
+/* After a base character in the last column the cursor stays on it. If a combining character arrives in a later write,
+ * libvterm puts it in the next row. So the base character is written again together with it. Returns the number of
+ * bytes consumed. */
 static size_t join_at_row_end(struct vt *vt, const char *bytes, size_t n)
 {
     char text[16 + 4 * (VTERM_MAX_CHARS_PER_CELL + FILTER_MARKS + 1)];
@@ -273,7 +277,7 @@ static size_t join_at_row_end(struct vt *vt, const char *bytes, size_t n)
     if (!vterm_screen_get_cell(vt->screen, at, &cell) || !vt->last || cell.chars[0] != vt->last) return 0;
     if (at.col + cell.width != columns(vt->cols) / (cell.attrs.dwl ? 2 : 1)) return 0;
     left = (VTermPos){.row = at.row, .col = at.col - cell.width};
-    /* two alike: perhaps the cursor has just moved here from the first, and what stands here is old */
+    /* two equal characters: the cursor may have moved here after the first, and the cell may be old; drop the marks */
     if (left.col >= 0 && vterm_screen_get_cell(vt->screen, left, &before) && before.chars[0] == vt->last) return marks;
     size_t used = (size_t)snprintf(text, sizeof text, "\033[%dG", at.col + 1);
     for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && cell.chars[i]; i++)
@@ -295,8 +299,8 @@ int vt_feed(struct vt *vt, const char *bytes, size_t n)
     return SUR_OK;
 }
 
-/* To where the cursor is, or was before it left the screen. */
-static int place_cursor(struct vt *vt)
+/* Moves the emulator's cursor to where vt_cursor reports it, inside the screen. */
+static int move_cursor_inside(struct vt *vt)
 {
     struct vt_cursor at = vt_cursor(vt);
     char move[32];
@@ -305,12 +309,13 @@ static int place_cursor(struct vt *vt)
 
 int vt_resize(struct vt *vt, int rows, int cols)
 {
-    static const char no_margins[] = "\033[r\033[s"; /* libvterm would keep them, and scroll rows that are gone */
+    static const char no_margins[] =
+        "\033[r\033[s"; /* libvterm would keep the margins, and scroll rows that no longer exist */
     if (rows == vt->rows && cols == vt->cols) return SUR_OK;
     struct vt_cursor before = vt->cursor;
     vt_feed(vt, no_margins, sizeof no_margins - 1);
     vt->cursor = before;
-    place_cursor(vt);
+    move_cursor_inside(vt);
     vt->rows = rows;
     vt->cols = cols;
     if (vt->broken || setjmp(vt->no_memory)) {
@@ -319,7 +324,7 @@ int vt_resize(struct vt *vt, int rows, int cols)
     }
     vterm_set_size(vt->vterm, rows, columns(cols));
     vt_draw_all(vt);
-    return place_cursor(vt);
+    return move_cursor_inside(vt);
 }
 
 size_t vt_reply(struct vt *vt, char *out, size_t size)
@@ -346,7 +351,7 @@ bool vt_take_bell(struct vt *vt)
 
 struct vt_cursor vt_cursor(const struct vt *vt)
 {
-    struct vt_cursor c = vt->cursor; /* libvterm lets it leave the screen: a saved one, after a resize */
+    struct vt_cursor c = vt->cursor; /* after a resize libvterm may restore a saved cursor outside the screen */
     c.row = c.row < 0 ? 0 : c.row >= vt->rows ? vt->rows - 1 : c.row;
     c.col = c.col < 0 ? 0 : c.col >= vt->cols ? vt->cols - 1 : c.col;
     return c;
@@ -373,8 +378,8 @@ static uint16_t attributes_of(const VTermScreenCellAttrs *a)
     return (uint16_t)bits;
 }
 
-/* The program may show what it likes, private characters too, but nothing that the real terminal would obey. */
-static bool obeyed(uint32_t c)
+/* Returns whether the real terminal would interpret a character. All others, private ones too, may be shown. */
+static bool is_control(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c < 0xa0);
 }
@@ -387,11 +392,11 @@ static void copy_cell(const VTermScreenCell *from, struct cell *to)
     if (from->chars[0] == (uint32_t)-1) to->width = 0;
     if (from->chars[0] == (uint32_t)-1 || from->chars[0] == 0) return;
     size_t n = 0;
-    if (kinds[from->chars[0]] == JOINS) to->text[n++] = ' '; /* by itself it would join what stands to its left */
+    if (kinds[from->chars[0]] == JOINS) to->text[n++] = ' '; /* alone it would combine with the character to its left */
     for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && from->chars[i] && n + 4 < sizeof to->text; i++) {
         uint32_t code = from->chars[i];
         if (is_stand_in(code)) code = wide[code - STAND_IN];
-        n += (size_t)sur_utf8_encode(obeyed(code) ? SUR_UTF8_REPLACEMENT : code, to->text + n);
+        n += (size_t)sur_utf8_encode(is_control(code) ? SUR_UTF8_REPLACEMENT : code, to->text + n);
     }
     to->text[n] = 0;
     if (strcmp(to->text, " ") == 0) to->text[0] = 0;
