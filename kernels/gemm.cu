@@ -35,7 +35,6 @@ template <int EPILOGUE> DEVICE void finish_sums(const sur_gpu_finish &p)
     {                                                                                                                  \
         finish_sums<EPILOGUE>(p);                                                                                      \
     }
-FINISH(plain, SUR_GPU_PLAIN)
 FINISH(gelu, SUR_GPU_GELU)
 FINISH(add, SUR_GPU_ADD)
 FINISH(swiglu, SUR_GPU_SWIGLU)

@@ -89,10 +89,6 @@ template <int N> DEVICE void copy_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
-DEVICE void prefetch(const void *p)
-{
-    asm volatile("prefetch.global.L1 [%0];" ::"l"(p));
-}
 
 /* ---- copies that arrive at a barrier, 8 bytes of shared memory that one warp uses ---- */
 

@@ -64,7 +64,6 @@ struct sur_gpu_launch {
 
 /* What becomes of a sum v of row r, column c, after its bias was added. */
 enum sur_gpu_epilogue {
-    SUR_GPU_PLAIN,  /* y[c][r] = v */
     SUR_GPU_GELU,   /* y[c][r] = gelu(v), erf form */
     SUR_GPU_ADD,    /* y[c][r] += v */
     SUR_GPU_SWIGLU, /* w gives g, w_up gives u: y[c][r] = silu(g) * u */

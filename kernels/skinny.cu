@@ -253,7 +253,7 @@ DEVICE unsigned long long nth(const unsigned long long (&top)[4], int i)
 }
 
 /* Every block leaves its best four of each column; the last one to come merges them and writes the result. room: 4 a
- * warp, and a word more. */
+ * warp. */
 static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned long long *room)
 {
     const sur_gpu_top_state &state = *at<const sur_gpu_top_state>(p.out.top);
@@ -529,7 +529,6 @@ template <int EPILOGUE> DEVICE void skinny(const sur_gpu_product &p)
     {                                                                                                                  \
         skinny<epilogue>(p);                                                                                           \
     }
-SKINNY(plain, SUR_GPU_PLAIN)
 SKINNY(gelu, SUR_GPU_GELU)
 SKINNY(add, SUR_GPU_ADD)
 SKINNY(swiglu, SUR_GPU_SWIGLU)

@@ -351,7 +351,6 @@ template <typename T, int EPILOGUE> DEVICE void tiled(const sur_gpu_product &p)
         tiled<tile<R, C, WR, WC, STAGES>, EPILOGUE>(p);                                                                \
     }
 #define TILE_KERNELS(R, C, WR, WC, STAGES, BLOCKS, one, two)                                                           \
-    TILED(plain, SUR_GPU_PLAIN, R, C, WR, WC, STAGES, BLOCKS)                                                          \
     TILED(gelu, SUR_GPU_GELU, R, C, WR, WC, STAGES, BLOCKS)                                                            \
     TILED(add, SUR_GPU_ADD, R, C, WR, WC, STAGES, BLOCKS)                                                              \
     TILED(swiglu, SUR_GPU_SWIGLU, R, C, WR, WC, STAGES, BLOCKS)                                                        \

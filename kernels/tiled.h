@@ -1,6 +1,6 @@
 /* Tiles of the tiled product, and which one a product gets. Read by nvcc and by the C compiler.
  *
- * A kernel's name is k_tiled_<epilogue> (plain, gelu, add, swiglu, qkv, rows) followed by its tile's suffix. Every tile
+ * A kernel's name is k_tiled_<epilogue> (gelu, add, swiglu, qkv, rows) followed by its tile's suffix. Every tile
  * gives the same bits; the choice is one of speed alone. A launch: sur_gpu_tile_choose, its tile's threads and
  * shared_bytes, sur_gpu_tile_grid. */
 #ifndef SUR_KERNELS_TILED_H

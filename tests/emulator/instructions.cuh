@@ -205,7 +205,6 @@ template <typename T> DEVICE T kept(T x)
 {
     return x;
 }
-DEVICE void prefetch(const void *) {}
 DEVICE uint32_t shared_address(const void *p)
 {
     return (uint32_t)((const char *)p - emulated::shared);

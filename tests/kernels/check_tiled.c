@@ -238,7 +238,7 @@ static void check_special(void)
         {.epilogue = SUR_GPU_GELU, .rows = 100, .k = 336, .n = 20, .runs = 4, .split_out = true},
         {.epilogue = SUR_GPU_SWIGLU, .rows = 1280, .k = 1280, .n = 256, .runs = 1, .split_out = true},
         {.epilogue = SUR_GPU_SWIGLU, .rows = 150, .k = 84, .n = 10, .runs = 1, .split_out = true},
-        {.epilogue = SUR_GPU_PLAIN, .rows = 150, .k = 84, .n = 8, .split_out = true, .fragments = true},
+        {.epilogue = SUR_GPU_ROWS, .rows = 150, .k = 84, .n = 8, .split_out = true, .fragments = true},
         {.epilogue = SUR_GPU_GELU, .rows = 85, .k = 252, .n = 7, .runs = 1, .split_out = true, .fragments = true},
         {.epilogue = SUR_GPU_ROWS, .rows = 768, .k = 3072, .n = 64, .first = ((int64_t)1 << 33) + 230},
     };

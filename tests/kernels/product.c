@@ -26,7 +26,7 @@
 
 static const double STATISTIC_BOUND = 0x1p-15;
 
-const char *const epilogue_names[] = {"plain", "gelu", "add", "swiglu", "qkv", "rows", "head"};
+const char *const epilogue_names[] = {"gelu", "add", "swiglu", "qkv", "rows", "head"};
 
 struct product_case product_complete(const struct product_case *given)
 {
