@@ -79,7 +79,7 @@ static inline void gpu_place(size_t *at, CUdeviceptr base, CUdeviceptr *field, s
 /* params: the kernel's struct. overlap: may begin while the kernel before it in the stream ends (dependent launch). */
 int gpu_launch(const struct gpu *gpu, CUstream stream, enum gpu_kernel kernel, const struct sur_gpu_launch *launch,
                const void *params, bool overlap);
-/* Bytes a second that the device reads; the median of a few probes. */
-int gpu_read_bandwidth(struct gpu *gpu, double *bytes_a_second);
+/* bandwidth.c: bytes per second that the device reads from its memory, measured on the spot. */
+int gpu_read_bandwidth(struct gpu *gpu, double *bytes_per_second);
 
 #endif

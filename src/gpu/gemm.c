@@ -28,10 +28,10 @@
 #define NAME_OF(f)       #f
 #define EXPANDED_NAME(f) NAME_OF(f) /* cublas_v2.h maps cublasCreate to cublasCreate_v2 */
 
-enum { NEWEST = 13, OLDEST = 12 }; /* major versions that have what we call */
+enum { NEWEST = 13, OLDEST = 12 }; /* major versions whose interface fits */
 
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
-/* Filled once, under the lock, before any stack calls. */
+/* Filled once, under the lock, before a session uses them. */
 static struct {
     BLAS_FUNCTIONS(FIELD)
     bool ready;
@@ -41,7 +41,7 @@ static struct {
     bool ready;
 } lt;
 
-/* The newest that the driver can serve; where the loader looks. */
+/* Opens the newest major version that the driver can serve, from where the dynamic loader looks. */
 static void *open_newest(const char *option, const char *name)
 {
     char file[64], why[300] = "";
@@ -57,41 +57,40 @@ static void *open_newest(const char *option, const char *name)
     return library;
 }
 
-static bool find(void *library, void *field, const char *option, const char *name)
+struct function {
+    void *field;
+    const char *name;
+};
+#define BLAS_ENTRY(f) {&blas.f, EXPANDED_NAME(f)},
+#define LT_ENTRY(f)   {&lt.f, EXPANDED_NAME(f)},
+static const struct function blas_functions[] = {BLAS_FUNCTIONS(BLAS_ENTRY){NULL, NULL}};
+static const struct function lt_functions[] = {LT_FUNCTIONS(LT_ENTRY){NULL, NULL}};
+
+/* Opens the library and fills the table; *ready: this was done before. Called with the lock held. */
+static int open_library(const char *option, const char *name, const struct function *functions, bool *ready)
 {
-    void *symbol = dlsym(library, name);
-    memcpy(field, &symbol, sizeof symbol); /* ISO C has no cast from data to function */
-    if (!symbol) sur_fail(SUR_ERR_ARGUMENT, "%s: the library has no %s", option, name);
-    return symbol;
+    void *library = *ready ? NULL : open_newest(option, name);
+    if (*ready) return SUR_OK;
+    if (!library) return SUR_ERR_ARGUMENT;
+    for (const struct function *f = functions; f->name; f++) {
+        void *symbol = dlsym(library, f->name);
+        if (!symbol) return sur_fail(SUR_ERR_ARGUMENT, "%s: the library has no %s", option, f->name);
+        memcpy(f->field, &symbol, sizeof symbol); /* ISO C has no cast from data to function */
+    }
+    *ready = true;
+    return SUR_OK;
 }
 
 static int open_blas(const char *option)
 {
-    void *library = blas.ready ? NULL : open_newest(option, "libcublas");
-    if (blas.ready) return SUR_OK;
-    if (!library) return SUR_ERR_ARGUMENT;
-#define FIND(f) &&find(library, &blas.f, option, EXPANDED_NAME(f))
-    blas.ready = true BLAS_FUNCTIONS(FIND);
-#undef FIND
-    return blas.ready ? SUR_OK : SUR_ERR_ARGUMENT;
-}
-
-static int open_lt(const char *option)
-{
-    void *library = lt.ready ? NULL : open_newest(option, "libcublasLt");
-    if (lt.ready) return SUR_OK;
-    if (!library) return SUR_ERR_ARGUMENT;
-#define FIND(f) &&find(library, &lt.f, option, EXPANDED_NAME(f))
-    lt.ready = true LT_FUNCTIONS(FIND);
-#undef FIND
-    return lt.ready ? SUR_OK : SUR_ERR_ARGUMENT;
+    return open_library(option, "libcublas", blas_functions, &blas.ready);
 }
 
 int gpu_gemm_open(enum sur_gemm products, enum sur_window_attention attention)
 {
     int r = SUR_OK;
     pthread_mutex_lock(&opening);
-    if (products == SUR_GEMM_LT) r = open_lt("--gemm lt");
+    if (products == SUR_GEMM_LT) r = open_library("--gemm lt", "libcublasLt", lt_functions, &lt.ready);
     if (products == SUR_GEMM_BLAS) r = open_blas("--gemm blas");
     if (!r && attention == SUR_ATTENTION_GEMM) r = open_blas("--window-attention gemm");
     pthread_mutex_unlock(&opening);
