@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gpu/host.h"
+#include "gpu/services.h"
 #include "gpu/session.h"
 #include "gpu_abi.h"
 #include "model/schedule.h"
@@ -155,12 +155,12 @@ static const struct sur_backend backend = {
     .read_bandwidth = read_bandwidth,
 };
 
-__attribute__((visibility("default"))) const struct sur_backend *sur_backend_cuda(uint64_t abi,
-                                                                                  const struct sur_gpu_host *host);
+__attribute__((visibility("default"))) const struct sur_backend *
+sur_backend_cuda(uint64_t abi, const struct sur_gpu_services *services);
 
-const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_host *host)
+const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_services *services)
 {
     if (abi != SUR_GPU_ABI) return NULL;
-    gpu_set_host(host);
+    gpu_set_services(services);
     return &backend;
 }

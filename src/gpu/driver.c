@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "gpu/fatbins.h"
-#include "gpu/host.h"
+#include "gpu/services.h"
 #include "kernels/tiled.h"
 #include "util/error.h"
 #include "util/log.h"

@@ -19,7 +19,7 @@ static void log_line(enum sur_log_level level, const char *line)
     sur_log(level, "%s", line);
 }
 
-struct sur_gpu_host sur_gpu_host = {.fail = fail, .log = log_line, .clock_ns = sur_clock_ns};
+struct sur_gpu_services sur_gpu_services = {.fail = fail, .log = log_line, .clock_ns = sur_clock_ns};
 
 int sur_gpu_load(const struct sur_backend **backend, const char *path, char *why, size_t why_bytes)
 {
@@ -33,7 +33,7 @@ int sur_gpu_load(const struct sur_backend **backend, const char *path, char *why
     if (!symbol) return SUR_ERR_BACKEND;
     sur_backend_cuda_fn get;
     memcpy(&get, &symbol, sizeof get); /* ISO C knows no cast from an object's address to a function's */
-    *backend = get(SUR_GPU_ABI, &sur_gpu_host);
+    *backend = get(SUR_GPU_ABI, &sur_gpu_services);
     if (*backend) return SUR_OK;
     snprintf(why, why_bytes, "%s is of another version of surtitle", path);
     return SUR_ERR_BACKEND;

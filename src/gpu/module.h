@@ -1,5 +1,5 @@
-/* The border between the library and the CUDA module (surtitle-cuda.so), which is loaded with dlopen and needs no
- * symbol of whoever loads it: what it calls comes in this table. */
+/* The border between the library and the CUDA module (surtitle-cuda.so). The library loads the module with dlopen; the
+ * module needs no symbol of the library: what it calls comes in a table. */
 #ifndef SUR_GPU_MODULE_H
 #define SUR_GPU_MODULE_H
 
@@ -8,16 +8,18 @@
 
 #include "model/backend.h"
 
-struct sur_gpu_host {
+/* What the library does for the module. All may be called from any thread. */
+struct sur_gpu_services {
     int (*fail)(int code, const char *line); /* sur_fail: keeps the line, returns code */
     void (*log)(enum sur_log_level level, const char *line);
     int64_t (*clock_ns)(void);
-    /* For tests: false makes the allocation of that many bytes fail. NULL: all may be tried. */
+    /* For tests: false makes the allocation of that many bytes fail. NULL: none fails. */
     int (*may_allocate)(size_t n_bytes);
 };
 
-/* The module's one symbol. abi: SUR_GPU_ABI, a hash of this file and of all that it includes of ours, which the build
- * makes (gpu_abi.h, by abi.sh). NULL when it is not the module's own. host must outlive the backend. */
-typedef const struct sur_backend *(*sur_backend_cuda_fn)(uint64_t abi, const struct sur_gpu_host *host);
+/* The module's only symbol. abi: SUR_GPU_ABI, a hash of this file and of every header of ours that it includes, which
+ * the build makes (gpu_abi.h, by abi.sh). Returns NULL when abi is not the module's own. services must outlive the
+ * backend. */
+typedef const struct sur_backend *(*sur_backend_cuda_fn)(uint64_t abi, const struct sur_gpu_services *services);
 
 #endif

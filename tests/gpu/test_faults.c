@@ -283,7 +283,7 @@ int main(int argc, char **argv)
     mallopt(M_PERTURB, 0); /* a thousand runs with 64 MiB of buffers each: filling them would take most of the time */
     if (!open_driver(argv[2])) return 77;
     refused = -1;
-    sur_gpu_host.may_allocate = may_allocate;
+    sur_gpu_services.may_allocate = may_allocate;
     do limit_least++;
     while (captions(&want, SUR_BACKEND_CUDA, limit_least, line) == SUR_ERR_BACKEND && limit_least < 100);
     if (captions(&want, SUR_BACKEND_CUDA, 0, line) != SUR_END) return fprintf(stderr, "%s\n", line), 1;

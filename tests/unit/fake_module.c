@@ -4,9 +4,9 @@
 #include "gpu/module.h"
 #include "gpu_abi.h"
 
-SUR_API const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_host *host);
+SUR_API const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_services *services);
 
-static const struct sur_gpu_host *given;
+static const struct sur_gpu_services *given;
 
 static int probe(char *why, size_t why_bytes)
 {
@@ -17,8 +17,8 @@ static int probe(char *why, size_t why_bytes)
 
 static const struct sur_backend fake = {.name = "fake", .probe = probe};
 
-const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_host *host)
+const struct sur_backend *sur_backend_cuda(uint64_t abi, const struct sur_gpu_services *services)
 {
-    given = host;
+    given = services;
     return abi == SUR_GPU_ABI + FAKE_ABI ? &fake : NULL;
 }

@@ -1,4 +1,4 @@
-#include "gpu/host.h"
+#include "gpu/services.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,16 +9,16 @@
 
 enum { LINE_BYTES = 512 };
 
-static const struct sur_gpu_host *host; /* set before anything else is called */
+static const struct sur_gpu_services *library; /* set before anything else is called */
 
-void gpu_set_host(const struct sur_gpu_host *h)
+void gpu_set_services(const struct sur_gpu_services *services)
 {
-    host = h;
+    library = services;
 }
 
 bool gpu_may_allocate(size_t n_bytes)
 {
-    return !host->may_allocate || host->may_allocate(n_bytes);
+    return !library->may_allocate || library->may_allocate(n_bytes);
 }
 
 int sur_fail(int code, const char *format, ...)
@@ -28,7 +28,7 @@ int sur_fail(int code, const char *format, ...)
     va_start(list, format);
     vsnprintf(line, sizeof line, format, list);
     va_end(list);
-    return host->fail(code, line);
+    return library->fail(code, line);
 }
 
 void sur_log(enum sur_log_level level, const char *format, ...)
@@ -38,10 +38,10 @@ void sur_log(enum sur_log_level level, const char *format, ...)
     va_start(list, format);
     vsnprintf(line, sizeof line, format, list);
     va_end(list);
-    host->log(level, line);
+    library->log(level, line);
 }
 
 int64_t sur_clock_ns(void)
 {
-    return host->clock_ns();
+    return library->clock_ns();
 }
