@@ -9,9 +9,9 @@
 #include "cli/message.h"
 #include "cli/os_signal.h"
 #include "cli/os_wake.h"
-#include "cli/os_worker.h"
 #include "util/clock.h"
 #include "util/failure.h"
+#include "util/os_thread.h"
 
 enum { N_EVENTS = 8 };
 
@@ -179,7 +179,7 @@ static struct device *create(struct mic *mic)
     d->wake = os_wake_open();
     d->told = os_wake_open();
     d->mic = mic;
-    if (d->wake >= 0 && d->told >= 0) d->running = os_worker_start(&d->thread, device_thread, d) == 0;
+    if (d->wake >= 0 && d->told >= 0) d->running = sur_thread_start(&d->thread, device_thread, d) == 0;
     if (d->running) return d;
     destroy(&d);
     return NULL;
@@ -222,7 +222,7 @@ const struct mic_info *device_info(const struct device *d)
     return &d->info;
 }
 
-void device_wake_by(struct device *d, int fd)
+void device_set_wake(struct device *d, int fd)
 {
     pthread_mutex_lock(&d->lock);
     d->main_wake = fd;
@@ -268,7 +268,7 @@ bool device_finish(struct device **device)
     struct device *d = *device;
     if (!d) return true;
     device_stop(d);
-    device_wake_by(d, -1);
+    device_set_wake(d, -1);
     bool hangs = d->stuck_said && atomic_load(&d->busy_since) == d->seen_busy;
     bool ended = wait_until(d, &d->ended, d->stopped_ns + (hangs ? 0 : patience_ns), false);
     *device = NULL;

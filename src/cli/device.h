@@ -29,7 +29,7 @@ int device_list(char **text);
 const struct mic_info *device_info(const struct device *device); /* as it was opened first */
 /* Takes what has happened last; the descriptor is posted to (os_wake.h) when something has, until it is -1. */
 struct device_event device_poll(struct device *device);
-void device_wake_by(struct device *device, int fd);
+void device_set_wake(struct device *device, int fd);
 void device_pause(struct device *device); /* waits until the microphone has been let go, 2 s at most */
 void device_resume(struct device *device);
 void device_stop(struct device *device); /* no more sound: the capture has ended */

@@ -1,18 +1,18 @@
 #include "cli/live.h"
 
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/level.h"
 #include "cli/message.h"
 #include "cli/os_signal.h"
 #include "cli/os_wake.h"
-#include "cli/os_worker.h"
 #include "input/os_priority.h"
 #include "util/clock.h"
 #include "util/failure.h"
+#include "util/os_thread.h"
 #include "util/scale.h"
 
 enum { PACE_MS = 20, SECOND_NS = 1000000000, WAIT_NS = 500000000, LATE_NS = 100000000, PIECE_MS = 80 };
@@ -73,11 +73,20 @@ static int64_t keep_pace(struct live *l, size_t n)
     return due + late;
 }
 
+/* From now on SIGALRM, sent by pthread_kill, interrupts blocking system calls of this thread. */
+static void allow_interrupt(void)
+{
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+}
+
 static void *read_thread(void *arg)
 {
     struct live *l = arg;
     size_t n = l->n_frames, at = 0, most = l->max_frames;
-    os_worker_allow_interrupt();
+    allow_interrupt();
     if (l->pace > 0) {
         most = (size_t)l->rate * PACE_MS / 1000;
         if (most < 1) most = 1;
@@ -180,13 +189,6 @@ static void keep_up(struct live *l, const struct sur_session_stats *s)
             ms);
 }
 
-static float level_of(const float *samples, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)samples[i] * (double)samples[i];
-    return n ? (float)sqrt(sum / (double)n) : 0;
-}
-
 /* Feeds the oldest block, or 80 ms of it. False: there is nothing to feed now. */
 static bool feed(struct live *l)
 {
@@ -196,7 +198,7 @@ static bool feed(struct live *l)
     tell_skips(l);
     size_t most = (size_t)l->rate * PIECE_MS / 1000 + 1;
     size_t n = sur_session_feed(l->session, p.samples, p.n < most ? p.n : most);
-    atomic_store_explicit(&l->level, level_of(p.samples, n), memory_order_relaxed);
+    atomic_store_explicit(&l->level, level_rms(p.samples, n), memory_order_relaxed);
     capture_take(l->capture, n);
     l->fed_frames += (int64_t)n;
     if (n > 0) {
@@ -315,8 +317,8 @@ int live_start(struct live *l)
         return failure(SUR_ERR_IO, "cannot create an event descriptor");
     l->lag.max_samples = (int64_t)(l->max_lag * SUR_RATE);
     l->start_ns = sur_clock_ns();
-    l->encoding = os_worker_start(&l->encoder, encode_thread, l) == 0;
-    l->reading = l->encoding && l->source && os_worker_start(&l->reader, read_thread, l) == 0;
+    l->encoding = sur_thread_start(&l->encoder, encode_thread, l) == 0;
+    l->reading = l->encoding && l->source && sur_thread_start(&l->reader, read_thread, l) == 0;
     if (!l->encoding || (l->source && !l->reading)) return failure(SUR_ERR_MEMORY, "cannot start a thread");
     return SUR_OK;
 }
@@ -334,7 +336,7 @@ const char *live_error(const struct live *l)
     return atomic_load(&l->encode_status) != SUR_OK ? l->encode_error : sur_error_text();
 }
 
-void live_written(struct live *l)
+void live_note_written(struct live *l)
 {
     struct sur_session_stats s;
     sur_session_get_stats(l->session, &s);
@@ -361,7 +363,7 @@ void live_wait(struct live *l, int64_t timeout_ns)
     os_wake_wait(l->decode_wake, os_signal_fd(), timeout_ns);
 }
 
-void live_stop_input(struct live *l)
+void live_stop_reading(struct live *l)
 {
     l->stopping = true;
     atomic_store(&l->stop_reading, true);
@@ -374,7 +376,7 @@ void live_finish(struct live *l)
     if (!l->encoding) return;
     atomic_store(&l->abandon, true);
     os_wake_post(l->encode_wake);
-    live_stop_input(l);
+    live_stop_reading(l);
     while (hurry_reader(l)) sur_clock_sleep_until(sur_clock_ns() + WAIT_NS / 100);
     if (l->reading) pthread_join(l->reader, NULL);
     pthread_join(l->encoder, NULL);

@@ -74,13 +74,13 @@ struct live {
 
 /* SUR_ERR_IO or SUR_ERR_MEMORY with a line; then live_finish, too. */
 int live_start(struct live *live);
-/* One decoder step: SUR_OK (poll, write, live_written), SUR_AGAIN (live_wait), SUR_END, or a failure, told by
+/* One decoder step: SUR_OK (poll, write, live_note_written), SUR_AGAIN (live_wait), SUR_END, or a failure, told by
  * live_error. */
 int live_decode(struct live *live);
-void live_written(struct live *live); /* what the last step said is out */
+void live_note_written(struct live *live); /* what the last step said is out */
 /* Sleeps until there may be something to decode, a signal comes, or timeout_ns have passed. */
 void live_wait(struct live *live, int64_t timeout_ns);
-void live_stop_input(struct live *live); /* nothing more is read; what was captured is still worked off */
+void live_stop_reading(struct live *live); /* nothing more is read; what was captured is still worked off */
 const char *live_error(const struct live *live);
 /* Ends and joins the threads, whatever they are doing. Takes one that was never started. */
 void live_finish(struct live *live);

@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/os_worker.h"
 #include "util/clock.h"
+#include "util/os_thread.h"
 
 enum { LINE_BYTES = 512, LAST_BYTES = 2048, PATIENCE_MS = 500 };
 
@@ -127,7 +127,7 @@ void os_stderr_divert(void (*line)(const char *text))
     diverted.line = line;
     out_fd = out;
     err_fd = err;
-    diverted.on = os_worker_start(&diverted.thread, read_lines, NULL) == 0;
+    diverted.on = sur_thread_start(&diverted.thread, read_lines, NULL) == 0;
     if (diverted.on) {
         if (__sanitizer_set_report_fd) __sanitizer_set_report_fd((void *)(intptr_t)err);
         setvbuf(stdout, NULL, _IOLBF, 0);

@@ -1,8 +1,9 @@
-/* The main thread of a live run: decodes, writes, hears signals. */
-#include "cli/run.h"
+#include "cli/run_live.h"
 
 #include <string.h>
 
+#include "cli/exit_status.h"
+#include "cli/live.h"
 #include "cli/message.h"
 #include "cli/os_signal.h"
 #include "cli/run_overlay.h"
@@ -10,7 +11,15 @@
 #include "util/failure.h"
 #include "util/scale.h"
 
-enum { TICK_NS = 250000000, MORE_SECONDS = 10 };
+enum { TICK_NS = 250000000, EXTRA_SECONDS = 10 };
+
+struct run_live {
+    struct run *run;
+    struct live live;
+    bool wrote_start;
+    bool wrote_rest;   /* since audio came last */
+    int64_t ticked_ns; /* when the outputs were last told the time */
+};
 
 static double max_lag(const struct run *run)
 {
@@ -19,38 +28,40 @@ static double max_lag(const struct run *run)
     return o->pace || !o->source ? OPTIONS_MAX_LAG : 0; /* a pipe's writer waits, so nothing has to be dropped */
 }
 
-static int start(struct run *run)
+static int start(struct run_live *r)
 {
-    struct live *l = &run->live;
-    l->max_lag = max_lag(run);
-    /* On the CPU it would wait for workers that have no such priority, and keep them from the cores. */
-    l->realtime = strcmp(sur_model_backend(run->model), "cpu") != 0;
+    struct run *run = r->run;
+    struct audio_in *in = &run->in;
+    struct live *l = &r->live;
     int status = SUR_OK;
-    if (!run->device) status = capture_create(&run->capture, run->source.rate, l->max_lag + MORE_SECONDS);
     l->session = run->session;
-    l->capture = run->capture;
-    l->rate = run->source.rate;
-    l->source = run->device ? NULL : &run->source;
-    l->mix = &run->mix;
-    l->frames = run->frames;
-    l->max_frames = run->max_frames;
-    l->n_frames = run->n_frames;
+    l->rate = in->source.rate;
+    l->max_lag = max_lag(run);
+    /* On the CPU the encode thread would wait for workers without such a priority, and keep them from the cores. */
+    l->realtime = strcmp(sur_model_backend(run->model), "cpu") != 0;
+    if (!in->device) status = capture_create(&in->capture, in->source.rate, l->max_lag + EXTRA_SECONDS);
+    l->capture = in->capture;
+    l->source = in->device ? NULL : &in->source;
+    l->mix = &in->mix;
+    l->frames = in->frames;
+    l->max_frames = in->max_frames;
+    l->n_frames = in->n_frames;
     l->pace = run->options.pace ? 1 : 0;
-    l->waits = run->waits;
-    l->delay_ms = run->options.delay_ms ? run->options.delay_ms : sur_model_delay_ms(run->model);
+    l->waits = in->slow_writer;
+    l->delay_ms = run_delay_ms(run);
     if (status == SUR_OK) status = live_start(l);
-    if (status == SUR_OK && run->device) device_wake_by(run->device, l->decode_wake);
+    if (status == SUR_OK && in->device) device_set_wake(in->device, l->decode_wake);
     if (status == SUR_OK) return EXIT_DONE;
     message_error("%s", failure_text());
     return EXIT_FAILED;
 }
 
-static void say_device(const struct device_event *e)
+static void report_device(const struct device_event *e)
 {
     const char *name = e->info.name;
     switch (e->what) {
     case MIC_SOUND:
-        message_notice(run_sound_topic(e->info.sound), "the microphone %s %s", name, downmix_text(e->info.sound));
+        audio_in_report_sound("the microphone ", name, e->info.sound);
         break;
     case MIC_LATE:
         message_notice(MESSAGE_LOST, "the microphone %s delivers nothing yet: still waiting", name);
@@ -72,83 +83,103 @@ static void say_device(const struct device_event *e)
     }
 }
 
-static int tell_device(struct run *run)
+static int handle_device_events(struct run *run)
 {
+    const struct audio_in *in = &run->in;
     struct device_event e;
     int status = EXIT_DONE;
-    while (status == EXIT_DONE && (e = device_poll(run->device)).what != MIC_NOTHING) {
-        int64_t frames = e.what == MIC_LOST ? capture_clock(run->capture) : capture_back(run->capture);
-        struct sink_device said = {
-            .name = e.info.name, .lost = e.what == MIC_LOST, .t = sur_scale(frames, SUR_RATE, run->live.rate)};
-        say_device(&e);
-        if (e.what == MIC_LOST || e.what == MIC_BACK) status = run_tell_device(run, &said);
+    while (status == EXIT_DONE && (e = device_poll(in->device)).what != MIC_NOTHING) {
+        bool lost = e.what == MIC_LOST;
+        int64_t frames = lost ? capture_clock(in->capture) : capture_back(in->capture);
+        struct sink_device device = {
+            .name = e.info.name, .lost = lost, .t = sur_scale(frames, SUR_RATE, in->source.rate)};
+        report_device(&e);
+        if (lost || e.what == MIC_BACK) status = outputs_device(&run->outputs, &device);
     }
     return status;
 }
 
-/* The microphone is let go while we are stopped, so that its light goes out. */
+/* The microphone is released while the process is stopped, so that its light goes out. */
 static void suspend(struct run *run)
 {
     run_overlay_suspend(run);
-    device_pause(run->device);
+    device_pause(run->in.device);
     os_signal_sleep();
-    device_resume(run->device);
+    device_resume(run->in.device);
     run_overlay_resume(run);
 }
 
-/* The start says when the first sample was recorded, so it waits for it. */
-static int tell_start(struct run *run)
+static void handle_signals(struct run_live *r)
 {
-    bool known = !run->device || capture_first_wall(run->capture) != 0;
-    return !run->told_start && (known || run->live.stopping) ? run_tell_start(run) : EXIT_DONE;
+    struct device *device = r->run->in.device;
+    if (os_signal_stop() && !r->live.stopping) {
+        live_stop_reading(&r->live);
+        if (device) device_stop(device);
+    }
+    if (device && !r->live.stopping && os_signal_suspend()) suspend(r->run);
 }
 
-/* One step, or a wait. *state: what the session said. */
-static int turn(struct run *run, int64_t *ticked, int *state)
+/* The start has the time of the first sample, so it is written once that is known. */
+static int write_start(struct run_live *r)
 {
-    struct live *l = &run->live;
-    bool rests = atomic_load(&l->rests); /* first: what the silence makes come out is there for the step below */
-    int status = tell_start(run);
-    if (status == EXIT_DONE && run->device) status = tell_device(run);
-    run_tell_channels(run);
+    const struct audio_in *in = &r->run->in;
+    bool known = !in->device || capture_first_wall(in->capture) != 0;
+    if (r->wrote_start || !(known || r->live.stopping)) return EXIT_DONE;
+    r->wrote_start = true;
+    return run_write_start(r->run);
+}
+
+/* rests: the source stood still before the step that returned `state`, so that step was the last of its audio. */
+static int write_rest(struct run_live *r, bool rests, int state)
+{
+    bool now = rests && state == SUR_AGAIN && !r->wrote_rest;
+    r->wrote_rest = rests && (r->wrote_rest || state == SUR_AGAIN);
+    return now ? outputs_rest(&r->run->outputs) : EXIT_DONE;
+}
+
+/* One step or one wait. *state: what the session returned. */
+static int turn(struct run_live *r, int *state)
+{
+    struct run *run = r->run;
+    struct live *l = &r->live;
+    bool rests = atomic_load(&l->rests); /* read before the step: see write_rest */
+    int status = write_start(r);
+    if (status == EXIT_DONE && run->in.device) status = handle_device_events(run);
+    audio_in_report_mix(&run->in);
     if (status != EXIT_DONE) return status;
-    if (os_signal_stop() && !l->stopping) {
-        live_stop_input(l);
-        if (run->device) device_stop(run->device);
-    }
-    if (run->device && !l->stopping && os_signal_suspend()) suspend(run);
+    handle_signals(r);
     *state = live_decode(l);
-    status = run_tell_events(run);
+    status = outputs_events(&run->outputs, run->session);
     if (status != EXIT_DONE) return status;
-    if (*state == SUR_OK) live_written(l);
-    run_overlay_tell(run, atomic_load(&l->level), (double)atomic_load(&l->backlog) / SUR_RATE);
-    if (*state == SUR_AGAIN && rests && !run->told_rest) status = run_tell_rest(run);
-    run->told_rest = rests && (run->told_rest || *state == SUR_AGAIN);
+    if (*state == SUR_OK) live_note_written(l);
+    run_overlay_set_state(run, atomic_load(&l->level), (double)atomic_load(&l->backlog) / SUR_RATE);
+    status = write_rest(r, rests, *state);
     if (status != EXIT_DONE) return status;
     if (*state == SUR_AGAIN) live_wait(l, TICK_NS);
     if (*state != SUR_OK && *state != SUR_AGAIN && *state != SUR_END) {
         message_error("%s", live_error(l));
         return EXIT_FAILED;
     }
-    if (sur_clock_ns() - *ticked < TICK_NS) return EXIT_DONE;
-    *ticked = sur_clock_ns();
-    return run_tell_time(run);
+    if (sur_clock_ns() - r->ticked_ns < TICK_NS) return EXIT_DONE;
+    r->ticked_ns = sur_clock_ns();
+    return outputs_tick(&run->outputs);
 }
 
-static int report(struct run *run, int64_t lost_frames)
+static int report_latency(const struct run_live *r, int64_t lost_frames)
 {
-    const struct live *l = &run->live;
+    const struct run *run = r->run;
+    const struct live *l = &r->live;
     struct sur_session_stats s;
     sur_session_get_stats(run->session, &s);
-    struct latency_context c = {.source = run->source.name,
+    bool resampled = l->rate != SUR_RATE;
+    struct latency_context c = {.source = run->in.source.name,
                                 .backend = sur_model_backend(run->model),
-                                .resampler = l->rate == SUR_RATE    ? "none"
-                                             : !run->options.source ? "speex"
-                                                                    : "soxr",
+                                .resampler = !resampled            ? "none"
+                                             : run->options.source ? "soxr"
+                                                                   : "speex",
                                 .rate = l->rate,
-                                .delay_ms =
-                                    run->options.delay_ms ? run->options.delay_ms : sur_model_delay_ms(run->model),
-                                .resampler_ms = l->rate == SUR_RATE ? 0 : (double)l->longest_held * 1000 / SUR_RATE,
+                                .delay_ms = l->delay_ms,
+                                .resampler_ms = resampled ? (double)l->longest_held * 1000 / SUR_RATE : 0,
                                 .period_ms = (double)l->longest_block * 1000 / l->rate,
                                 .longest_queue_ms = (double)l->lag.longest * 1000 / SUR_RATE,
                                 .skipped_ms = (double)s.skipped_samples * 1000 / SUR_RATE,
@@ -161,17 +192,19 @@ static int report(struct run *run, int64_t lost_frames)
 
 int run_live(struct run *run)
 {
-    struct live *l = &run->live;
-    int64_t ticked = sur_clock_ns();
-    int state = SUR_AGAIN, status = start(run);
-    while (status == EXIT_DONE && state != SUR_END && run_any_sink(run)) status = turn(run, &ticked, &state);
-    bool ended = device_finish(&run->device); /* first: it wakes this thread by a descriptor of the other's */
-    live_finish(l);
-    run_tell_channels(run);
-    int64_t lost = run->capture ? capture_lost(run->capture) : 0;
-    if (!ended) run->capture = NULL; /* a sound server holds its thread up */
-    if (status == EXIT_DONE && run->options.latency_report) status = report(run, lost);
-    if (status == EXIT_DONE && l->read_status < 0)
-        status = run_source_failed(run, failure(l->read_status, "%s", l->read_error));
+    static struct run_live r; /* static: 100 KB, and there is one run per process */
+    struct audio_in *in = &run->in;
+    r.run = run;
+    r.ticked_ns = sur_clock_ns();
+    int state = SUR_AGAIN, status = start(&r);
+    while (status == EXIT_DONE && state != SUR_END && outputs_any(&run->outputs)) status = turn(&r, &state);
+    bool ended = device_finish(&in->device); /* first: it wakes this thread by a descriptor that live_finish closes */
+    live_finish(&r.live);
+    audio_in_report_mix(in);
+    int64_t lost = in->capture ? capture_lost(in->capture) : 0;
+    if (!ended) in->capture = NULL; /* the device's thread may still use it */
+    if (status == EXIT_DONE && run->options.latency_report) status = report_latency(&r, lost);
+    if (status == EXIT_DONE && r.live.read_status < 0)
+        status = audio_in_failed(failure(r.live.read_status, "%s", r.live.read_error));
     return status;
 }

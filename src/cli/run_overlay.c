@@ -1,13 +1,13 @@
 #include "cli/run_overlay.h"
 
 #include <fcntl.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/exit_status.h"
 #include "cli/lag.h"
 #include "cli/message.h"
 #include "cli/os_signal.h"
@@ -16,13 +16,15 @@
 #include "overlay/overlay.h"
 #include "util/failure.h"
 
-enum { HELD_BYTES = 65536 };
+enum { KEPT_BYTES = 65536 };
 static const float QUIET_LEVEL = 0.001f; /* -60 dBFS */
 
-/* Lines said while the terminal was drawn on, for standard error afterwards; under the lock of message.c. */
-static struct output held = {.fd = -1, .name = "standard error"};
-static char last[256]; /* of them that said what is wrong; under that lock, too */
-/* What is shown is about, and what it was taken away for: the two must not cross. */
+/* Messages of the time in which the terminal is drawn on, to be printed afterwards. take_line, under the lock of
+ * message.c; the main thread once the messages are no longer diverted. */
+static struct output kept = {.fd = -1, .name = "standard error"};
+static char last_problem[256]; /* by the same rules */
+/* The topic of the line that the overlay shows. The lock also covers showing and removing that line, which different
+ * threads do. */
 static struct {
     pthread_mutex_t lock;
     enum message_topic topic;
@@ -45,8 +47,8 @@ int run_overlay_check(struct run *run)
         message_error("-- CMD needs a terminal on standard output, and its type in TERM");
         return EXIT_FAILED;
     }
-    run->draws = can && (o->command || !has_value("NO_COLOR"));
-    if (run->draws && !o->output && o->format != 0) {
+    run->drawn = can && (o->command || !has_value("NO_COLOR"));
+    if (run->drawn && !o->output && o->format != 0) {
         message_error("captions are drawn on standard output; --format %s needs --output FILE",
                       options_formats[o->format]);
         return EXIT_USAGE;
@@ -54,7 +56,7 @@ int run_overlay_check(struct run *run)
     return EXIT_DONE;
 }
 
-/* What a line is about is shown as long as it is true, anything else for a while. */
+/* A line with a topic is shown until its condition is over, any other line for a while. */
 static void show(struct overlay *overlay, enum message_topic topic, const char *text)
 {
     pthread_mutex_lock(&shown.lock);
@@ -63,7 +65,7 @@ static void show(struct overlay *overlay, enum message_topic topic, const char *
     pthread_mutex_unlock(&shown.lock);
 }
 
-static void take_away_what_is_over(struct overlay *overlay, const struct overlay_state *now)
+static void remove_if_over(struct overlay *overlay, const struct overlay_state *now)
 {
     pthread_mutex_lock(&shown.lock);
     bool over = (shown.topic == MESSAGE_LAG && now->lag_seconds * SUR_RATE < LAG_KEPT_SAMPLES) ||
@@ -79,15 +81,15 @@ static bool take_line(void *user, const struct message_line *line)
     static const char prefix[] = "surtitle: ";
     if (line->level <= SUR_LOG_WARN && !line->figure) {
         const char *text = line->text + sizeof prefix - 1;
-        snprintf(last, sizeof last, "%s", text);
+        snprintf(last_problem, sizeof last_problem, "%s", text);
         show(user, line->topic, text);
     }
     if (isatty(os_stderr_fd()) != 1) return false;
-    if (line->printed && held.n < HELD_BYTES) output_printf(&held, "%s\n", line->text);
+    if (line->printed && kept.n < KEPT_BYTES) output_printf(&kept, "%s\n", line->text);
     return true;
 }
 
-/* With standard input for samples the keyboard is the controlling terminal. */
+/* If standard input holds samples, the keyboard is the controlling terminal. */
 static int find_keyboard(const struct run *run)
 {
     bool samples = run->options.source && strcmp(run->options.source, "-") == 0;
@@ -96,26 +98,19 @@ static int find_keyboard(const struct run *run)
     return keyboard;
 }
 
-float run_overlay_level(const float *samples, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)samples[i] * (double)samples[i];
-    return n ? (float)sqrt(sum / (double)n) : 0;
-}
-
-void run_overlay_tell(struct run *run, float level, double lag_seconds)
+void run_overlay_set_state(struct run *run, float level, double lag_seconds)
 {
     struct overlay_state state = {.level = level, .lag_seconds = (float)lag_seconds};
     if (!run->overlay) return;
-    const char *slash = strrchr(run->source.name, '/');
-    snprintf(state.name, sizeof state.name, "%s", slash && slash[1] ? slash + 1 : run->source.name);
+    const char *slash = strrchr(run->in.source.name, '/');
+    snprintf(state.name, sizeof state.name, "%s", slash && slash[1] ? slash + 1 : run->in.source.name);
     overlay_set_state(run->overlay, &state);
-    take_away_what_is_over(run->overlay, &state);
+    remove_if_over(run->overlay, &state);
 }
 
 int run_overlay_open(struct run *run)
 {
-    if (!run->draws) return EXIT_DONE;
+    if (!run->drawn) return EXIT_DONE;
     struct overlay_options oo = {.in = find_keyboard(run), .out = os_stdout_fd(), .ended = os_signal_ask};
     bool cannot_run;
     oo.width = run->options.width;
@@ -123,14 +118,14 @@ int run_overlay_open(struct run *run)
     oo.command = run->options.command;
     os_signal_before_exit(os_term_restore);
     int status = overlay_create(&run->overlay, &oo, &cannot_run);
-    if (status == SUR_OK) status = overlay_create_sink(&run->sinks[2], run->overlay);
+    if (status == SUR_OK) status = overlay_create_sink(&run->outputs.sinks[OUTPUTS_OVERLAY], run->overlay);
     if (status != SUR_OK) {
         overlay_destroy(&run->overlay);
         message_error("%s", failure_text());
         return cannot_run ? EXIT_CANNOT_RUN : EXIT_FAILED;
     }
     message_divert(take_line, run->overlay);
-    run_overlay_tell(run, 0, -1);
+    run_overlay_set_state(run, 0, -1);
     return EXIT_DONE;
 }
 
@@ -149,15 +144,16 @@ int run_overlay_close(struct run *run, int status)
     if (!run->overlay) return status;
     struct overlay_state over = {.name = "captions have ended", .lag_seconds = -1};
     overlay_set_state(run->overlay, &over);
-    if (status != EXIT_DONE) overlay_set_problem(run->overlay, last, true); /* why, as long as the command runs */
+    if (status != EXIT_DONE)
+        overlay_set_problem(run->overlay, last_problem, true); /* why, as long as the command runs */
     if (run->options.command || status == EXIT_DONE) overlay_wait(run->overlay, os_signal_stop);
-    sink_destroy(&run->sinks[2]);
+    sink_destroy(&run->outputs.sinks[OUTPUTS_OVERLAY]);
     message_divert(NULL, NULL);
     bool failed = overlay_failed(run->overlay);
     int commands = overlay_destroy(&run->overlay);
     if (keyboard >= 0) close(keyboard);
-    if (held.n) os_stderr_write(held.data, held.n);
-    output_close(&held);
+    if (kept.n) os_stderr_write(kept.data, kept.n);
+    output_close(&kept);
     if (failed) message_error("not enough memory for the overlay");
     if (os_term_is_lost()) {
         message_error("the terminal accepts no output: it could not be restored");

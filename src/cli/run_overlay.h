@@ -1,24 +1,23 @@
-/* The overlay of a run: whether there is one, what it is told, and what it means for the exit status. Each takes a run
- * without an overlay, and then does nothing. */
+/* The overlay of a run: whether it is drawn, what it shows, and how it changes the exit status. Main thread. Without an
+ * overlay the calls after run_overlay_open do nothing. */
 #ifndef RUN_OVERLAY_H
 #define RUN_OVERLAY_H
 
-#include "cli/run.h"
+#include "cli/run_parts.h"
 
-/* Sets run->draws: --overlay or a command was asked for, and standard output is a terminal that can show it. EXIT_DONE,
- * or the exit status after one line. Before the outputs are opened. */
+/* Sets run->drawn if --overlay or CMD was given and standard output is a terminal that can show it. Returns an exit
+ * status. Before the outputs are opened. */
 int run_overlay_check(struct run *run);
-/* Takes the terminal and starts the command; from now on messages are shown in it. */
+/* If run->drawn: takes the terminal and starts CMD; from now on messages are shown in the overlay. Returns an exit
+ * status. */
 int run_overlay_open(struct run *run);
-/* How loud samples are, 0 to 1. */
-float run_overlay_level(const float *samples, size_t n);
-/* lag_seconds: how far the captions are behind; negative: not known. */
-void run_overlay_tell(struct run *run, float level, double lag_seconds);
-/* Around a stop (SIGSTOP) by who handles SIGTSTP; where nobody does, the overlay sees to it. */
+/* level: loudness, 0 to 1. lag_seconds: how far the captions are behind; negative: not known. */
+void run_overlay_set_state(struct run *run, float level, double lag_seconds);
+/* Before and after SIGSTOP, if the caller handles SIGTSTP; otherwise the overlay does. */
 void run_overlay_suspend(struct run *run);
 void run_overlay_resume(struct run *run);
-/* The captions have ended with this status: waits for the command, or until the last caption has vanished, gives the
- * terminal back, and says there what was said meanwhile. Returns the run's exit status. */
+/* The captions have ended with this status. Waits for CMD or, without one, until the last caption is cleared; gives the
+ * terminal back, and then prints the messages of the meantime. Returns the exit status of the run. */
 int run_overlay_close(struct run *run, int status);
 
 #endif

@@ -3,7 +3,10 @@
 Layers of the library, lowest first; a layer sees itself and those below it. The program sees surtitle.h, util and its
 own folders, so that it proves what the library's header is worth: input and sink do not know each other, overlay is
 above sink, cli above all three. surtitle-bench and surtitle-quantize see the whole library, and no part sees them.
-gpu also sees kernels/*.h, which both compilers read; kernels/ sees itself alone, by names without the folder."""
+gpu also sees kernels/*.h, which both compilers read; kernels/ sees itself alone, by names without the folder.
+
+No circles: parts (a .c file and the header of its name) do not include one another, and .c files do not call one
+another, also not around several corners."""
 import os, re, sys
 
 LAYERS = ["util", "core", "backends", "join"]
@@ -85,6 +88,72 @@ def check(root):
     return bad, seen
 
 
+def circles(graph):
+    """Groups of nodes that reach one another in graph, {node: {nodes}}, each as a sorted list."""
+    reach = {}
+    for start in graph:
+        seen, waiting = set(), [start]
+        while waiting:
+            for node in graph.get(waiting.pop(), ()):
+                if node not in seen:
+                    seen.add(node)
+                    waiting.append(node)
+        reach[start] = seen
+    found = {tuple(sorted(other for other in reach[node] if node in reach.get(other, ()))) for node in graph if node in reach[node]}
+    return [list(group) for group in sorted(found)]
+
+
+def include_graph(texts):
+    """texts: {path below src: text}. {path without suffix: {those that it includes}}"""
+    graph = {}
+    for path, text in texts.items():
+        mine = os.path.splitext(path)[0]
+        for header in re.findall(r'^\s*#\s*include\s*"([^"]+)"', text, re.M):
+            other = os.path.splitext(header)[0]
+            if header in texts and other != mine:
+                graph.setdefault(mine, set()).add(other)
+    return graph
+
+
+def call_graph(texts):
+    """texts: {path: text} of .c files. {path: {those whose functions it names}}; a name that several files define
+    (feature stubs) counts for none."""
+    plain = {path: re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', "", text, flags=re.S) for path, text in texts.items()}
+    home = {}
+    for path, text in plain.items():
+        for name in re.findall(r"^(?!static\b|typedef\b|#)[A-Za-z_][\w \*]*?\b(\w+)\([^;{}]*\)\s*\{", text, re.M):
+            home.setdefault(name, set()).add(path)
+    graph = {}
+    for path, text in plain.items():
+        own = set(re.findall(r"^static\b[\w \*\(\),]*?\b(\w+)\(", text, re.M))
+        for name in set(re.findall(r"\w+", text)) & set(home) - own:
+            if len(home[name]) == 1 and path not in home[name]:
+                graph.setdefault(path, set()).update(home[name])
+    return graph
+
+
+def check_circles(src):
+    texts = {}
+    for full, path in sources(src, (".c", ".h")):
+        with open(full, encoding="utf-8") as f:
+            texts[path] = f.read()
+    bodies = {path: text for path, text in texts.items() if path.endswith(".c")}
+    return ([f"circle of includes: {', '.join(group)}" for group in circles(include_graph(texts))] +
+            [f"circle of calls: {', '.join(group)}" for group in circles(call_graph(bodies))])
+
+
+def selftest_circles():
+    head = {"a.h": '#include "b.h"\n', "b.h": "", "c.h": '#include "a.h"\n'}
+    assert circles(include_graph(head)) == []
+    assert circles(include_graph(dict(head, **{"b.h": '#include "a.h"\n'}))) == [["a", "b"]]
+    assert circles(include_graph(dict(head, **{"b.c": '#include "b.h"\n#include "c.h"\n'}))) == [["a", "b", "c"]]
+    body = {"a.c": "int a(void)\n{\n    return b(); /* c() */\n}\n", "b.c": "int b(void)\n{\n    return 0;\n}\n"}
+    assert circles(call_graph(body)) == []
+    assert circles(call_graph(dict(body, **{"b.c": "int b(void)\n{\n    return a();\n}\n"}))) == [["a.c", "b.c"]]
+    assert circles(call_graph(dict(body, **{"b.c": "static int a(void)\n{\n}\nint b(void)\n{\n    return c();\n}\n",
+                                            "c.c": 'int c(void)\n{\n    return puts("a");\n}\n'}))) == []
+
+
 def selftest():
     """The rules themselves: a check that lets everything through would pass for ever."""
     for path, header, expected in [
@@ -110,7 +179,9 @@ def selftest():
 
 
 selftest()
+selftest_circles()
 found, total = check(sys.argv[1])
+found += check_circles(os.path.join(sys.argv[1], "src"))
 print(*found, sep="\n")
-print(f"{total} includes, {len(found)} against the direction")
+print(f"{total} includes, {len(found)} faults")
 sys.exit(1 if found or not total else 0)

@@ -133,7 +133,7 @@ static void in_threads(struct sur_model *m, struct heard *h, struct live *l, dou
     int status;
     while ((status = live_decode(l)) != SUR_END) {
         collect(s, h);
-        if (status == SUR_OK) live_written(l);
+        if (status == SUR_OK) live_note_written(l);
         if (status == SUR_AGAIN) live_wait(l, 100000000);
         if (status != SUR_OK && status != SUR_AGAIN) fail_msg("%s", live_error(l));
         if (h->n == 30 && stall_ms > 0) {
