@@ -29,7 +29,7 @@ struct sur_quant_group {
         int16_t q[SUR_GROUP];
     };
     int32_t sum[2]; /* of columns 0 to 15 and 16 to 31 */
-    float scale;
+    float scale, total; /* total: both sums */
 };
 
 struct sur_quant_matmul {

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #define LANES        16
 #define COLUMNS      4
+#define PREFETCH_ONE __builtin_cpu_is("intel")
 #define SIGNED_BYTES 0
 #define FMA(a, b, c) ((vf)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define LOAD_U8(p)   ((vi)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #define LANES        8
 #define COLUMNS      2
+#define PREFETCH_ONE __builtin_cpu_is("intel")
 #define SIGNED_BYTES 0
 #define FMA(a, b, c) ((vf)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define LOAD_U8(p)   ((vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))

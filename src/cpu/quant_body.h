@@ -8,6 +8,7 @@
  *   SIGNED_BYTES           1: acc_step takes w as signed bytes, 0: as unsigned
  *   put_group(to, q)       writes the 32 integers of a group as acc_step reads them
  *   COLUMNS                columns of a tile that stay in registers
+ *   PREFETCH_ONE           whether products of one column prefetch, too, which depends on the processor
  *   QUANT_OPS, QUANT_NAME
  * and includes this file, compiled for its instruction set. */
 #include <string.h>
@@ -21,6 +22,7 @@ typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
 typedef float vf __attribute__((vector_size(LANES * 4), may_alias));
 typedef int32_t vi_unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
+enum { PREFETCH_BYTES = 3552 }; /* one and a half blocks of Q4_K */
 enum { PARTS = SUR_TILE_ROWS / LANES, DWORD_BYTES = SUR_TILE_ROWS * 4 };
 
 /* ---- activations ---- */
@@ -52,6 +54,7 @@ static void quantise(struct sur_quant_group *to, const float *x, int k)
         }
         to->sum[0] = sum[0];
         to->sum[1] = sum[1];
+        to->total = (float)(sum[0] + sum[1]);
         put_group(to, q);
     }
 }
@@ -149,13 +152,23 @@ INLINE void add_group(vf *segment, const enum sur_weight_type type, const uint8_
     UNROLL for (int c = 0; c < cols; c++)
     {
         const struct sur_quant_group *q = x[c] + first + g;
-        segment[c] = FMA(mw * splat(q->scale), splat((float)(q->sum[0] + q->sum[1])), segment[c]);
+        segment[c] = FMA(mw * splat(q->scale), splat(q->total), segment[c]);
     }
+}
+
+/* With several columns the arithmetic per line of weights takes so long that the processor's own prefetching stops too
+ * early. With one column it keeps up on AMD's processors, where prefetching halves the speed; on Intel's it does not
+ * (docs/benchmarks.md). */
+INLINE void prefetch_group(const enum sur_weight_type type, const uint8_t *block, int g)
+{
+    const int bytes = (int)sur_packed_block_bytes(type) / SUR_BLOCK_GROUPS;
+    UNROLL for (int i = 0; i < (bytes + 63) / 64; i++)
+        __builtin_prefetch(block + g * bytes + PREFETCH_BYTES + 64 * i, 0, 0);
 }
 
 /* Rows of a tile with `cols` columns: sums [part][column]. A block is a segment. */
 INLINE void tile_sums(vf (*total)[COLUMNS], const enum sur_weight_type type, const uint8_t *block, int n_groups,
-                      const struct sur_quant_group *const *x, const int cols)
+                      const struct sur_quant_group *const *x, const int cols, const bool prefetch)
 {
     for (int p = 0; p < PARTS; p++) UNROLL for (int c = 0; c < cols; c++) total[p][c] = splat(0);
     for (int first = 0; first < n_groups; first += SUR_BLOCK_GROUPS, block += sur_packed_block_bytes(type)) {
@@ -167,19 +180,23 @@ INLINE void tile_sums(vf (*total)[COLUMNS], const enum sur_weight_type type, con
                 d = LOAD_FP16(block + 2 * p * LANES);
                 dmin = LOAD_FP16(block + SUR_PACKED_DMIN + 2 * p * LANES);
             }
-            for (int g = 0; g < n; g++) add_group(segment, type, block, d, dmin, g, x, first, p, cols);
+            for (int g = 0; g < n; g++) {
+                if (prefetch && p == 0) prefetch_group(type, block, g);
+                add_group(segment, type, block, d, dmin, g, x, first, p, cols);
+            }
             UNROLL for (int c = 0; c < cols; c++) total[p][c] += segment[c];
         }
     }
 }
 
-INLINE void tile(const struct sur_quant_matmul *m, const enum sur_weight_type type, int row, int col, const int cols)
+INLINE void tile(const struct sur_quant_matmul *m, const enum sur_weight_type type, int row, int col, const int cols,
+                 const bool prefetch)
 {
     const int n_groups = m->w->cols / SUR_GROUP;
     const struct sur_quant_group *x[COLUMNS];
     vf total[PARTS][COLUMNS];
     UNROLL for (int c = 0; c < cols; c++) x[c] = m->x + (size_t)(col + c) * (size_t)n_groups;
-    tile_sums(total, type, m->w->data + (size_t)(row / SUR_TILE_ROWS) * m->w->tile_bytes, n_groups, x, cols);
+    tile_sums(total, type, m->w->data + (size_t)(row / SUR_TILE_ROWS) * m->w->tile_bytes, n_groups, x, cols, prefetch);
     int n = m->w->rows - row < SUR_TILE_ROWS ? m->w->rows - row : SUR_TILE_ROWS;
     UNROLL for (int c = 0; c < cols; c++)
     {
@@ -193,19 +210,16 @@ INLINE void tile(const struct sur_quant_matmul *m, const enum sur_weight_type ty
 }
 
 /* A function of its own per type and number of columns: one large function would take the compiler minutes. */
-#define TILES(name, type)                                                                                              \
-    static __attribute__((noinline)) void name##_all(const struct sur_quant_matmul *m, int row, int col)               \
+#define TILE(name, type, cols, prefetch)                                                                               \
+    static __attribute__((noinline)) void name(const struct sur_quant_matmul *m, int row, int col)                     \
     {                                                                                                                  \
-        tile(m, type, row, col, COLUMNS);                                                                              \
-    }                                                                                                                  \
-    static __attribute__((noinline)) void name##_two(const struct sur_quant_matmul *m, int row, int col)               \
-    {                                                                                                                  \
-        tile(m, type, row, col, COLUMNS < 2 ? COLUMNS : 2);                                                            \
-    }                                                                                                                  \
-    static __attribute__((noinline)) void name##_one(const struct sur_quant_matmul *m, int row, int col)               \
-    {                                                                                                                  \
-        tile(m, type, row, col, 1);                                                                                    \
+        tile(m, type, row, col, cols, prefetch);                                                                       \
     }
+#define TILES(name, type)                                                                                              \
+    TILE(name##_all, type, COLUMNS, true)                                                                              \
+    TILE(name##_two, type, COLUMNS < 2 ? COLUMNS : 2, true)                                                            \
+    TILE(name##_one, type, 1, false)                                                                                   \
+    TILE(name##_one_prefetch, type, 1, true)
 TILES(q4, SUR_WEIGHT_Q4_K)
 TILES(q5, SUR_WEIGHT_Q5_K)
 TILES(q6, SUR_WEIGHT_Q6_K)
@@ -213,12 +227,16 @@ TILES(q8, SUR_WEIGHT_Q8_0)
 
 static void matmul(const struct sur_quant_matmul *m, int row0, int row1)
 {
+#define FUNCTIONS(name)                                                                                                \
+    {                                                                                                                  \
+        name##_all, name##_two, name##_one, name##_one_prefetch                                                        \
+    }
     typedef void (*tile_fn)(const struct sur_quant_matmul *, int row, int col);
-    static const tile_fn fns[SUR_N_WEIGHT_TYPES][3] = {[SUR_WEIGHT_Q4_K] = {q4_all, q4_two, q4_one},
-                                                       [SUR_WEIGHT_Q5_K] = {q5_all, q5_two, q5_one},
-                                                       [SUR_WEIGHT_Q6_K] = {q6_all, q6_two, q6_one},
-                                                       [SUR_WEIGHT_Q8_0] = {q8_all, q8_two, q8_one}};
-    const tile_fn *run = fns[m->w->type];
+    static const tile_fn fns[SUR_N_WEIGHT_TYPES][4] = {[SUR_WEIGHT_Q4_K] = FUNCTIONS(q4),
+                                                       [SUR_WEIGHT_Q5_K] = FUNCTIONS(q5),
+                                                       [SUR_WEIGHT_Q6_K] = FUNCTIONS(q6),
+                                                       [SUR_WEIGHT_Q8_0] = FUNCTIONS(q8)};
+    const tile_fn *run = fns[m->w->type], one = run[PREFETCH_ONE ? 3 : 2];
     /* columns a sweep over the weights: as many as keep half a megabyte of activations in the second-level cache */
     int most = (1 << 17) / m->w->cols / COLUMNS * COLUMNS * 2;
     if (most < 2 * COLUMNS) most = 2 * COLUMNS;
@@ -228,7 +246,7 @@ static void matmul(const struct sur_quant_matmul *m, int row0, int row1)
             int c = c0;
             for (; c + COLUMNS <= c1; c += COLUMNS) run[0](m, row, c);
             if (COLUMNS > 2 && c + 2 <= c1) run[1](m, row, c), c += 2;
-            for (; c < c1; c++) run[2](m, row, c);
+            for (; c < c1; c++) one(m, row, c);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 #define LANES        4
 #define COLUMNS      4
+#define PREFETCH_ONE false
 #define SIGNED_BYTES 1
 #define FMA(a, b, c) ((vf)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
 #define LOAD_U8(p)   load_u8(p)

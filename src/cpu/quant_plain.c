@@ -8,6 +8,7 @@
 
 #define LANES        4
 #define COLUMNS      1
+#define PREFETCH_ONE false
 #define SIGNED_BYTES 0
 #define FMA(a, b, c) fused(a, b, c)
 #define LOAD_U8(p)   load_u8(p)
