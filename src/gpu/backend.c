@@ -20,6 +20,7 @@ static void state_close(void *state)
         gpu_weights_close(&s->weights, &s->gpu);
     }
     gpu_close(&s->gpu);
+    gpu_norms_finish(&s->norms);
     pthread_mutex_destroy(&s->encoder_slots);
     pthread_mutex_destroy(&s->decoder_slots);
     free(s);
@@ -35,6 +36,7 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
     s->checkpoint = c;
     s->options = *o;
+    gpu_norms_init(&s->norms, &s->gpu, &s->weights.decoder, c);
     pthread_mutex_init(&s->encoder_slots, NULL);
     pthread_mutex_init(&s->decoder_slots, NULL);
     /* What an ordinary session needs stays free for it: the longest usual prompt, whole files. */

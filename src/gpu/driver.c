@@ -48,7 +48,7 @@ struct candidate {
     size_t free_bytes;
 };
 
-static int driver_says(CUresult e, char *why, size_t why_bytes)
+static int driver_reason(CUresult e, char *why, size_t why_bytes)
 {
     const char *text = NULL;
     cuGetErrorString(e, &text);
@@ -56,8 +56,8 @@ static int driver_says(CUresult e, char *why, size_t why_bytes)
     return SUR_ERR_BACKEND;
 }
 
-/* Whether a device's compute capability suffices. */
-static int look_at(int number, struct candidate *c, char *why, size_t why_bytes)
+/* Fills *c. SUR_ERR_BACKEND with the reason in why: the compute capability is too low, or a call failed. */
+static int describe_device(int number, struct candidate *c, char *why, size_t why_bytes)
 {
     int major = 0, minor = 0;
     *c = (struct candidate){.number = number};
@@ -65,20 +65,20 @@ static int look_at(int number, struct candidate *c, char *why, size_t why_bytes)
     if (!e) e = cuDeviceGetName(c->name, sizeof c->name, c->device);
     if (!e) e = cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, c->device);
     if (!e) e = cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, c->device);
-    if (e) return driver_says(e, why, why_bytes);
+    if (e) return driver_reason(e, why, why_bytes);
     if (major >= 8) return SUR_OK;
     snprintf(why, why_bytes, "%s has compute capability %d.%d; 8.0 is needed", c->name, major, minor);
     return SUR_ERR_BACKEND;
 }
 
-/* The devices that can be used: of all (wanted -1), or the one wanted. The reason of the last that cannot is in why. */
+/* Finds the usable devices among all (wanted -1), or checks the wanted one. why: the reason of the last refusal. */
 static int find_candidates(struct candidate candidates[MAX_DEVICES], int *n_candidates, int *n_devices, int wanted,
                            char *why, size_t why_bytes)
 {
     CUresult e = cuInit(0);
     *n_candidates = *n_devices = 0;
     if (!e) e = cuDeviceGetCount(n_devices);
-    if (e) return driver_says(e, why, why_bytes);
+    if (e) return driver_reason(e, why, why_bytes);
     if (*n_devices == 0) {
         snprintf(why, why_bytes, "the NVIDIA driver sees no GPU");
         return SUR_ERR_BACKEND;
@@ -89,26 +89,26 @@ static int find_candidates(struct candidate candidates[MAX_DEVICES], int *n_cand
     }
     const int last = wanted >= 0 ? wanted : *n_devices - 1;
     for (int i = wanted >= 0 ? wanted : 0; i <= last && *n_candidates < MAX_DEVICES; i++)
-        *n_candidates += look_at(i, &candidates[*n_candidates], why, why_bytes) == SUR_OK;
+        *n_candidates += describe_device(i, &candidates[*n_candidates], why, why_bytes) == SUR_OK;
     return *n_candidates ? SUR_OK : SUR_ERR_BACKEND;
 }
 
-/* What is free can be asked in a context only: about 0.2 s per device, spent only where there are several. */
+/* Free memory can be read only in a context, which takes about 0.2 s per device: done only with several devices. */
 static int ask_free_memory(struct candidate *c, char *why, size_t why_bytes)
 {
     CUcontext context;
     size_t total;
     CUresult e = cuDevicePrimaryCtxRetain(&context, c->device);
-    if (e) return driver_says(e, why, why_bytes);
+    if (e) return driver_reason(e, why, why_bytes);
     e = cuCtxSetCurrent(context);
     if (!e) e = cuMemGetInfo(&c->free_bytes, &total);
     cuCtxSetCurrent(NULL);
     cuDevicePrimaryCtxRelease(c->device);
-    return e ? driver_says(e, why, why_bytes) : SUR_OK;
+    return e ? driver_reason(e, why, why_bytes) : SUR_OK;
 }
 
-/* wanted -1: of those that can be used the one with the most free memory. SUR_ERR_ARGUMENT: there is no such number. */
-static int choose(CUdevice *device, int wanted, char *why, size_t why_bytes)
+/* As gpu_open says. */
+static int choose_device(CUdevice *device, int wanted, char *why, size_t why_bytes)
 {
     struct candidate candidates[MAX_DEVICES], *best = NULL;
     int n, n_devices, r = find_candidates(candidates, &n, &n_devices, wanted, why, why_bytes);
@@ -151,7 +151,7 @@ static int read_attributes(struct gpu *g)
     return r;
 }
 
-/* All of a block's shared memory but the kernel's own may be asked for at launch. */
+/* Raises the kernel's limit of dynamic shared memory to what its static part leaves. */
 static int find(struct gpu *g, enum gpu_kernel kernel, const char *file, const char *name)
 {
     CUfunction f = NULL;
@@ -162,8 +162,8 @@ static int find(struct gpu *g, enum gpu_kernel kernel, const char *file, const c
     if (r) return r;
     g->kernels[kernel] = f;
     r = CHECK(cuFuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, f));
-    /* All alike: a multiprocessor that shares its memory out anew must be empty, and kernels overlap. But the probe
-     * reads through the first-level cache: with what that leaves of it, it read 4,345 GB/s in place of 4,545. */
+    /* One carve-out for all: a multiprocessor must be empty before it changes its own, and kernels overlap. Not for the
+     * probe, which reads through the first-level cache (4,345 GB/s with this carve-out instead of 4,545). */
     if (!r && kernel != GPU_PROBE)
         r = CHECK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100));
     return r ? r : CHECK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, g->max_shared - own));
@@ -193,7 +193,7 @@ int gpu_open(struct gpu *g, int wanted)
 {
     char why[256];
     *g = (struct gpu){.context = NULL};
-    int r = choose(&g->device, wanted, why, sizeof why);
+    int r = choose_device(&g->device, wanted, why, sizeof why);
     if (r) return sur_fail(r, "%s", why);
     r = CHECK(cuDevicePrimaryCtxRetain(&g->context, g->device));
     if (!r) r = gpu_enter(g);
@@ -226,7 +226,7 @@ void gpu_enter_to_free(const struct gpu *g)
 
 /* ---- memory ---- */
 
-static int none_left(const char *where, size_t n_bytes)
+static int out_of_memory(const char *where, size_t n_bytes)
 {
     return sur_fail(SUR_ERR_BACKEND, "not enough %s memory: %zu MiB more are needed", where, (n_bytes >> 20) + 1);
 }
@@ -235,7 +235,7 @@ int gpu_allocate(struct gpu *g, CUdeviceptr *p, size_t n_bytes, bool zero)
 {
     *p = 0;
     CUresult e = gpu_may_allocate(n_bytes) ? cuMemAlloc(p, n_bytes) : CUDA_ERROR_OUT_OF_MEMORY;
-    if (e == CUDA_ERROR_OUT_OF_MEMORY) return none_left("GPU", n_bytes);
+    if (e == CUDA_ERROR_OUT_OF_MEMORY) return out_of_memory("GPU", n_bytes);
     if (e != CUDA_SUCCESS) return gpu_check(e, "cuMemAlloc");
     atomic_fetch_add(&g->memory_bytes, (long long)n_bytes);
     if (!zero) return SUR_OK;
@@ -257,7 +257,7 @@ int gpu_allocate_host(void **p, size_t n_bytes, bool zero)
     *p = NULL;
     CUresult e =
         gpu_may_allocate(n_bytes) ? cuMemHostAlloc(p, n_bytes, CU_MEMHOSTALLOC_PORTABLE) : CUDA_ERROR_OUT_OF_MEMORY;
-    if (e == CUDA_ERROR_OUT_OF_MEMORY) return none_left("pinned", n_bytes);
+    if (e == CUDA_ERROR_OUT_OF_MEMORY) return out_of_memory("pinned", n_bytes);
     if (e == CUDA_SUCCESS && zero) memset(*p, 0, n_bytes);
     return gpu_check(e, "cuMemHostAlloc");
 }

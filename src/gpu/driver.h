@@ -1,5 +1,5 @@
-/* The CUDA driver: one device, its primary context, its memory and its kernels. Calls return SUR_OK or a failure whose
- * line names the call. Any thread may call after gpu_enter. */
+/* The CUDA driver: one device, its primary context, its memory and its kernels. Functions return SUR_OK, or
+ * SUR_ERR_BACKEND with an error line that names the call. Thread-safe after gpu_enter in the calling thread. */
 #ifndef SUR_GPU_DRIVER_H
 #define SUR_GPU_DRIVER_H
 
@@ -12,7 +12,7 @@
 #include "kernels/launch.h"
 #include "kernels/tiled.h"
 
-/* Kernels by number; names in driver.c. Products come once an epilogue. */
+/* Kernels by number; driver.c has their names. Products have one kernel per epilogue. */
 enum gpu_kernel {
     GPU_SKINNY,                                                     /* + epilogue */
     GPU_TILED = GPU_SKINNY + SUR_GPU_N_EPILOGUES,                   /* + epilogue * SUR_GPU_N_TILES + tile (tiled.h) */
@@ -40,24 +40,26 @@ struct gpu {
     CUcontext context;
     CUmodule modules[GPU_MAX_MODULES];
     CUfunction kernels[GPU_N_KERNELS];
-    int multiprocessors, max_shared; /* bytes a block */
+    int multiprocessors, max_shared; /* bytes of shared memory per thread block */
     bool dependent_launch;           /* compute capability 9.0 and above */
     atomic_llong memory_bytes;       /* allocated on the device */
 };
 
-/* SUR_OK when any device can be used; else the reason in why. */
+/* SUR_OK when at least one device can be used; else SUR_ERR_BACKEND with the reason in why. */
 int gpu_probe(char *why, size_t why_bytes);
-/* The device of that number, or (wanted -1) of those that can be used the one with the most free memory. On failure
- * closed again. SUR_ERR_ARGUMENT: there is no such number. */
+/* Opens device number `wanted`, or for -1 the usable one with the most free memory. SUR_ERR_ARGUMENT: no such number.
+ * After a failure nothing is left open. */
 int gpu_open(struct gpu *gpu, int wanted);
 void gpu_close(struct gpu *gpu);
-int gpu_enter(const struct gpu *gpu);          /* makes the context the calling thread's */
-void gpu_enter_to_free(const struct gpu *gpu); /* the same; what fails is no news, and the line that told it stays */
+/* Makes the context current in the calling thread. */
+int gpu_enter(const struct gpu *gpu);
+/* Like gpu_enter, but ignores failure and keeps the current error line: for destroy functions. */
+void gpu_enter_to_free(const struct gpu *gpu);
 
-/* sur_fail with the driver's words, or SUR_OK. */
+/* SUR_OK, or sur_fail with the driver's text. */
 int gpu_check(CUresult result, const char *call);
 #define CHECK(call) gpu_check(call, #call)
-/* Device memory; pinned host memory, mapped. Zeroed when `zero`. *p is 0 on failure (SUR_ERR_BACKEND: none left). */
+/* Device memory, or pinned host memory that kernels see. zero: filled with zeros. After a failure *p is 0. */
 int gpu_allocate(struct gpu *gpu, CUdeviceptr *p, size_t n_bytes, bool zero);
 void gpu_free(struct gpu *gpu, CUdeviceptr *p, size_t n_bytes);
 int gpu_allocate_host(void **p, size_t n_bytes, bool zero);
@@ -69,14 +71,15 @@ static inline size_t gpu_round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* One of several buffers in one allocation: at base + *at; *at goes past it, to a multiple of 256 bytes. */
+/* Puts one of several buffers of an allocation at base + *at, and advances *at past it to a multiple of 256 bytes. */
 static inline void gpu_place(size_t *at, CUdeviceptr base, CUdeviceptr *field, size_t n_bytes)
 {
     *field = base + *at;
     *at += gpu_round_up(n_bytes, 256);
 }
 
-/* params: the kernel's struct. overlap: may begin while the kernel before it in the stream ends (dependent launch). */
+/* params: the kernel's struct of launch.h. overlap: the kernel may begin while the one before it in the stream ends
+ * (programmatic dependent launch; ignored below compute capability 9.0). */
 int gpu_launch(const struct gpu *gpu, CUstream stream, enum gpu_kernel kernel, const struct sur_gpu_launch *launch,
                const void *params, bool overlap);
 /* bandwidth.c: bytes per second that the device reads from its memory, measured on the spot. */

@@ -1,13 +1,12 @@
 #include "gpu/session.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/schedule.h"
 #include "util/error.h"
 
-/* What the kernels' header repeats of the table's constants, because nvcc's side includes nothing of ours. */
+/* kernels/launch.h, which nvcc reads, includes none of our headers, and so repeats these constants of backend.h. */
 _Static_assert((int)SUR_GPU_ROW_RING == (int)SUR_ROW_RING, "rows of the adapter's ring");
 _Static_assert((int)SUR_GPU_TOP == (int)SUR_TOP, "results of a step");
 _Static_assert((int)SUR_GPU_SKINNY_COLUMNS == (int)SUR_STEP_MAX, "positions of a step");
@@ -16,13 +15,18 @@ _Static_assert(sizeof(((struct sur_gpu_top *)0)->value) == sizeof(((struct sur_s
 
 /* ---- memory ---- */
 
-static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tokens, CUdeviceptr base)
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* Lays the session's own buffers out from base on; returns their size. */
+static size_t lay_buffers(struct gpu_session *s, const struct sur_params *p, int max_tokens, CUdeviceptr base)
 {
     size_t at = 0, frames = (size_t)max_tokens * SUR_TOKEN_FRAMES, dim = (size_t)p->decoder.dim;
     gpu_place(&at, base, &s->mel, (2 + frames) * (size_t)p->n_mels * 4 + sizeof(struct sur_gpu_request));
     gpu_place(&at, base, &s->conv0, (1 + frames) * (size_t)p->encoder.dim * 4);
-    size_t columns =
-        (size_t)(max_tokens < SUR_GPU_SKINNY_COLUMNS ? SUR_GPU_SKINNY_COLUMNS : max_tokens); /* fragments are of 8 */
+    size_t columns = (size_t)larger(max_tokens, SUR_GPU_SKINNY_COLUMNS); /* fragments are always of 8 columns */
     gpu_place(&at, base, &s->adapter, columns * gpu_round_up(dim, SUR_GPU_PITCH) * 2 * 2);
     gpu_place(&at, base, &s->row_position, 8);
     gpu_place(&at, base, &s->rows, SUR_ROW_RING * dim * 4);
@@ -33,12 +37,7 @@ static size_t lay(struct gpu_session *s, const struct sur_params *p, int max_tok
     return at;
 }
 
-static int larger(int a, int b)
-{
-    return a > b ? a : b;
-}
-
-/* Besides the towers' own there are the stem's products and the adapter's, in units of SUR_TOKEN_FRAMES columns a
+/* Products outside the layers: the stem's and the adapter's. Their sizes are given for SUR_TOKEN_FRAMES columns per
  * token, with room for each input's padding. */
 static struct gpu_stack_size encoder_size(const struct sur_params *p, int max_tokens)
 {
@@ -50,13 +49,12 @@ static struct gpu_stack_size encoder_size(const struct sur_params *p, int max_to
                                    .rows = larger(e, d / SUR_TOKEN_FRAMES + 1)};
 }
 
-/* Positions that the decoder may take in a pass. */
 static struct gpu_stack_size decoder_size(const struct sur_backend_session_options *o)
 {
     return (struct gpu_stack_size){.max_n = larger(o->n_prompt, SUR_STEP_MAX), .slack = SUR_STEP_MAX};
 }
 
-/* Windows are the encoder's. */
+/* --window-attention is for the encoder alone. */
 static struct sur_backend_options decoder_options(const struct sur_backend_options *o)
 {
     struct sur_backend_options d = *o;
@@ -71,47 +69,8 @@ size_t gpu_session_bytes(const struct sur_checkpoint *c, const struct sur_backen
     const struct sur_params *p = &c->params;
     const struct gpu_stack_size e = encoder_size(p, session->max_tokens), d = decoder_size(session);
     const struct sur_backend_options decoder = decoder_options(o);
-    return lay(&s, p, session->max_tokens, 0) + gpu_stack_bytes(&p->encoder, o, &e) +
-           gpu_stack_bytes(&p->decoder, &decoder, &d);
-}
-
-/* y = W x, by the processor: for what is computed once a session. row [w->cols] is scratch. */
-static void multiply(const struct sur_view *w, const float *x, float *y, float *row)
-{
-    for (int r = 0; r < w->rows; r++) {
-        sur_dequantise_row(w->type, sur_view_row(w, r), w->cols, row);
-        double sum = 0;
-        for (int k = 0; k < w->cols; k++) sum += (double)row[k] * (double)x[k];
-        y[r] = (float)sum;
-    }
-}
-
-/* ffn_norm * (1 + W2(GELU(W0(t)))), t from the delay: what the decoder's second norm multiplies by, for good. */
-static int fold_delay(struct gpu_session *s)
-{
-    const struct sur_params *p = &s->state->checkpoint->params;
-    size_t dim = (size_t)p->decoder.dim;
-    size_t n_ada = (size_t)p->ada_dim;
-    float *t = malloc(sizeof *t * (3 * dim + 2 * n_ada));
-    if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
-    float *ada = t + dim, *folded = ada + n_ada, *row = folded + dim;
-    for (size_t i = 0; i < dim / 2; i++) {
-        double angle = s->progress.options.delay * exp(-log(10000.0) * (double)i / (double)(dim / 2));
-        t[i] = (float)cos(angle);
-        t[dim / 2 + i] = (float)sin(angle);
-    }
-    int r = SUR_OK;
-    for (int l = 0; !r && l < p->decoder.n_layers; l++) {
-        const struct sur_layer *w = &s->state->checkpoint->weights.decoder[l];
-        multiply(&w->ada0, t, ada, row);
-        for (int i = 0; i < p->ada_dim; i++) ada[i] = 0.5f * ada[i] * (1.0f + erff(ada[i] * 0x1.6a09e6p-1f));
-        multiply(&w->ada2, ada, folded, row);
-        sur_view_widen(&w->ffn_norm, row);
-        for (size_t i = 0; i < dim; i++) folded[i] = row[i] * (1.0f + folded[i]);
-        r = CHECK(cuMemcpyHtoD(gpu_pass_norm(&s->decoder, l, true), folded, dim * 4));
-    }
-    free(t);
-    return r;
+    return lay_buffers(&s, p, session->max_tokens, 0) + gpu_stack_bytes(&p->encoder, o, &e) +
+           gpu_stack_bytes(&p->decoder, &decoder, &d) + gpu_norms_bytes(&p->decoder);
 }
 
 static int allocate_pinned(struct gpu_session *s)
@@ -134,8 +93,8 @@ static int allocate_pinned(struct gpu_session *s)
 
 /* ---- passes ---- */
 
-/* Frames, and the request behind them, come by the copy engine: kernels read the host's memory a small piece after
- * another, half a microsecond each. */
+/* The copy engine brings the frames, and the request behind them: a kernel that reads host memory waits half a
+ * microsecond for every small piece. */
 static void launch_begin(struct gpu_pass *pass, struct gpu_session *s, int n_tokens)
 {
     const struct gpu_stack *k = &s->encoder;
@@ -146,9 +105,9 @@ static void launch_begin(struct gpu_pass *pass, struct gpu_session *s, int n_tok
     if (!pass->status)
         pass->status = CHECK(cuMemcpyHtoDAsync(to, s->mel_in, n_bytes + sizeof(struct sur_gpu_request), k->stream));
     struct sur_gpu_begin b = {.request = to + n_bytes,
-                              .position = k->position,
+                              .position = k->work.position,
                               .row_position = s->row_position,
-                              .rotation = k->rotation,
+                              .rotation = k->work.rotation,
                               .inv = k->tower->inv,
                               .n = pass->n,
                               .half = e->head_dim / 2};
@@ -156,7 +115,7 @@ static void launch_begin(struct gpu_pass *pass, struct gpu_session *s, int n_tok
     gpu_pass_launch(pass, GPU_BEGIN, &l, &b);
 }
 
-/* Mel to the first layer's input, and what the next pass needs of it. */
+/* Mel frames to the first layer's input; then the last frames are kept for the next pass (k_carry). */
 static void launch_stem(struct gpu_pass *pass, struct gpu_session *s, int n_tokens)
 {
     const struct gpu_weights *w = &s->state->weights;
@@ -182,9 +141,9 @@ static void launch_adapter(struct gpu_pass *pass, struct gpu_session *s, int n_t
     const struct sur_tower *e = s->encoder.tower->shape;
     int dim = s->state->checkpoint->params.decoder.dim;
     struct gpu_product first = {SUR_GPU_GELU, w->others, &w->adapter0, .n = n_tokens};
-    first.in = (struct sur_gpu_input){.x = s->encoder.h,
-                                      .norm = w->others + w->encoder_norm,
-                                      .stride = 4 * e->dim, /* four frames lie side by side already */
+    first.in = (struct sur_gpu_input){.x = s->encoder.work.h,
+                                      .norm = gpu_pass_norm(&s->encoder, e->n_layers, false),
+                                      .stride = 4 * e->dim, /* four frames are one column */
                                       .norm_k = e->dim,
                                       .eps = (float)e->norm_eps};
     const int pitch = w->adapter2.pitch;
@@ -206,13 +165,13 @@ static int launch_encode(struct gpu_session *s, int n_tokens)
     return pass.status;
 }
 
-/* A step's first result: of one position the steps take turns. */
+/* The first logits of a step. Each of the two steps of one position has its own. */
 static CUdeviceptr logits_of(const struct gpu_session *s, const struct gpu_step *step)
 {
     return s->logits + (size_t)(step - s->steps) * (size_t)s->state->checkpoint->params.vocab_size * 4;
 }
 
-/* Logits and the best four of the last n_out columns. */
+/* Logits of the last n_out columns, and the best four of each. */
 static void launch_head(struct gpu_pass *pass, struct gpu_session *s, const struct gpu_step *step, int n_out)
 {
     const struct gpu_weights *w = &s->state->weights;
@@ -221,11 +180,11 @@ static void launch_head(struct gpu_pass *pass, struct gpu_session *s, const stru
     size_t column = (size_t)(pass->n - n_out);
     struct gpu_product head = {SUR_GPU_HEAD, w->others, &w->embedding, .eps = (float)d->norm_eps, .n = n_out};
     if (pass->h_is_split) {
-        head.hi = k->fragments + column * SUR_GPU_FRAGMENT * 2;
-        head.squares = k->squares + column * (((size_t)d->dim + 7) / 8) * 4;
+        head.hi = k->work.fragments + column * SUR_GPU_FRAGMENT * 2;
+        head.squares = k->work.squares + column * (((size_t)d->dim + 7) / 8) * 4;
     } else {
-        head.in = (struct sur_gpu_input){.x = k->h + column * (size_t)d->dim * 4,
-                                         .norm = w->others + w->norm,
+        head.in = (struct sur_gpu_input){.x = k->work.h + column * (size_t)d->dim * 4,
+                                         .norm = gpu_pass_norm(k, d->n_layers, false),
                                          .stride = d->dim,
                                          .norm_k = d->dim,
                                          .eps = (float)d->norm_eps};
@@ -247,9 +206,9 @@ static int launch_step(struct gpu_session *s, const struct gpu_step *step, int n
                                   .before = (uintptr_t)other->result->id,
                                   .rows = s->rows,
                                   .embedding = w->others + w->embedding.offset,
-                                  .h = k->h,
-                                  .position = k->position,
-                                  .rotation = k->rotation,
+                                  .h = k->work.h,
+                                  .position = k->work.position,
+                                  .rotation = k->work.rotation,
                                   .inv = k->tower->inv,
                                   .dim = d->dim,
                                   .pitch = w->embedding.pitch,
@@ -268,7 +227,7 @@ static int launch_step(struct gpu_session *s, const struct gpu_step *step, int n
     return pass.status;
 }
 
-/* A pass as one graph: of n_tokens tokens, or of one position with its result (a step). */
+/* Records a pass as a graph: an encoder pass of n_tokens tokens, or (step not NULL) a step of one position. */
 static int record_graph(CUgraphExec *graph, struct gpu_session *s, int n_tokens, const struct gpu_step *step)
 {
     CUgraph recorded = NULL;
@@ -311,13 +270,13 @@ int gpu_run_encode(struct gpu_session *s, int n_tokens, int64_t first_row)
     return r;
 }
 
-/* Several positions, or layers that are not resident. */
+/* A step of several positions, or with layers that are not resident. */
 static int run_positions(struct gpu_session *s, int64_t first, int n, const int32_t *tokens, int n_out)
 {
     struct gpu_step *step = &s->steps[0];
     bool shared = s->decoder.copy;
-    int r = s->guessing ? CHECK(cuStreamSynchronize(s->decoder.stream)) : SUR_OK;
-    s->guessing = false;
+    int r = s->is_ahead ? CHECK(cuStreamSynchronize(s->decoder.stream)) : SUR_OK;
+    s->is_ahead = false;
     if (r) return r;
     step->request->first = first;
     memcpy(step->request->tokens, tokens, (size_t)n * sizeof *tokens);
@@ -329,7 +288,7 @@ static int run_positions(struct gpu_session *s, int64_t first, int n, const int3
     return r;
 }
 
-/* token below 0: what the other step gives. */
+/* Launches a step of one position. token below 0: the one that the other step gives. */
 static int begin_step(struct gpu_session *s, const struct gpu_step *step, int64_t first, int32_t token)
 {
     step->request->first = first;
@@ -338,26 +297,28 @@ static int begin_step(struct gpu_session *s, const struct gpu_step *step, int64_
     return r ? r : CHECK(cuEventRecord(step->done, s->decoder.stream));
 }
 
-/* One position. The GPU need not wait for the host between two: the next is begun before this one is waited for. Who
- * gives other tokens than come out loses a step's time, and after a few is not guessed at any more. */
+/* One position. So that the GPU does not wait for the host between two steps, the next step is begun before this one's
+ * result is waited for; it takes the token that this one gives. A caller that then steps with another token loses one
+ * step's time; after MISSES_MOST of those no step is begun ahead any more. */
 static int run_one_step(struct gpu_session *s, const struct gpu_step **used, int64_t first, int32_t token)
 {
-    enum { WRONG_MOST = 4 };
-    const bool right = s->guessing && s->guessed == first && token == s->last_token, wrong = s->guessing && !right;
-    const int i = wrong ? !s->guess : s->guess;
+    enum { MISSES_MOST = 4 };
+    const bool hit = s->is_ahead && s->ahead_position == first && token == s->last_token;
+    const bool miss = s->is_ahead && !hit;
+    const int i = miss ? !s->next_step : s->next_step;
     const struct gpu_step *step = &s->steps[i];
-    int r = right ? SUR_OK : begin_step(s, step, first, token);
-    s->wrong_guesses += wrong;
-    /* not behind a wrong one, which may still be running */
-    s->guessing = !r && !wrong && s->wrong_guesses < WRONG_MOST && first + 1 < sur_progress_n_rows(s);
-    s->guess = !i;
-    s->guessed = first + 1;
-    if (s->guessing) r = begin_step(s, &s->steps[!i], first + 1, -1);
+    int r = hit ? SUR_OK : begin_step(s, step, first, token);
+    s->n_misses += miss;
+    /* not right after a miss: steps[!i] may still be running it */
+    s->is_ahead = !r && !miss && s->n_misses < MISSES_MOST && sur_progress_n_rows(s) > first + 1;
+    s->next_step = !i;
+    s->ahead_position = first + 1;
+    if (s->is_ahead) r = begin_step(s, &s->steps[!i], first + 1, -1);
     CUresult e = cuEventSynchronize(step->done);
     *used = step;
     if (!r) return gpu_check(e, "a pass on the GPU");
-    cuStreamSynchronize(s->decoder.stream); /* what was begun and not marked */
-    s->guessing = false;
+    cuStreamSynchronize(s->decoder.stream); /* a graph may have been launched whose event was not recorded */
+    s->is_ahead = false;
     return r;
 }
 
@@ -378,7 +339,8 @@ int gpu_run_step(struct gpu_session *s, int64_t first, int n, const int32_t *tok
     return r;
 }
 
-/* A library loads its kernels when they are first used, which a recording may not do. */
+/* NVIDIA's libraries load their kernels on first use, which is not allowed while a graph is recorded: runs each kind of
+ * pass once. */
 static int warm(struct gpu_session *s)
 {
     const struct sur_backend_options *o = &s->state->options;
@@ -400,6 +362,7 @@ void gpu_session_destroy(void *session)
     if (s->whole_graph) cuGraphExecDestroy(s->whole_graph);
     gpu_stack_finish(&s->encoder);
     gpu_stack_finish(&s->decoder);
+    gpu_norms_release(&s->state->norms, s->norms); /* both streams have ended */
     gpu_free(&s->state->gpu, &s->memory, s->n_bytes);
     for (int i = 0; i < 2; i++) {
         if (s->steps[i].graph) cuGraphExecDestroy(s->steps[i].graph);
@@ -415,13 +378,13 @@ int gpu_session_reset(void *session)
     struct gpu_session *s = session;
     const struct sur_params *p = &s->state->checkpoint->params;
     int r = gpu_enter(&s->state->gpu);
-    /* never all of the context: that fails, and spoils it, while another thread's session records a graph */
+    /* Never waits for the whole context: that fails, and breaks the recording, while another thread records a graph. */
     if (!r) r = CHECK(cuMemsetD8Async(s->mel, 0, 2 * (size_t)p->n_mels * 4, s->encoder.stream));
     if (!r) r = CHECK(cuMemsetD8Async(s->conv0, 0, (size_t)p->encoder.dim * 4, s->encoder.stream));
     if (!r) r = CHECK(cuStreamSynchronize(s->encoder.stream));
-    if (s->guessing) cuStreamSynchronize(s->decoder.stream);
-    s->guessing = false;
-    s->wrong_guesses = 0;
+    if (s->is_ahead) cuStreamSynchronize(s->decoder.stream);
+    s->is_ahead = false;
+    s->n_misses = 0;
     s->last_logits = 0;
     sur_progress_reset(&s->progress);
     if (!r) r = gpu_stack_randomize(&s->encoder, s->progress.options.start * SUR_TOKEN_ROWS);
@@ -436,21 +399,19 @@ static int create_parts(struct gpu_session *s)
     const struct sur_backend_session_options *o = &s->progress.options;
     const struct gpu_stack_size e = encoder_size(p, o->max_tokens), d = decoder_size(o);
     const struct sur_backend_options decoder = decoder_options(&st->options);
-    int r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, &st->options, &e);
-    if (!r) r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, &decoder, &d);
-    s->n_bytes = lay(s, p, o->max_tokens, 0);
+    int r = gpu_norms_acquire(&s->norms, &st->norms, o->delay);
+    if (!r)
+        r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, st->weights.encoder.norms, &st->options, &e);
+    if (!r) r = gpu_stack_init(&s->decoder, &st->gpu, &st->weights.decoder, s->norms->at, &decoder, &d);
+    s->n_bytes = lay_buffers(s, p, o->max_tokens, 0);
     if (!r) r = gpu_allocate(&st->gpu, &s->memory, s->n_bytes, true);
-    lay(s, p, o->max_tokens, s->memory);
+    lay_buffers(s, p, o->max_tokens, s->memory);
     if (!r) r = allocate_pinned(s);
     if (r) return r;
     const struct sur_gpu_top_state tops[2] = {{s->candidates, s->counter, (uintptr_t)s->steps[0].result},
                                               {s->candidates, s->counter, (uintptr_t)s->steps[1].result}};
     r = CHECK(cuMemcpyHtoD(s->top, tops, sizeof tops));
-    if (!r) r = fold_delay(s);
-    if (!r)
-        r = CHECK(cuMemcpyDtoD(gpu_pass_norm(&s->decoder, p->decoder.n_layers, false),
-                               st->weights.others + st->weights.norm, (size_t)p->decoder.dim * 4));
-    /* what was cleared and copied so far is there: the session's own streams do not wait for the default one */
+    /* wait for the clears and copies so far: the session's streams do not wait for the default one */
     if (!r) r = CHECK(cuStreamSynchronize(CU_STREAM_LEGACY));
     if (!r) r = warm(s);
     if (!r) r = gpu_session_reset(s);

@@ -20,17 +20,18 @@ enum { GPU_UPLOAD_VIEWS = 3 };
 
 struct gpu_upload_item {
     CUdeviceptr device;
-    char *host;                                     /* pinned: where it goes when device is 0 */
-    const struct sur_view *views[GPU_UPLOAD_VIEWS]; /* below one another, equally wide; NULL: no more */
-    int pitch;                                      /* of a matrix */
+    char *host;                                     /* pinned: the destination when device is 0 */
+    const struct sur_view *views[GPU_UPLOAD_VIEWS]; /* stacked: equal columns; NULL ends the list */
+    int pitch;                                      /* matrices only */
     enum gpu_upload_form form;
 };
 
 int gpu_upload_create(struct gpu_upload **upload, struct gpu *gpu);
 void gpu_upload_destroy(struct gpu_upload *upload);
-/* A matrix is written up to its pitch and to a multiple of 8 rows, with zeros where the views end. The item is copied;
- * its views must live until the run is over. SUR_ERR_MODEL (too wide), SUR_ERR_MEMORY. */
+/* Adds an item; it is copied, its views must live until gpu_upload_run returns. A matrix is written up to its pitch and
+ * to a multiple of 8 rows, zeros outside the views. SUR_ERR_MODEL: too many columns. SUR_ERR_MEMORY. */
 int gpu_upload_add(struct gpu_upload *upload, const struct gpu_upload_item *item);
-int gpu_upload_run(struct gpu_upload *upload); /* returns when all is there */
+/* Copies all items; they are on the device when it returns. */
+int gpu_upload_run(struct gpu_upload *upload);
 
 #endif

@@ -54,8 +54,6 @@ static void plan_others(struct gpu_weights *w, const struct sur_checkpoint *c, b
     w->embedding = take_matrix(at, from->embedding.rows, from->embedding.cols, false);
     w->conv0_bias = take_vector(at, e, true);
     w->conv1_bias = take_vector(at, e, true);
-    w->encoder_norm = take_vector(at, e, true);
-    w->norm = take_vector(at, c->params.decoder.dim, true);
 }
 
 /* ---- memory ---- */
@@ -151,18 +149,23 @@ static int add_layer(struct gpu_upload *u, const struct gpu_tower *t, int i)
     CUdeviceptr d = t->layers[i];
     char *h = t->host_layers[i];
     size_t v_bias = p->bias_qkv == GPU_NONE ? GPU_NONE : p->bias_qkv + (size_t)(w->wq.rows + w->wk.rows) * 4;
-    int r = add_vector(u, gpu_norm_at(t, i, false), NULL, 0, &w->attention_norm);
+    int r = add_vector(u, gpu_norm_at(t->norms, t->shape, i, false), NULL, 0, &w->attention_norm);
     if (!r) r = add_merged(u, d, h, &p->qkv, &w->wq, &w->wk, &w->wv);
     if (!r) r = add_vector(u, d, h, p->bias_qkv, &w->bq);
     if (!r) r = add_vector(u, d, h, v_bias, &w->bv);
     if (!r) r = add_matrix(u, d, h, &p->wo, &w->wo);
     if (!r) r = add_vector(u, d, h, p->bias_o, &w->bo);
-    if (!r) r = add_vector(u, gpu_norm_at(t, i, true), NULL, 0, &w->ffn_norm);
+    if (!r) r = add_vector(u, gpu_norm_at(t->norms, t->shape, i, true), NULL, 0, &w->ffn_norm);
     if (!r) r = add_matrix(u, d, h, &p->w1, &w->w1);
     if (!r) r = add_matrix(u, d, h, &p->w3, &w->w3);
     if (!r) r = add_matrix(u, d, h, &p->w2, &w->w2);
     if (!r) r = add_vector(u, d, h, p->bias_2, &w->b2);
     return r;
+}
+
+static int add_final_norm(struct gpu_upload *u, const struct gpu_tower *t, const struct sur_view *norm)
+{
+    return add_vector(u, gpu_norm_at(t->norms, t->shape, t->shape->n_layers, false), NULL, 0, norm);
 }
 
 /* k has no bias: its part of the merged one stays zero. */
@@ -188,12 +191,12 @@ static int copy_all(struct gpu_weights *w, struct gpu *g, const struct sur_weigh
     if (!r) r = add_vector(u, d, NULL, w->conv0_bias, &from->conv0_bias);
     if (!r) r = add_vector(u, d, NULL, w->conv1_bias, &from->conv1_bias);
     for (int i = 0; !r && i < w->encoder.shape->n_layers; i++) r = add_layer(u, &w->encoder, i);
-    if (!r) r = add_vector(u, d, NULL, w->encoder_norm, &from->encoder_norm);
+    if (!r) r = add_final_norm(u, &w->encoder, &from->encoder_norm);
     if (!r) r = add_matrix(u, d, NULL, &w->adapter0, &from->adapter0);
     if (!r) r = add_matrix(u, d, NULL, &w->adapter2, &from->adapter2);
     if (!r) r = add_matrix(u, d, NULL, &w->embedding, &from->embedding);
     for (int i = 0; !r && i < w->decoder.shape->n_layers; i++) r = add_layer(u, &w->decoder, i);
-    if (!r) r = add_vector(u, d, NULL, w->norm, &from->norm);
+    if (!r) r = add_final_norm(u, &w->decoder, &from->norm);
     if (!r) r = gpu_upload_run(u);
     gpu_upload_destroy(u);
     return r;

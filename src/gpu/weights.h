@@ -37,7 +37,7 @@ struct gpu_tower {
     CUdeviceptr *layers;          /* [n_layers]; 0: in host memory */
     char **host_layers;           /* [n_layers] pinned, or NULL: on the card */
     CUdeviceptr slots[GPU_SLOTS]; /* 0 when all layers are resident */
-    CUdeviceptr norms;            /* [n_layers][attention, ffn][dim] fp32 */
+    CUdeviceptr norms;            /* [n_layers][attention, ffn][dim], then [dim] behind the last layer; fp32 */
     CUdeviceptr inv;              /* [head_dim / 2] fp32 */
     int n_resident;
 };
@@ -48,18 +48,18 @@ struct gpu_weights {
     CUdeviceptr others;
     size_t others_bytes;
     struct gpu_matrix conv0, conv1, adapter0, adapter2, embedding;
-    size_t conv0_bias, conv1_bias, encoder_norm, norm;
+    size_t conv0_bias, conv1_bias;
 };
 
 /* Bytes of a tower's norms. */
 static inline size_t gpu_norms_bytes(const struct sur_tower *s)
 {
-    return (size_t)s->n_layers * 2 * (size_t)s->dim * 4;
+    return ((size_t)s->n_layers * 2 + 1) * (size_t)s->dim * 4;
 }
-/* [dim] fp32 */
-static inline CUdeviceptr gpu_norm_at(const struct gpu_tower *t, int layer, bool ffn)
+/* The norm [dim] before a layer's attention or its ffn. Layer n_layers, ffn false: the norm behind the last layer. */
+static inline CUdeviceptr gpu_norm_at(CUdeviceptr norms, const struct sur_tower *s, int layer, bool ffn)
 {
-    return t->norms + ((size_t)layer * 2 + ffn) * (size_t)t->shape->dim * 4;
+    return norms + ((size_t)layer * 2 + ffn) * (size_t)s->dim * 4;
 }
 
 /* Allocates and copies all of it; reserve_bytes stay free for a session. limit_bytes 0: what is free. row_major: a

@@ -1,8 +1,8 @@
-/* What the CUDA backend does when memory runs out or the device fails, wherever that happens: one line, the right
- * status, captions so far kept, everything given back, and the next run is as good as the first.
+/* What the CUDA backend does when memory runs out or the device fails at any call: one error line, the right status,
+ * the captions so far are kept, everything is freed, and the next run succeeds.
  *
- * Arguments: MODEL (a tiny random one) and FAKE, the driver that computes nothing (fake_cuda.c): then any call can
- * fail. Without FAKE the machine's own driver is taken, where only memory can be made to run out; 77: there is none. */
+ * Arguments: MODEL (a tiny random one) and FAKE, the driver that computes nothing (fake_cuda.c): with it any call can
+ * fail. Without FAKE the machine's own driver is used, and only allocations fail; exit status 77: there is none. */
 #include <dlfcn.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -20,7 +20,7 @@
 
 enum { CLIP = 9000, MAX_STEPS = 100 };
 static const char *folder;
-static int limit_least;        /* MiB: the least that will do, so that layers must stream */
+static int limit_least;        /* MiB: the smallest limit that works; layers are then copied in every pass */
 static struct fake_cuda *fake; /* NULL: a real driver */
 static CUresult (*mem_get_info)(size_t *, size_t *);
 
@@ -44,7 +44,7 @@ static void poll_all(struct sur_session *s, struct heard *h)
         }
 }
 
-/* A whole run; SUR_END, or the failure, whose line is then in `line`. */
+/* Captions the clip. Returns SUR_END, or the failure, with its error line in `line`. */
 static int captions(struct heard *h, enum sur_backend_kind backend, int limit_mib, char *line)
 {
     static int16_t clip[CLIP];
@@ -63,7 +63,7 @@ static int captions(struct heard *h, enum sur_backend_kind backend, int limit_mi
     if (!r && limit_mib) {
         struct sur_model_stats stats;
         sur_model_get_stats(m, &stats);
-        assert_in_range(stats.n_resident, 0, stats.n_layers - 1); /* the limit is one that makes layers stream */
+        assert_in_range(stats.n_resident, 0, stats.n_layers - 1); /* with the limit some layers are not resident */
     }
     if (!r) r = sur_session_create(&s, m, &so);
     if (!r) assert_int_equal(sur_session_feed(s, clip, CLIP), CLIP);
@@ -95,7 +95,7 @@ static void all_as_wanted(int limit_mib)
 
 /* ---- memory ---- */
 
-static int n_asked, refused; /* the number of the allocation that is refused, from 0; -1: none */
+static int n_asked, refused; /* refused: index of the allocation to refuse; -1: none */
 
 static int may_allocate(size_t n_bytes)
 {
@@ -114,13 +114,13 @@ static void refuse_each(int limit_mib)
 {
     char line[512];
     int r = SUR_ERR_BACKEND;
-    size_t before = free_bytes(), slack = fake ? 0 : 1 << 20; /* what the driver keeps for itself */
+    size_t before = free_bytes(), slack = fake ? 0 : 1 << 20; /* a real driver keeps some */
     for (refused = 0; r != SUR_END; refused++) {
         n_asked = 0;
         r = captions(&got, SUR_BACKEND_CUDA, limit_mib, line);
         if (n_asked <= refused) break; /* nothing was refused */
         assert_int_equal(r, SUR_ERR_BACKEND);
-        assert_int_equal(got.n, 0); /* after the start nothing is allocated */
+        assert_int_equal(got.n, 0); /* all allocations come before the first caption */
         if (!strstr(line, "not enough") || strchr(line, '\n')) fail_msg("allocation %d: %s", refused, line);
         assert_true(free_bytes() + slack >= before);
     }
@@ -138,7 +138,7 @@ static void test_no_memory(void **state)
     refuse_each(limit_least);
 }
 
-/* Where another backend may be taken, it is. */
+/* --backend auto then uses the CPU. */
 static void test_makes_way(void **state)
 {
     (void)state;
@@ -152,7 +152,7 @@ static void test_makes_way(void **state)
 
 /* ---- calls ---- */
 
-/* Each call of a run fails in turn, alone or with all that come after it. */
+/* Lets each call of a run fail in turn: alone, or (for_good) with all calls after it. */
 static void fail_each(int limit_mib, int for_good)
 {
     char line[512];
@@ -166,7 +166,7 @@ static void fail_each(int limit_mib, int for_good)
         if (atomic_load(&fake->n_calls) < n) break; /* nothing failed */
         if (atomic_load(&fake->n_objects) != objects) fail_msg("call %d: something was kept", n);
         begins_as_wanted();
-        if (r == SUR_END) continue; /* it did not matter */
+        if (r == SUR_END) continue; /* the failure was harmless */
         assert_int_equal(r, SUR_ERR_BACKEND);
         if (!strstr(line, "illegal memory access") || strchr(line, '\n')) fail_msg("call %d: %s", n, line);
         in_mid_stream += got.n > 0;
@@ -182,6 +182,48 @@ static void test_failing_calls(void **state)
     if (!fake) skip();
     fail_each(0, true);
     fail_each(limit_least, false);
+}
+
+/* ---- norms ---- */
+
+/* Device memory that a session with this delay takes. */
+static size_t session_bytes(struct sur_session **s, struct sur_model *m, int delay_ms)
+{
+    struct sur_session_options o;
+    const size_t before = free_bytes();
+    sur_session_options_init(&o);
+    o.delay_ms = delay_ms;
+    assert_int_equal(sur_session_create(s, m, &o), SUR_OK);
+    return before - free_bytes();
+}
+
+/* Norms folded for a delay are the model's: the first session with the delay makes them, the last one frees them. */
+static void test_shared_norms(void **state)
+{
+    (void)state;
+    struct sur_model *m = NULL;
+    struct sur_session *first, *second, *other;
+    struct sur_model_options o;
+    if (!fake) skip();
+    sur_model_options_init(&o);
+    o.dir = folder;
+    o.backend = SUR_BACKEND_CUDA;
+    assert_int_equal(sur_model_open(&m, &o), SUR_OK);
+    const size_t before = free_bytes(), with_norms = session_bytes(&first, m, 480);
+    const size_t without = session_bytes(&second, m, 480), norms = with_norms - without;
+    assert_true(with_norms > without);
+    const size_t other_with = session_bytes(&other, m, 960);
+    sur_session_destroy(&first);
+    assert_int_equal(session_bytes(&first, m, 480), without); /* the second session still has them */
+    sur_session_destroy(&first);
+    sur_session_destroy(&second);
+    assert_int_equal(session_bytes(&first, m, 480), with_norms);
+    assert_int_equal(session_bytes(&second, m, 960), other_with - norms);
+    sur_session_destroy(&first);
+    sur_session_destroy(&second);
+    sur_session_destroy(&other);
+    assert_int_equal(free_bytes(), before);
+    sur_model_close(&m);
 }
 
 /* ---- all of it ---- */
@@ -202,8 +244,7 @@ static void keep_gpu(void *user, enum sur_log_level level, const char *line)
         snprintf(told, sizeof told, "%s", line);
 }
 
-/* Opens a model on the wanted device (-1: any) of the fake's; *line: what was said of it. The device, or the failure.
- */
+/* Opens a model on the wanted device (-1: any). Returns the device or the failure; *line: what was logged of it. */
 static int open_on(int wanted, const char **line)
 {
     struct sur_model *m = NULL;
@@ -219,8 +260,7 @@ static int open_on(int wanted, const char **line)
     return r ? r : fake->last_device;
 }
 
-/* Of several GPUs one that is too old, or has no memory left, or gives no context, is not in the way of one that can.
- */
+/* Of several GPUs those that are too old, have no context or less free memory are passed over. */
 static void test_several(void **state)
 {
     (void)state;
@@ -257,7 +297,7 @@ static void test_several(void **state)
     assert_int_equal(open_on(-1, &line), 0);
 }
 
-/* The driver, with a context of the test's own that outlives the module's. */
+/* Opens the driver, with a context of the test's own that outlives the module's. */
 static bool open_driver(const char *path)
 {
     void *library = dlopen(path ? path : "libcuda.so.1", RTLD_NOW | RTLD_GLOBAL), *f[5];
@@ -289,7 +329,8 @@ int main(int argc, char **argv)
     if (captions(&want, SUR_BACKEND_CUDA, 0, line) != SUR_END) return fprintf(stderr, "%s\n", line), 1;
     sur_set_log(SUR_LOG_INFO, keep_gpu, NULL);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_memory), cmocka_unit_test(test_makes_way),
-                                       cmocka_unit_test(test_failing_calls), cmocka_unit_test(test_several)};
+                                       cmocka_unit_test(test_failing_calls), cmocka_unit_test(test_shared_norms),
+                                       cmocka_unit_test(test_several)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     all_as_wanted(0);
     all_as_wanted(limit_least);
