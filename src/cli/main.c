@@ -52,7 +52,7 @@ static int run_program(int argc, char **argv)
     static struct run run;
     os_signal_hold_descriptors();
     os_signal_install();
-    output_set_hurry(os_signal_stop);
+    output_set_stop_check(os_signal_stop);
     if (options_parse(&run.options, argc, argv) != SUR_OK) return EXIT_USAGE;
     if (run.options.help || run.options.help_all) return print_help(run.options.help_all);
     if (run.options.version) return print("surtitle " SUR_VERSION "\n");

@@ -16,7 +16,7 @@
 
 enum { DOUBLED_NS = 500000000 }; /* wrappers and process groups send one Ctrl-C twice within milliseconds */
 
-static atomic_bool signalled, ended;       /* the end was asked for: by a signal; by the program (os_signal_ask) */
+static atomic_bool signalled, ended; /* the end was asked for: by a signal; by the program (os_signal_request_stop) */
 static _Atomic int64_t first_interrupt_ns; /* 0: no SIGINT came yet */
 static volatile sig_atomic_t suspend;
 static int stop_fd = -1; /* before the handlers are there, immutable */
@@ -142,7 +142,7 @@ bool os_signal_stop(void)
     return signalled || ended;
 }
 
-void os_signal_ask(void)
+void os_signal_request_stop(void)
 {
     ended = true;
     wake_everything();

@@ -11,9 +11,9 @@
  * and status 1. Before a crash ends the program, what os_signal_before_exit was given is called. No system call is
  * restarted: a call that blocks returns EINTR. */
 void os_signal_install(void);
-bool os_signal_stop(void); /* the end was asked for, by a signal or by os_signal_ask */
+bool os_signal_stop(void); /* the end was asked for, by a signal or by os_signal_request_stop */
 /* The program itself asks for the end (CMD has ended): from any thread, and never counted as a signal. */
-void os_signal_ask(void);
+void os_signal_request_stop(void);
 /* What must be done before the program leaves at once (a terminal to give back): async-signal-safe. Two at most. */
 void os_signal_before_exit(void (*restore)(void));
 /* An event descriptor (os_wake.h), posted once the end or a suspend was asked for; -1: it could not be made. */

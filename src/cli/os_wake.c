@@ -26,3 +26,16 @@ void os_wake_wait(int fd, int other, int64_t timeout_ns)
     for (int i = 0; i < 2; i++)
         if (fds[i].revents && read(fds[i].fd, &n, sizeof n) < 0) return; /* another thread took it */
 }
+
+bool os_wake_raise(atomic_bool *flag)
+{
+    bool was_up = atomic_exchange(flag, true);
+    atomic_thread_fence(memory_order_seq_cst);
+    return was_up;
+}
+
+bool os_wake_lower(atomic_bool *flag)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load(flag) && atomic_exchange(flag, false);
+}

@@ -32,25 +32,28 @@ static int start(struct run_live *r)
 {
     struct run *run = r->run;
     struct audio_in *in = &run->in;
-    struct live *l = &r->live;
+    struct reader *reader = &r->live.reader;
+    struct encoder *e = &r->live.encoder;
     int status = SUR_OK;
-    l->session = run->session;
-    l->rate = in->source.rate;
-    l->max_lag = max_lag(run);
+    e->max_lag = max_lag(run);
+    if (!in->device) {
+        status = capture_create(&in->capture, in->source.rate, e->max_lag + EXTRA_SECONDS);
+        reader->source = &in->source;
+        reader->mix = &in->mix;
+        reader->frames = in->frames;
+        reader->max_frames = in->max_frames;
+        reader->n_frames = in->n_frames;
+        reader->pace = run->options.pace ? 1 : 0;
+        reader->slow_writer = in->slow_writer;
+    }
+    e->session = run->session;
+    e->capture = in->capture;
+    e->rate = in->source.rate;
+    e->delay_ms = run_delay_ms(run);
     /* On the CPU the encode thread would wait for workers without such a priority, and keep them from the cores. */
-    l->realtime = strcmp(sur_model_backend(run->model), "cpu") != 0;
-    if (!in->device) status = capture_create(&in->capture, in->source.rate, l->max_lag + EXTRA_SECONDS);
-    l->capture = in->capture;
-    l->source = in->device ? NULL : &in->source;
-    l->mix = &in->mix;
-    l->frames = in->frames;
-    l->max_frames = in->max_frames;
-    l->n_frames = in->n_frames;
-    l->pace = run->options.pace ? 1 : 0;
-    l->waits = in->slow_writer;
-    l->delay_ms = run_delay_ms(run);
-    if (status == SUR_OK) status = live_start(l);
-    if (status == SUR_OK && in->device) device_set_wake(in->device, l->decode_wake);
+    e->realtime = strcmp(sur_model_backend(run->model), "cpu") != 0;
+    if (status == SUR_OK) status = live_start(&r->live);
+    if (status == SUR_OK && in->device) device_set_wake(in->device, r->live.decode_wake);
     if (status == SUR_OK) return EXIT_DONE;
     message_error("%s", failure_text());
     return EXIT_FAILED;
@@ -142,7 +145,7 @@ static int turn(struct run_live *r, int *state)
 {
     struct run *run = r->run;
     struct live *l = &r->live;
-    bool rests = atomic_load(&l->rests); /* read before the step: see write_rest */
+    bool rests = atomic_load(&l->encoder.rests); /* read before the step: see write_rest */
     int status = write_start(r);
     if (status == EXIT_DONE && run->in.device) status = handle_device_events(run);
     audio_in_report_mix(&run->in);
@@ -152,7 +155,7 @@ static int turn(struct run_live *r, int *state)
     status = outputs_events(&run->outputs, run->session);
     if (status != EXIT_DONE) return status;
     if (*state == SUR_OK) live_note_written(l);
-    run_overlay_set_state(run, atomic_load(&l->level), (double)atomic_load(&l->backlog) / SUR_RATE);
+    run_overlay_set_state(run, atomic_load(&l->encoder.level), (double)atomic_load(&l->encoder.backlog) / SUR_RATE);
     status = write_rest(r, rests, *state);
     if (status != EXIT_DONE) return status;
     if (*state == SUR_AGAIN) live_wait(l, TICK_NS);
@@ -168,24 +171,24 @@ static int turn(struct run_live *r, int *state)
 static int report_latency(const struct run_live *r, int64_t lost_frames)
 {
     const struct run *run = r->run;
-    const struct live *l = &r->live;
+    const struct encoder *e = &r->live.encoder;
     struct sur_session_stats s;
     sur_session_get_stats(run->session, &s);
-    bool resampled = l->rate != SUR_RATE;
+    bool resampled = e->rate != SUR_RATE;
     struct latency_context c = {.source = run->in.source.name,
                                 .backend = sur_model_backend(run->model),
                                 .resampler = !resampled            ? "none"
                                              : run->options.source ? "soxr"
                                                                    : "speex",
-                                .rate = l->rate,
-                                .delay_ms = l->delay_ms,
-                                .resampler_ms = resampled ? (double)l->longest_held * 1000 / SUR_RATE : 0,
-                                .period_ms = (double)l->longest_block * 1000 / l->rate,
-                                .longest_queue_ms = (double)l->lag.longest * 1000 / SUR_RATE,
+                                .rate = e->rate,
+                                .delay_ms = e->delay_ms,
+                                .resampler_ms = resampled ? (double)e->most_in_resampler * 1000 / SUR_RATE : 0,
+                                .period_ms = (double)e->longest_block * 1000 / e->rate,
+                                .longest_queue_ms = (double)e->lag.longest * 1000 / SUR_RATE,
                                 .skipped_ms = (double)s.skipped_samples * 1000 / SUR_RATE,
-                                .skips = l->n_lag_skips,
+                                .skips = e->n_lag_skips,
                                 .lost_frames = lost_frames};
-    if (latency_report(&l->latency, &c, run->options.latency_report) == SUR_OK) return EXIT_DONE;
+    if (latency_report(&r->live.latency, &c, run->options.latency_report) == SUR_OK) return EXIT_DONE;
     message_error("%s", failure_text());
     return EXIT_FAILED;
 }
@@ -204,7 +207,7 @@ int run_live(struct run *run)
     int64_t lost = in->capture ? capture_lost(in->capture) : 0;
     if (!ended) in->capture = NULL; /* the device's thread may still use it */
     if (status == EXIT_DONE && run->options.latency_report) status = report_latency(&r, lost);
-    if (status == EXIT_DONE && r.live.read_status < 0)
-        status = audio_in_failed(failure(r.live.read_status, "%s", r.live.read_error));
+    if (status == EXIT_DONE && r.live.reader.status < 0)
+        status = audio_in_failed(failure(r.live.reader.status, "%s", r.live.reader.error));
     return status;
 }

@@ -111,7 +111,7 @@ void run_overlay_set_state(struct run *run, float level, double lag_seconds)
 int run_overlay_open(struct run *run)
 {
     if (!run->drawn) return EXIT_DONE;
-    struct overlay_options oo = {.in = find_keyboard(run), .out = os_stdout_fd(), .ended = os_signal_ask};
+    struct overlay_options oo = {.in = find_keyboard(run), .out = os_stdout_fd(), .ended = os_signal_request_stop};
     bool cannot_run;
     oo.width = run->options.width;
     oo.colour = !has_value("NO_COLOR");

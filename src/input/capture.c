@@ -188,14 +188,14 @@ int64_t capture_lost(const struct capture *c)
     return atomic_load_explicit(&c->lost, memory_order_relaxed);
 }
 
-int64_t capture_put_in_all(const struct capture *c)
+int64_t capture_delivered(const struct capture *c)
 {
     return (int64_t)sur_ring_written(c->ring);
 }
 
 int64_t capture_clock(const struct capture *c)
 {
-    return capture_put_in_all(c) + capture_lost(c);
+    return capture_delivered(c) + capture_lost(c);
 }
 
 int64_t capture_back(const struct capture *c)

@@ -47,7 +47,7 @@ bool capture_ended(struct capture *c);
 /* Any thread; frames. */
 int64_t capture_waiting(const struct capture *c); /* put, not held back and not taken */
 int64_t capture_lost(const struct capture *c);    /* lost in all */
-int64_t capture_put_in_all(const struct capture *c);
+int64_t capture_delivered(const struct capture *c);
 int64_t capture_clock(const struct capture *c);      /* what has passed: put and lost in all */
 int64_t capture_back(const struct capture *c);       /* that clock where the device was back last; 0: it was not lost */
 int64_t capture_first_wall(const struct capture *c); /* ns since 1970 when the first frame was recorded; 0: unknown */

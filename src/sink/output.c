@@ -90,7 +90,7 @@ void output_printf(struct output *o, const char *format, ...)
     va_end(args);
 }
 
-void output_set_hurry(bool (*asked)(void))
+void output_set_stop_check(bool (*asked)(void))
 {
     hurry = asked;
 }

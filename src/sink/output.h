@@ -28,7 +28,7 @@ struct output {
 
 /* Opens path, creating or truncating the file; NULL is standard output. A path that leads to descriptor 1 or 2
  * (/dev/stdout) is that descriptor, which is not truncated. A FIFO waits for its reader, unless the output is to hurry
- * (output_set_hurry). SUR_ERR_IO. */
+ * (output_set_stop_check). SUR_ERR_IO. */
 int output_open(struct output *o, const char *path);
 /* Closes and frees. SUR_ERR_IO: the system reports a failed write only now (full disk, network file system). Takes a
  * zeroed output. */
@@ -42,8 +42,8 @@ int output_flush(struct output *o);
 /* Limits how long writes wait for a reader that takes nothing: once asked() returns true, a write fails after
  * OUTPUT_HURRY_S. asked is called whenever a signal interrupts a write. Applies to all outputs. NULL, the default:
  * writes wait without limit. */
-void output_set_hurry(bool (*asked)(void));
-/* Writes all n bytes. SUR_OK, or -1 with errno (ETIMEDOUT: see output_set_hurry). */
+void output_set_stop_check(bool (*asked)(void));
+/* Writes all n bytes. SUR_OK, or -1 with errno (ETIMEDOUT: see output_set_stop_check). */
 int output_write_all(int fd, const char *bytes, size_t n);
 
 #endif

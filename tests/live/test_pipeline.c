@@ -117,18 +117,18 @@ static void in_threads(struct sur_model *m, struct heard *h, struct live *l, dou
     struct sur_session *s = open_session(m);
     memset(h, 0, sizeof *h);
     memset(l, 0, sizeof *l);
-    l->session = s;
-    assert_int_equal(capture_create(&l->capture, RATE, max_lag + 10), 0);
-    l->rate = RATE;
-    l->source = &source;
+    l->encoder.session = s;
+    assert_int_equal(capture_create(&l->encoder.capture, RATE, max_lag + 10), 0);
+    l->encoder.rate = RATE;
+    l->reader.source = &source;
     struct downmix mix;
     downmix_init(&mix, RATE, 1, 0);
-    l->mix = &mix;
-    l->frames = frames;
-    l->max_frames = FRAMES;
-    l->n_frames = make_noise(&noise, frames, FRAMES);
-    l->pace = pace;
-    l->max_lag = max_lag;
+    l->reader.mix = &mix;
+    l->reader.frames = frames;
+    l->reader.max_frames = FRAMES;
+    l->reader.n_frames = make_noise(&noise, frames, FRAMES);
+    l->reader.pace = pace;
+    l->encoder.max_lag = max_lag;
     assert_int_equal(live_start(l), SUR_OK);
     int status;
     while ((status = live_decode(l)) != SUR_END) {
@@ -143,7 +143,7 @@ static void in_threads(struct sur_model *m, struct heard *h, struct live *l, dou
     }
     collect(s, h);
     live_finish(l);
-    capture_destroy(&l->capture);
+    capture_destroy(&l->encoder.capture);
     sur_session_destroy(&s);
 }
 
@@ -174,7 +174,7 @@ static void test_stalled_consumer(void **state)
     (void)state;
     struct sur_model *m = open_model();
     in_threads(m, &got, &live, 10, 2, 800, 0); /* 8 s of sound come meanwhile */
-    assert_true(got.skips >= 1 && live.n_lag_skips == got.skips);
+    assert_true(got.skips >= 1 && live.encoder.n_lag_skips == got.skips);
     assert_in_range(got.end.t1, SECONDS * SUR_RATE - 1, SECONDS * SUR_RATE + 1); /* the clock has gone on */
     assert_true(got.end.skipped > SUR_RATE && got.end.skipped < 16 * SUR_RATE);
     assert_true(got.n < want.n);
@@ -206,21 +206,21 @@ static void test_abandoned(void **state)
     float frames[100];
     memset(&live, 0, sizeof live);
     live_finish(&live); /* never started */
-    live.session = open_session(m);
-    assert_int_equal(capture_create(&live.capture, RATE, 2), 0);
-    live.rate = RATE;
-    live.source = &source;
+    live.encoder.session = open_session(m);
+    assert_int_equal(capture_create(&live.encoder.capture, RATE, 2), 0);
+    live.encoder.rate = RATE;
+    live.reader.source = &source;
     struct downmix mix;
     downmix_init(&mix, RATE, 1, 0);
-    live.mix = &mix;
-    live.frames = frames;
-    live.max_frames = 100;
-    live.n_frames = make_noise(&noise, frames, 100);
+    live.reader.mix = &mix;
+    live.reader.frames = frames;
+    live.reader.max_frames = 100;
+    live.reader.n_frames = make_noise(&noise, frames, 100);
     assert_int_equal(live_start(&live), SUR_OK);
     sur_clock_sleep_until(sur_clock_ns() + 100000000); /* nobody decodes: every ring fills */
     live_finish(&live);
-    capture_destroy(&live.capture);
-    sur_session_destroy(&live.session);
+    capture_destroy(&live.encoder.capture);
+    sur_session_destroy(&live.encoder.session);
     sur_model_close(&m);
 }
 
