@@ -1,4 +1,4 @@
-/* Chooses a backend; the only file that knows which ones exist. */
+/* Chooses a backend. No other file knows which ones exist. */
 #include "backend_choice.h"
 
 #include <stdio.h>
@@ -22,7 +22,7 @@ static int load_cpu(const struct sur_backend **backend, char *why, size_t why_by
     return SUR_OK;
 }
 
-/* In the order in which auto tries them. Nothing of a backend is loaded before its turn. */
+/* In the order in which auto tries them. A backend is loaded only when its turn comes. */
 static const struct {
     enum sur_backend_kind kind;
     const char *name;
@@ -33,6 +33,13 @@ static const struct {
 };
 
 enum { N_BACKENDS = sizeof table / sizeof *table };
+
+const char *sur_backend_name(enum sur_backend_kind kind)
+{
+    for (int i = 0; i < N_BACKENDS; i++)
+        if (table[i].kind == kind) return table[i].name;
+    return kind == SUR_BACKEND_AUTO ? "auto" : NULL;
+}
 
 static int try_one(int i, const struct sur_backend **backend, char *why, size_t why_bytes)
 {
@@ -54,15 +61,16 @@ int sur_backend_choose(const struct sur_backend **backend, enum sur_backend_kind
 }
 
 static int open_one(const struct sur_backend *backend, void **state, const struct sur_checkpoint *checkpoint,
-                    const struct sur_backend_options *options)
+                    const struct sur_model_options *options)
 {
     int r = sur_checkpoint_need(checkpoint, backend->weight_types, backend->name);
     return r ? r : backend->open(state, checkpoint, options);
 }
 
-/* A backend that is there but has no room for this model, say, makes way for the next: that is worth a warning. */
+/* A usable backend that cannot open this model, because memory is short for instance, is followed by the next with a
+ * warning. */
 static int open_first(const struct sur_backend **backend, void **state, const struct sur_checkpoint *checkpoint,
-                      const struct sur_backend_options *options)
+                      const struct sur_model_options *options)
 {
     char why[WHY_BYTES] = "";
     int r = SUR_ERR_BACKEND;
@@ -78,27 +86,27 @@ static int open_first(const struct sur_backend **backend, void **state, const st
     return r;
 }
 
-/* What means nothing to the CPU is not asked of it where the other half can do it. */
-static struct sur_backend_options options_of(const struct sur_backend *half, const struct sur_backend_options *options)
+/* The CPU refuses options that only CUDA knows. Where the other half is CUDA, they are meant for that half alone. */
+static struct sur_model_options options_of(const struct sur_backend *half, const struct sur_model_options *options)
 {
-    struct sur_backend_options o = *options;
+    struct sur_model_options o = *options;
     if (half != &sur_backend_cpu) return o;
     if (o.gemm == SUR_GEMM_LT) o.gemm = SUR_GEMM_OWN;
     o.window_attention = SUR_ATTENTION_OWN;
-    o.vram_limit_bytes = 0;
-    o.gpu = 0;
+    o.vram_limit_mib = 0;
+    o.gpu = -1;
     return o;
 }
 
-int sur_backend_open(const struct sur_backend **backend, void **state, const struct sur_backend_wish *wish,
-                     const struct sur_checkpoint *checkpoint, const struct sur_backend_options *options)
+int sur_backend_open(const struct sur_backend **backend, void **state, const struct sur_checkpoint *checkpoint,
+                     const struct sur_model_options *options)
 {
-    enum sur_backend_kind kinds[2] = {wish->encode_on, wish->decode_on};
+    enum sur_backend_kind kinds[2] = {options->encode_on, options->decode_on};
     const struct sur_backend *halves[2];
     *state = NULL;
     for (int i = 0; i < 2; i++) {
-        if (kinds[i] == SUR_BACKEND_AUTO) kinds[i] = wish->backend;
-        if (wish->backend != SUR_BACKEND_AUTO && kinds[i] != wish->backend)
+        if (kinds[i] == SUR_BACKEND_AUTO) kinds[i] = options->backend;
+        if (options->backend != SUR_BACKEND_AUTO && kinds[i] != options->backend)
             return sur_fail(SUR_ERR_ARGUMENT, "encode_on or decode_on conflicts with backend");
     }
     if (kinds[0] == SUR_BACKEND_AUTO && kinds[1] == SUR_BACKEND_AUTO)
@@ -113,6 +121,6 @@ int sur_backend_open(const struct sur_backend **backend, void **state, const str
         int r = sur_checkpoint_need(checkpoint, halves[i]->weight_types, halves[i]->name);
         if (r) return r;
     }
-    struct sur_backend_options of[2] = {options_of(halves[0], options), options_of(halves[1], options)};
+    struct sur_model_options of[2] = {options_of(halves[0], options), options_of(halves[1], options)};
     return sur_split_open(backend, state, halves, checkpoint, of);
 }

@@ -137,14 +137,14 @@ static int logits(void *session, float *out)
 }
 
 /* Each half holds the whole model. */
-static void stats(void *state, struct sur_backend_stats *sum)
+static void stats(void *state, struct sur_model_stats *sum)
 {
     const struct split_state *s = state;
-    struct sur_backend_stats of[N_HALVES] = {0};
+    struct sur_model_stats of[N_HALVES] = {0};
     for (int i = 0; i < N_HALVES; i++) s->half[i]->stats(s->of[i], &of[i]);
     *sum = of[ENCODE];
     sum->load_ns += of[DECODE].load_ns;
-    sum->memory_bytes += of[DECODE].memory_bytes;
+    sum->device_bytes += of[DECODE].device_bytes;
     if (of[DECODE].n_resident < sum->n_resident) sum->n_resident = of[DECODE].n_resident;
     sum->uploads += of[DECODE].uploads;
     sum->uploaded_bytes += of[DECODE].uploaded_bytes;
@@ -164,7 +164,7 @@ static const struct sur_backend table = {
 };
 
 int sur_split_open(const struct sur_backend **backend, void **state, const struct sur_backend *const halves[2],
-                   const struct sur_checkpoint *checkpoint, const struct sur_backend_options options[2])
+                   const struct sur_checkpoint *checkpoint, const struct sur_model_options options[2])
 {
     struct split_state *s = calloc(1, sizeof *s);
     *state = NULL;

@@ -7,16 +7,16 @@
 #include "model/backend.h"
 #include "text/tekken.h"
 
-/* The whole prompt must fit into the ring of rows beside a pass that is being added. */
-enum { SUR_PROMPT_MAX = 192 };
+/* Positions of the longest prompt: BOS, left pad, delay. */
+enum { SUR_PROMPT_MAX = 1 + SUR_MAX_LEFT_PAD + SUR_DELAY_MAX_MS / SUR_TOKEN_MS };
 
 struct sur_model { /* immutable after open, but for n_sessions */
     struct sur_checkpoint *checkpoint;
     const struct sur_tekken_info *tekken;
     const struct sur_backend *backend;
-    void *state;             /* the backend's */
-    atomic_int n_sessions;   /* open sessions; close refuses to pull the model from under them */
-    int n_forks;             /* sur_forks when it was opened */
+    void *state;           /* the backend's */
+    atomic_int n_sessions; /* open sessions; close refuses to pull the model from under them */
+    int n_forks;           /* sur_forks when it was opened */
 };
 
 /* How many forks lie between this process and the one that first opened a model. A model that was opened before one of
@@ -25,8 +25,7 @@ int sur_forks(void);
 /* SUR_OK, or SUR_ERR_ARGUMENT with a line when the process is a fork of the one that opened the model. */
 int sur_check_process(const struct sur_model *model);
 
-
-/* SUR_OK, or SUR_ERR_ARGUMENT with a line (options.c). SUR_ERR_MODEL: the model's prompt is too long. */
+/* SUR_OK, or SUR_ERR_ARGUMENT with a line (options.c). */
 int sur_check_model_options(const struct sur_model_options *options);
 int sur_check_session_options(const struct sur_session_options *options, int delay_ms, const struct sur_model *model);
 

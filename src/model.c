@@ -78,15 +78,9 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
     r = sur_checkpoint_open(&m->checkpoint, o->dir);
     if (!r) {
         m->tekken = sur_tekken_info(m->checkpoint->tekken);
-        struct sur_backend_options b = {.kv = o->kv,
-                                        .cpu = o->cpu,
-                                        .gemm = o->gemm,
-                                        .threads = o->threads ? o->threads : default_threads(),
-                                        .window_attention = o->window_attention,
-                                        .gpu = o->gpu + 1,
-                                        .vram_limit_bytes = (int64_t)o->vram_limit_mib << 20};
-        struct sur_backend_wish wish = {o->backend, o->encode_on, o->decode_on};
-        r = sur_backend_open(&m->backend, &m->state, &wish, m->checkpoint, &b);
+        struct sur_model_options b = *o;
+        if (!b.threads) b.threads = default_threads();
+        r = sur_backend_open(&m->backend, &m->state, m->checkpoint, &b);
     }
     if (r) sur_model_close(&m);
     *model = m;
@@ -120,17 +114,9 @@ const char *sur_model_weights(const struct sur_model *m)
 
 void sur_model_get_stats(const struct sur_model *m, struct sur_model_stats *stats)
 {
-    struct sur_backend_stats b = {0};
     if (!stats) return;
     *stats = (struct sur_model_stats){0};
-    if (!m || sur_check_process(m)) return;
-    m->backend->stats(m->state, &b);
-    *stats = (struct sur_model_stats){.load_ns = b.load_ns,
-                                      .device_bytes = b.memory_bytes,
-                                      .n_layers = b.n_layers,
-                                      .n_resident = b.n_resident,
-                                      .uploads = b.uploads,
-                                      .uploaded_bytes = b.uploaded_bytes};
+    if (m && !sur_check_process(m)) m->backend->stats(m->state, stats);
 }
 
 int sur_model_delay_ms(const struct sur_model *m)

@@ -1,6 +1,5 @@
 /* What the option structs of surtitle.h may hold. */
 #include "core.h"
-#include "model/schedule.h"
 #include "util/error.h"
 
 /* A field that this version does not know. */
@@ -33,7 +32,6 @@ int sur_check_model_options(const struct sur_model_options *o)
                    {"backend to encode on", (int)o->encode_on, SUR_BACKEND_CPU},
                    {"backend to decode on", (int)o->decode_on, SUR_BACKEND_CPU},
                    {"kv", (int)o->kv, SUR_KV_FP32},
-                   {"cpu level", (int)o->cpu, SUR_CPU_AVX512},
                    {"gemm", (int)o->gemm, SUR_GEMM_BLAS},
                    {"window attention", (int)o->window_attention, SUR_ATTENTION_GEMM}};
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
@@ -51,7 +49,7 @@ void sur_session_options_init(struct sur_session_options *o)
 
 int sur_delay_check(int ms)
 {
-    if (ms == 2400 || (ms >= 80 && ms <= 1200 && ms % 80 == 0)) return SUR_OK;
+    if (ms == SUR_DELAY_MAX_MS || (ms >= SUR_TOKEN_MS && ms <= 1200 && ms % SUR_TOKEN_MS == 0)) return SUR_OK;
     return sur_fail(SUR_ERR_ARGUMENT, "a delay of %d ms does not exist: 80 to 1200 in steps of 80, or 2400", ms);
 }
 
@@ -64,14 +62,12 @@ int sur_check_session_options(const struct sur_session_options *o, int delay_ms,
         return sur_fail(SUR_ERR_ARGUMENT, "there is no format %d, mode %d or resampler %d", (int)o->format,
                         (int)o->mode, (int)o->resampler);
     if (o->n_force && !o->force) return sur_fail(SUR_ERR_ARGUMENT, "n_force is %zu and force is NULL", o->n_force);
-    if (o->rate < 1000 || o->rate > 768000)
-        return sur_fail(SUR_ERR_ARGUMENT, "a rate of %d Hz: 1000 to 768000", o->rate);
-    if (o->channels < 1 || o->channels > 64) return sur_fail(SUR_ERR_ARGUMENT, "%d channels: 1 to 64", o->channels);
+    if (o->rate < SUR_RATE_MIN || o->rate > SUR_RATE_MAX)
+        return sur_fail(SUR_ERR_ARGUMENT, "a rate of %d Hz: %d to %d", o->rate, SUR_RATE_MIN, SUR_RATE_MAX);
+    if (o->channels < 1 || o->channels > SUR_CHANNELS_MAX)
+        return sur_fail(SUR_ERR_ARGUMENT, "%d channels: 1 to %d", o->channels, SUR_CHANNELS_MAX);
     if (o->buffer_ms < 0 || o->buffer_ms > 600000)
         return sur_fail(SUR_ERR_ARGUMENT, "a buffer of %d ms: 0 to 600000", o->buffer_ms);
-    if (sur_schedule_prompt(m->tekken->n_left_pad, delay_ms / 80) > SUR_PROMPT_MAX)
-        return sur_fail(SUR_ERR_MODEL, "tekken.json: streaming_n_left_pad_tokens is %d; the longest prompt is %d",
-                        m->tekken->n_left_pad, SUR_PROMPT_MAX);
     for (size_t i = 0; i < o->n_force; i++)
         if (o->force[i] < 0 || o->force[i] >= m->checkpoint->params.vocab_size)
             return sur_fail(SUR_ERR_ARGUMENT, "forced token %zu is %d; the model has ids 0 to %d", i, o->force[i],

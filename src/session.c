@@ -113,7 +113,7 @@ int sur_session_create(struct sur_session **session, struct sur_model *m, const 
     atomic_fetch_add(&m->n_sessions, 1);
     s->options = *o;
     s->event_fd = -1;
-    s->delay = delay_ms / 80;
+    s->delay = delay_ms / SUR_TOKEN_MS;
     s->n_prompt = sur_schedule_prompt(m->tekken->n_left_pad, s->delay);
     s->pass_tokens = o->mode == SUR_WHOLE ? SUR_WHOLE_TOKENS : 1;
     s->left_pad = (int64_t)m->tekken->n_left_pad * SUR_TOKEN_SAMPLES;

@@ -63,7 +63,17 @@ extern "C" {
 #define SUR_VERSION "0.1.0"
 #define SUR_API __attribute__((visibility("default")))
 
-enum { SUR_RATE = 16000, SUR_TOKEN_SAMPLES = 1280, SUR_TOP = 4 };
+enum {
+    SUR_RATE = 16000,         /* of the model, Hz; times in events are samples at this rate */
+    SUR_TOKEN_SAMPLES = 1280, /* of one decoder step, which is one token */
+    SUR_TOKEN_MS = 80,
+    SUR_TOP = 4,              /* candidates per step: the best token and three runners-up */
+    /* what a session takes */
+    SUR_RATE_MIN = 1000,
+    SUR_RATE_MAX = 768000,
+    SUR_CHANNELS_MAX = 64,
+    SUR_DELAY_MAX_MS = 2400
+};
 #define SUR_MAX_SKIP (INT64_C(1) << 48) /* samples at 16 kHz that a session may skip in all: 557 years */
 
 /* What calls return. Every failure also leaves one line in sur_error_text() of the calling thread. */
@@ -97,14 +107,18 @@ enum sur_backend_kind { SUR_BACKEND_AUTO, SUR_BACKEND_CUDA, SUR_BACKEND_CPU };
 enum sur_kv_type { SUR_KV_FP16, SUR_KV_FP32 };
 enum sur_gemm { SUR_GEMM_OWN, SUR_GEMM_LT, SUR_GEMM_BLAS }; /* who multiplies; own: the one order of summation */
 enum sur_window_attention { SUR_ATTENTION_OWN, SUR_ATTENTION_GEMM }; /* gemm: cuBLAS, on CUDA */
-enum sur_cpu_level { SUR_CPU_AUTO, SUR_CPU_PLAIN, SUR_CPU_AVX2, SUR_CPU_AVX512 };
+/* "auto", "cuda", "cpu"; NULL: no such kind. */
+SUR_API const char *sur_backend_name(enum sur_backend_kind kind);
+/* Name i of the instruction sets that the CPU backend has code for, the slowest ("plain") first; NULL past the last. */
+SUR_API const char *sur_cpu_name(int i);
 
 struct sur_model_options {
     const char *dir;               /* folder with params.json, tekken.json, consolidated.safetensors, or a GGUF file;
                                     * required */
     enum sur_backend_kind backend; /* auto: CUDA if it is usable, else the CPU, with the reason in the log */
     enum sur_kv_type kv;           /* how keys and values are kept */
-    enum sur_cpu_level cpu;        /* instruction set of the CPU backend; auto: the best that the processor has */
+    const char *cpu;               /* instruction set of the CPU backend, as sur_cpu_name; NULL: the fastest that
+                                    * the processor has */
     enum sur_gemm gemm;            /* yardsticks: blas, OpenBLAS or cuBLAS; lt, cuBLASLt on CUDA */
     int threads;                   /* CPU workers; 0: cores of the affinity mask, at most 16 */
     enum sur_backend_kind encode_on, decode_on; /* a half on a backend of its own, to find a fault; auto: as `backend`,
@@ -160,8 +174,8 @@ enum sur_resampler_kind {
 
 struct sur_session_options {
     int delay_ms;                     /* 0: the checkpoint's */
-    int rate;                         /* Hz of what is fed, 1000 to 768000 */
-    int channels;                     /* 1 to 64; averaged before resampling */
+    int rate;                         /* Hz of what is fed, SUR_RATE_MIN to SUR_RATE_MAX */
+    int channels;                     /* 1 to SUR_CHANNELS_MAX; averaged before resampling */
     enum sur_sample_format format;    /* interleaved, little-endian; s16 / 32768; f32 that is not finite counts as 0 */
     enum sur_session_mode mode;
     enum sur_resampler_kind resampler;

@@ -11,11 +11,11 @@
 #include "util/error.h"
 
 /* The most that is given to a library in one call, so that its queues stay small. */
-enum { MAX_CALL = 4096, MIN_RATE = 1000, MAX_RATE = 768000, SPEEX_QUALITY = 8 };
+enum { MAX_CALL = 4096, SPEEX_QUALITY = 8 };
 /* soxr's queues grow to what they once had to hold at the worst moment, so with calls of all sizes they may grow at any
  * time. It gets blocks of one size, a millisecond, and is emptied after each: then calls repeat themselves, and its
  * queues are as large as they become after the first few. */
-enum { MIN_BLOCK = 16, MAX_BLOCK = MAX_RATE / 1000, STAGED = 1024 /* more than a block becomes */ };
+enum { MIN_BLOCK = 16, MAX_BLOCK = SUR_RATE_MAX / 1000, STAGED = 1024 /* more than a block becomes */ };
 
 struct sur_resampler {
     /* immutable after create; both NULL: a copy */
@@ -54,8 +54,9 @@ static int create_speex(struct sur_resampler *r)
 int sur_resampler_create(struct sur_resampler **resampler, enum sur_resampler_kind kind, int rate)
 {
     *resampler = NULL;
-    if (rate < MIN_RATE || rate > MAX_RATE)
-        return sur_fail(SUR_ERR_ARGUMENT, "%d Hz cannot be resampled; %d to %d Hz can", rate, MIN_RATE, MAX_RATE);
+    if (rate < SUR_RATE_MIN || rate > SUR_RATE_MAX)
+        return sur_fail(SUR_ERR_ARGUMENT, "%d Hz cannot be resampled; %d to %d Hz can", rate, SUR_RATE_MIN,
+                        SUR_RATE_MAX);
     if (kind != SUR_RESAMPLE_SOXR && kind != SUR_RESAMPLE_SPEEX)
         return sur_fail(SUR_ERR_ARGUMENT, "resampler kind %d does not exist", (int)kind);
     struct sur_resampler *r = calloc(1, sizeof *r);

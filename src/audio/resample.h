@@ -14,7 +14,7 @@
 
 struct sur_resampler;
 
-/* rate: 1000 to 768000 Hz; 16000 copies. On failure *resampler is NULL: SUR_ERR_MEMORY, SUR_ERR_ARGUMENT. */
+/* rate: SUR_RATE_MIN to SUR_RATE_MAX; 16000 copies. On failure *resampler is NULL: SUR_ERR_MEMORY, SUR_ERR_ARGUMENT. */
 int sur_resampler_create(struct sur_resampler **resampler, enum sur_resampler_kind kind, int rate);
 void sur_resampler_destroy(struct sur_resampler **resampler);
 /* Takes up to n_in samples at the source's rate and writes up to max_out at 16 kHz; *n_used says how many it took

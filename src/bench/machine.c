@@ -11,13 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backend_choice.h"
 #include "bench/count.h"
 #include "bench/probe.h"
 #include "bench/synthetic.h"
-#include "cpu/ops.h"
+#include "cpu/isa.h"
 #include "cpu/pool.h"
-#include "cpu/quant.h"
 #include "cpu/tower.h"
 #include "model/schedule.h"
 #include "util/clock.h"
@@ -34,7 +32,7 @@ struct estimate {
 };
 
 struct machine {
-    struct sur_backend_options options;
+    struct sur_model_options options;
     struct sur_pool *pool;
     struct probe probe;
     double total, available; /* bytes of memory */
@@ -179,12 +177,12 @@ static int estimate(struct machine *m, const char *type, struct estimate *e)
 
 static void tell_machine(struct machine *m)
 {
-    const struct sur_cpu_ops *ops;
+    const struct sur_cpu_isa *isa;
     const struct sur_backend *gpu;
     const int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     double load = 0;
     printf("processor  %d cores, %d threads used", cores, m->options.threads);
-    if (!sur_ops_select(&ops, m->options.cpu)) printf("; %s, integers %s", ops->name, sur_quant_select(ops)->name);
+    if (!sur_cpu_isa_select(&isa, m->options.cpu)) printf("; %s, integers %s", isa->ops->name, isa->quant->name);
     printf("\nmemory     %.1f GB, %.1f GB of it free\n", m->total * 1e-9, m->available * 1e-9);
     m->gpu = sur_backend_choose(&gpu, SUR_BACKEND_CUDA) == SUR_OK;
     if (m->gpu)
@@ -250,7 +248,7 @@ static void advise(const struct machine *m, const struct estimate *all)
         printf("There is not memory enough for the published model: take the bundled one.\n");
 }
 
-int machine_report(const struct sur_backend_options *options)
+int machine_report(const struct sur_model_options *options)
 {
     static struct machine m;
     struct estimate all[N_TYPES];

@@ -9,6 +9,6 @@ int machine_threads(void);
 
 /* Measures for some seconds on the CPU and writes the report on standard output. options: threads, kv and cpu are used.
  * Returns the exit status: 0 also where no type is fast enough, 1 if nothing could be measured. */
-int machine_report(const struct sur_backend_options *options);
+int machine_report(const struct sur_model_options *options);
 
 #endif

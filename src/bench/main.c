@@ -28,7 +28,7 @@ struct bench {
     const struct sur_backend *backend;
     void *state;
     const struct sur_checkpoint *checkpoint;
-    struct sur_backend_options options;
+    struct sur_model_options options;
     struct probe probe; /* without data where the backend has a probe */
     int reps;
     json_t *json;
@@ -211,9 +211,9 @@ static int all_phases(struct bench *b, const char *only)
 }
 
 static const char usage[] =
-    "usage: surtitle-bench --this-machine [--threads N] [--cpu auto|plain|avx2|avx512] [--kv fp16|fp32]\n"
+    "usage: surtitle-bench --this-machine [--threads N] [--cpu auto|NAME] [--kv fp16|fp32]\n"
     "       surtitle-bench --model PATH | --synthetic full|tiny [--weights bf16|q8_0|q6_k|q5_k_m|q4_k_m]\n"
-    "                      [--backend auto|cuda|cpu] [--cpu auto|plain|avx2|avx512]\n"
+    "                      [--backend auto|cuda|cpu] [--cpu auto|NAME]\n"
     "                      [--kv fp16|fp32] [--gemm own|lt|blas] [--window-attention own|gemm] [--vram-limit MIB]\n"
     "                      [--threads N] [--reps N] [--phase TEXT] [--json FILE]\n"
     "\n"
@@ -233,9 +233,9 @@ static int choose(const char *text, const char *const *names)
 
 struct arguments {
     const char *dir, *synthetic, *weights, *only, *json;
-    int backend, reps;
+    int reps;
     bool this_machine, help;
-    struct sur_backend_options options;
+    struct sur_model_options options;
 };
 
 /* This function is long: a case an option. */
@@ -246,9 +246,10 @@ static void parse(struct arguments *a, int argc, char **argv)
         {"cpu", 1, 0, 'c'},        {"kv", 1, 0, 'k'},           {"gemm", 1, 0, 'g'},    {"window-attention", 1, 0, 'w'},
         {"vram-limit", 1, 0, 'v'}, {"threads", 1, 0, 't'},      {"reps", 1, 0, 'r'},    {"phase", 1, 0, 'p'},
         {"json", 1, 0, 'j'},       {"this-machine", 0, 0, 'T'}, {"help", 0, 0, 'h'},    {0}};
-    static const char *const backends[] = {"auto", "cuda", "cpu", NULL}, *const kvs[] = {"fp16", "fp32", NULL};
+    const char *const backends[] = {sur_backend_name(SUR_BACKEND_AUTO), sur_backend_name(SUR_BACKEND_CUDA),
+                                    sur_backend_name(SUR_BACKEND_CPU), NULL};
+    static const char *const kvs[] = {"fp16", "fp32", NULL};
     static const char *const gemms[] = {"own", "lt", "blas", NULL}, *const attentions[] = {"own", "gemm", NULL};
-    static const char *const levels[] = {"auto", "plain", "avx2", "avx512", NULL};
     bool bad = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
         case 'm':
@@ -261,10 +262,10 @@ static void parse(struct arguments *a, int argc, char **argv)
             a->weights = optarg;
             break;
         case 'b':
-            a->backend = choose(optarg, backends);
+            a->options.backend = (enum sur_backend_kind)choose(optarg, backends);
             break;
         case 'c':
-            a->options.cpu = (enum sur_cpu_level)choose(optarg, levels);
+            a->options.cpu = strcmp(optarg, "auto") ? optarg : NULL;
             break;
         case 'k':
             a->options.kv = (enum sur_kv_type)choose(optarg, kvs);
@@ -276,8 +277,8 @@ static void parse(struct arguments *a, int argc, char **argv)
             a->options.window_attention = (enum sur_window_attention)choose(optarg, attentions);
             break;
         case 'v':
-            a->options.vram_limit_bytes = (int64_t)atoi(optarg) * 1048576;
-            bad = bad || a->options.vram_limit_bytes < 1;
+            a->options.vram_limit_mib = atoi(optarg);
+            bad = bad || a->options.vram_limit_mib < 1;
             break;
         case 't':
             a->options.threads = atoi(optarg);
@@ -302,9 +303,9 @@ static void parse(struct arguments *a, int argc, char **argv)
             bad = true;
         }
     bad = bad || (a->weights && !a->synthetic) || (a->dir != NULL) + (a->synthetic != NULL) + a->this_machine != 1;
-    const struct sur_backend_options *o = &a->options;
-    bad = bad || (a->this_machine && (a->backend || a->only || a->json || o->gemm || o->window_attention ||
-                                      o->vram_limit_bytes || a->reps != DEFAULT_REPS));
+    const struct sur_model_options *o = &a->options;
+    bad = bad || (a->this_machine && (o->backend || a->only || a->json || o->gemm || o->window_attention ||
+                                      o->vram_limit_mib || a->reps != DEFAULT_REPS));
     if (a->options.threads < 0) a->options.threads = a->this_machine ? machine_threads() : 2;
     if (bad || optind != argc || a->options.threads < 1 || a->reps < 1 || a->reps > MAX_REPS) {
         fputs(usage, stderr);
@@ -315,30 +316,29 @@ static void parse(struct arguments *a, int argc, char **argv)
 /* What stands above the phases. */
 static void tell_backend(struct bench *b)
 {
-    struct sur_backend_stats s = {0};
+    struct sur_model_stats s = {0};
     b->backend->stats(b->state, &s);
     if (b->backend->read_bandwidth)
         printf("%s backend, load %.2f s, %.1f MB of its memory, %d of %d layers stay, read %.1f GB/s\n",
-               b->backend->name, (double)s.load_ns * 1e-9, (double)s.memory_bytes * 1e-6, s.n_resident, s.n_layers,
+               b->backend->name, (double)s.load_ns * 1e-9, (double)s.device_bytes * 1e-6, s.n_resident, s.n_layers,
                b->backend->read_bandwidth(b->state) * 1e-9);
     else
         printf("%s backend, %d threads, load %.2f s, read %.1f GB/s, multiply-add %.1f GF/s\n", b->backend->name,
                b->options.threads, (double)s.load_ns * 1e-9, probe_read(&b->probe) * 1e-9, probe_fma(&b->probe) * 1e-9);
     json_object_set_new(b->json, "backend", json_string(b->backend->name));
     json_object_set_new(b->json, "load_s", json_real((double)s.load_ns * 1e-9));
-    json_object_set_new(b->json, "memory_bytes", json_integer(s.memory_bytes));
+    json_object_set_new(b->json, "memory_bytes", json_integer(s.device_bytes));
     json_object_set_new(b->json, "layers", json_integer(s.n_layers));
     json_object_set_new(b->json, "resident_layers", json_integer(s.n_resident));
 }
 
 int main(int argc, char **argv)
 {
-    struct arguments a = {.reps = DEFAULT_REPS, .options = {.threads = -1}};
+    struct arguments a = {.reps = DEFAULT_REPS, .options = {.threads = -1, .gpu = -1}};
     parse(&a, argc, argv);
     if (a.help) return fputs(usage, stdout) < 0;
     if (a.this_machine) return machine_report(&a.options);
     struct bench b = {.reps = a.reps, .options = a.options};
-    struct sur_backend_wish wish = {.backend = (enum sur_backend_kind)a.backend};
     b.json = json_pack("{s:s,s:[]}", "version", SUR_VERSION, "phases");
     struct sur_pool *pool = NULL;
     struct sur_checkpoint made = {0}, *opened = NULL;
@@ -347,7 +347,7 @@ int main(int argc, char **argv)
     if (!r && a.synthetic) r = synthetic_create(&made, a.synthetic, a.weights ? a.weights : "bf16", pool);
     if (!r && a.dir) r = sur_checkpoint_open(&opened, a.dir);
     b.checkpoint = opened ? opened : &made;
-    if (!r) r = sur_backend_open(&b.backend, &b.state, &wish, b.checkpoint, &b.options);
+    if (!r) r = sur_backend_open(&b.backend, &b.state, b.checkpoint, &b.options);
     bool own_probe = !r && b.backend->read_bandwidth;
     if (own_probe) sur_pool_destroy(&pool);
     if (!r && !own_probe && !pool) r = sur_pool_create(&pool, a.options.threads);

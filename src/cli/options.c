@@ -26,11 +26,13 @@ const struct option_spec options_table[] = {
      100},
 
     {"Files and pipes", 0, "pace", NULL, "read a file at the speed of speech", OPTION_FLAG, AT(pace), 0, 0},
-    {NULL, 0, "channel", "N", "use one channel, 1 to 64 (all that carry sound)", OPTION_INTEGER, AT(channel), 1, 64},
+    {NULL, 0, "channel", "N", "use one channel, 1 to 64 (all that carry sound)", OPTION_INTEGER, AT(channel), 1,
+     SUR_CHANNELS_MAX},
     {NULL, 0, "pcm", "s16le|f32le|u8|s24le|s32le|s16be|mulaw|alaw", "treat the source as raw PCM; no format detection",
      OPTION_CHOICE, AT(pcm), 1, 0},
-    {NULL, 0, "rate", "HZ", "sample rate of raw PCM, 1000 to 768000 (16000)", OPTION_INTEGER, AT(rate), 1000, 768000},
-    {NULL, 0, "channels", "N", "channels of raw PCM, 1 to 64 (1)", OPTION_INTEGER, AT(channels), 1, 64},
+    {NULL, 0, "rate", "HZ", "sample rate of raw PCM, 1000 to 768000 (16000)", OPTION_INTEGER, AT(rate), SUR_RATE_MIN,
+     SUR_RATE_MAX},
+    {NULL, 0, "channels", "N", "channels of raw PCM, 1 to 64 (1)", OPTION_INTEGER, AT(channels), 1, SUR_CHANNELS_MAX},
 
     {"Captions", 'f', "format", "text|jsonl|srt|vtt|tokens", "output format (text)", OPTION_CHOICE, AT(format), 0, 0},
     {NULL, 'o', "output", "FILE", "write captions to FILE (standard output)", OPTION_TEXT, AT(output), 0, 0},
@@ -61,9 +63,8 @@ const struct option_spec options_table[] = {
     {NULL, 'h', "help", NULL, "print the options for daily use", OPTION_FLAG, AT(help), 0, 0},
     {NULL, 0, "help-all", NULL, "print all options", OPTION_FLAG, AT(help_all), 0, 0},
 
-    {options_troubleshooting, 0, "cpu", "plain|avx2|avx512",
-     "CPU instruction set (the best there is), if a run crashes or its text is wrong", OPTION_CHOICE, AT(cpu),
-     SUR_CPU_PLAIN, 0},
+    {options_troubleshooting, 0, "cpu", "NAME",
+     "CPU instruction set (the fastest that runs), if a run crashes or its text is wrong", OPTION_CPU, AT(cpu), 0, 0},
     {NULL, 0, "kv", "fp16|fp32", "precision of attention keys and values (fp16); fp32 if rounding is suspected",
      OPTION_CHOICE, AT(kv), SUR_KV_FP16, 0},
     {NULL, 0, "encode-on", "cuda|cpu", "run the encoder there, to find out whether the encoder is at fault",
@@ -127,6 +128,12 @@ static int refuse(const struct option_spec *spec, const char *text)
     case OPTION_DELAY:
         snprintf(range, sizeof range, "80 to 1200 in steps of 80, or 2400");
         break;
+    case OPTION_CPU:
+        for (int i = 0; sur_cpu_name(i); i++) {
+            size_t n = i ? strlen(range) : 0;
+            snprintf(range + n, sizeof range - n, "%s%s", i ? "|" : "", sur_cpu_name(i));
+        }
+        break;
     case OPTION_NUMBER:
         snprintf(range, sizeof range, "a number from %d to %d", spec->min, spec->max);
         break;
@@ -140,6 +147,14 @@ static int refuse(const struct option_spec *spec, const char *text)
     return SUR_ERR_ARGUMENT;
 }
 
+static bool is_cpu(const char *text)
+{
+    const char *name;
+    for (int i = 0; (name = sur_cpu_name(i)); i++)
+        if (strcmp(name, text) == 0) return true;
+    return false;
+}
+
 static int set(struct options *options, const struct option_spec *spec, const char *text)
 {
     void *field = (char *)options + spec->offset;
@@ -148,6 +163,10 @@ static int set(struct options *options, const struct option_spec *spec, const ch
     switch (spec->kind) {
     case OPTION_FLAG:
         *(bool *)field = true;
+        return SUR_OK;
+    case OPTION_CPU:
+        if (!is_cpu(text)) return refuse(spec, text);
+        *(const char **)field = text;
         return SUR_OK;
     case OPTION_TEXT:
         if (!*text) return refuse(spec, text);

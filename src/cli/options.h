@@ -9,10 +9,10 @@
 
 struct options {
     const char *source; /* FILE, "-", or NULL for the microphone */
-    const char *model, *force, *output, *caption_file, *latency_report, *device; /* NULL: not given */
-    int backend, encode_on, decode_on, kv, gemm, window_attention, cpu;          /* the library's enums */
-    int delay_ms, threads, vram_limit;                                           /* 0: not given */
-    int gpu;                                                                     /* -1: not given */
+    const char *model, *force, *output, *caption_file, *latency_report, *device, *cpu; /* NULL: not given */
+    int backend, encode_on, decode_on, kv, gemm, window_attention;                     /* the library's enums */
+    int delay_ms, threads, vram_limit;                                                 /* 0: not given */
+    int gpu;                                                                           /* -1: not given */
     int pcm, rate, channels; /* pcm: enum source_pcm; 0: not given */
     int channel;             /* the one to take, from 1; 0: not given */
     int format;              /* index into options_formats */
@@ -29,7 +29,7 @@ extern const char *const options_formats[]; /* "text", ... */
 
 enum { OPTIONS_MAX_LAG = 5 }; /* seconds, where --max-lag is not given */
 
-enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_CHOICE, OPTION_INTEGER, OPTION_DELAY, OPTION_NUMBER };
+enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_CHOICE, OPTION_INTEGER, OPTION_DELAY, OPTION_CPU, OPTION_NUMBER };
 
 struct option_spec {
     const char *group; /* heading of the first option of a group, else NULL */

@@ -47,7 +47,7 @@ static int open_session(struct run *run)
     mo.window_attention = (enum sur_window_attention)o->window_attention;
     mo.vram_limit_mib = o->vram_limit;
     mo.gpu = o->gpu;
-    mo.cpu = (enum sur_cpu_level)o->cpu;
+    mo.cpu = o->cpu;
     mo.threads = o->threads;
     int64_t began = sur_clock_ns();
     int status = sur_model_open(&run->model, &mo);

@@ -99,7 +99,7 @@ static int pack(struct cpu_state *s)
     return r;
 }
 
-static int state_open(void **state, const struct sur_checkpoint *c, const struct sur_backend_options *options)
+static int state_open(void **state, const struct sur_checkpoint *c, const struct sur_model_options *options)
 {
     struct cpu_state *s = calloc(1, sizeof *s);
     *state = NULL;
@@ -107,17 +107,18 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     s->checkpoint = c;
     s->load_ns = -sur_clock_ns();
     s->kv = options->kv;
-    int r = sur_ops_select(&s->ops, options->cpu);
+    const struct sur_cpu_isa *isa;
+    int r = sur_cpu_isa_select(&isa, options->cpu);
     if (!r && options->gemm == SUR_GEMM_LT)
         r = sur_fail(SUR_ERR_ARGUMENT, "--gemm lt is for the CUDA backend: own, blas");
     if (!r && options->window_attention != SUR_ATTENTION_OWN)
         r = sur_fail(SUR_ERR_ARGUMENT, "--window-attention gemm is for the CUDA backend: own");
-    if (!r && options->gpu) r = sur_fail(SUR_ERR_ARGUMENT, "--gpu is for the CUDA backend");
-    if (!r && options->vram_limit_bytes) r = sur_fail(SUR_ERR_ARGUMENT, "--vram-limit is for the CUDA backend");
+    if (!r && options->gpu >= 0) r = sur_fail(SUR_ERR_ARGUMENT, "--gpu is for the CUDA backend");
+    if (!r && options->vram_limit_mib) r = sur_fail(SUR_ERR_ARGUMENT, "--vram-limit is for the CUDA backend");
     if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_blas_open();
     if (!r) r = sur_pool_create(&s->pool, options->threads);
-    if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, s->ops, options->gemm, s->pool);
-    if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, s->ops, options->gemm, s->pool);
+    if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, isa, options->gemm, s->pool);
+    if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, isa, options->gemm, s->pool);
     if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_checkpoint_need(c, 1 << SUR_WEIGHT_BF16, "--gemm blas");
     if (!r) r = pack(s);
     if (!r) {
@@ -128,6 +129,7 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
         if (!s->conv0_bias || !s->conv1_bias || !s->encoder_norm || !s->norm)
             r = sur_fail(SUR_ERR_MEMORY, "not enough memory");
     }
+    if (!r) s->ops = isa->ops;
     s->load_ns += sur_clock_ns();
     if (r)
         state_close(s);
@@ -419,11 +421,11 @@ static int logits(void *session, float *out)
     return SUR_OK;
 }
 
-static void stats(void *state, struct sur_backend_stats *stats)
+static void stats(void *state, struct sur_model_stats *stats)
 {
     const struct cpu_state *s = state;
     int n = s->checkpoint->params.encoder.n_layers + s->checkpoint->params.decoder.n_layers;
-    *stats = (struct sur_backend_stats){.load_ns = s->load_ns, .n_layers = n, .n_resident = n};
+    *stats = (struct sur_model_stats){.load_ns = s->load_ns, .n_layers = n, .n_resident = n};
 }
 
 const struct sur_backend sur_backend_cpu = {

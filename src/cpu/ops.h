@@ -63,7 +63,4 @@ static inline size_t sur_attend_scratch(int n_rows, int v_stride)
 
 extern const struct sur_cpu_ops sur_ops_plain, sur_ops_avx2, sur_ops_avx512;
 
-/* The table for a level; auto: the best that this processor runs. SUR_ERR_ARGUMENT when it does not run it. */
-int sur_ops_select(const struct sur_cpu_ops **ops, enum sur_cpu_level level);
-
 #endif

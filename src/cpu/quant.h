@@ -51,7 +51,4 @@ struct sur_quant_ops {
 
 extern const struct sur_quant_ops sur_quant_plain, sur_quant_avx2, sur_quant_avx_vnni, sur_quant_avx512, sur_quant_neon;
 
-/* The fastest table within an instruction set that sur_ops_select accepted. */
-const struct sur_quant_ops *sur_quant_select(const struct sur_cpu_ops *ops);
-
 #endif

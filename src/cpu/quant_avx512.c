@@ -10,5 +10,5 @@
 #define LOAD_I8(p)   ((vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
 #define LOAD_FP16(p) ((vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p))))
 #define QUANT_OPS    sur_quant_avx512
-#define QUANT_NAME   "avx512vnni"
+#define QUANT_NAME   "avx512-vnni"
 #include "cpu/quant_vnni_body.h"

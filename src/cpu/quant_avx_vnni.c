@@ -12,5 +12,5 @@
 #ifndef QUANT_OPS /* a test compiles this file for AVX-512's encoding under another name */
 #define QUANT_OPS sur_quant_avx_vnni
 #endif
-#define QUANT_NAME "avxvnni"
+#define QUANT_NAME "avx-vnni"
 #include "cpu/quant_vnni_body.h"

@@ -31,12 +31,12 @@ float *sur_cpu_widen(const struct sur_view *view)
 /* ---- open, close ---- */
 
 int sur_cpu_tower_open(struct sur_cpu_tower *t, const struct sur_tower *shape, const struct sur_layer *layers,
-                       const struct sur_cpu_ops *ops, enum sur_gemm gemm, struct sur_pool *pool)
+                       const struct sur_cpu_isa *isa, enum sur_gemm gemm, struct sur_pool *pool)
 {
     t->shape = shape;
-    t->ops = ops;
-    t->matmul = gemm == SUR_GEMM_BLAS ? sur_blas_matmul : ops->matmul;
-    t->quant = sur_quant_select(ops);
+    t->ops = isa->ops;
+    t->matmul = gemm == SUR_GEMM_BLAS ? sur_blas_matmul : isa->ops->matmul;
+    t->quant = isa->quant;
     t->pool = pool;
     t->layers = calloc((size_t)shape->n_layers, sizeof *t->layers);
     t->inv = calloc((size_t)shape->head_dim / 2, sizeof *t->inv);

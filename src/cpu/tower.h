@@ -6,10 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/isa.h"
 #include "cpu/matrix.h"
-#include "cpu/ops.h"
 #include "cpu/pool.h"
-#include "cpu/quant.h"
 #include "model/checkpoint.h"
 
 /* Immutable after open. The small vectors are widened to fp32 once. */
@@ -31,7 +30,7 @@ struct sur_cpu_tower {
 
 /* The matrices are still to be packed (sur_cpu_arena_pack) before a session is made. */
 int sur_cpu_tower_open(struct sur_cpu_tower *tower, const struct sur_tower *shape, const struct sur_layer *layers,
-                       const struct sur_cpu_ops *ops, enum sur_gemm gemm, struct sur_pool *pool);
+                       const struct sur_cpu_isa *isa, enum sur_gemm gemm, struct sur_pool *pool);
 void sur_cpu_tower_close(struct sur_cpu_tower *tower);
 
 /* A session's side of a tower: K/V rings and room for a pass. One thread at a time. */

@@ -26,7 +26,7 @@ static void state_close(void *state)
     free(s);
 }
 
-static int state_open(void **state, const struct sur_checkpoint *c, const struct sur_backend_options *o)
+static int state_open(void **state, const struct sur_checkpoint *c, const struct sur_model_options *o)
 {
     int64_t start = sur_clock_ns();
     *state = NULL;
@@ -41,9 +41,9 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     pthread_mutex_init(&s->decoder_slots, NULL);
     /* What an ordinary session needs stays free for it: the longest usual prompt, whole files. */
     const struct sur_backend_session_options usual = {.n_prompt = 1 + 32 + 30, .max_tokens = SUR_WHOLE_TOKENS};
-    r = gpu_open(&s->gpu, o->gpu - 1);
+    r = gpu_open(&s->gpu, o->gpu);
     if (!r)
-        r = gpu_weights_open(&s->weights, &s->gpu, c, o->gemm != SUR_GEMM_OWN, o->vram_limit_bytes,
+        r = gpu_weights_open(&s->weights, &s->gpu, c, o->gemm != SUR_GEMM_OWN, (int64_t)o->vram_limit_mib << 20,
                              gpu_session_bytes(c, o, &usual));
     s->load_ns = sur_clock_ns() - start;
     if (r)
@@ -53,16 +53,16 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     return r;
 }
 
-static void stats(void *state, struct sur_backend_stats *out)
+static void stats(void *state, struct sur_model_stats *out)
 {
     struct gpu_state *s = state;
     const struct gpu_tower *e = &s->weights.encoder, *d = &s->weights.decoder;
-    *out = (struct sur_backend_stats){.load_ns = s->load_ns,
-                                      .memory_bytes = atomic_load(&s->gpu.memory_bytes),
-                                      .n_layers = e->shape->n_layers + d->shape->n_layers,
-                                      .n_resident = e->n_resident + d->n_resident,
-                                      .uploads = atomic_load(&s->uploads),
-                                      .uploaded_bytes = atomic_load(&s->uploaded_bytes)};
+    *out = (struct sur_model_stats){.load_ns = s->load_ns,
+                                    .device_bytes = atomic_load(&s->gpu.memory_bytes),
+                                    .n_layers = e->shape->n_layers + d->shape->n_layers,
+                                    .n_resident = e->n_resident + d->n_resident,
+                                    .uploads = atomic_load(&s->uploads),
+                                    .uploaded_bytes = atomic_load(&s->uploaded_bytes)};
 }
 
 static double read_bandwidth(void *state)

@@ -55,20 +55,20 @@ static struct gpu_stack_size decoder_size(const struct sur_backend_session_optio
 }
 
 /* --window-attention is for the encoder alone. */
-static struct sur_backend_options decoder_options(const struct sur_backend_options *o)
+static struct sur_model_options decoder_options(const struct sur_model_options *o)
 {
-    struct sur_backend_options d = *o;
+    struct sur_model_options d = *o;
     d.window_attention = SUR_ATTENTION_OWN;
     return d;
 }
 
-size_t gpu_session_bytes(const struct sur_checkpoint *c, const struct sur_backend_options *o,
+size_t gpu_session_bytes(const struct sur_checkpoint *c, const struct sur_model_options *o,
                          const struct sur_backend_session_options *session)
 {
     struct gpu_session s;
     const struct sur_params *p = &c->params;
     const struct gpu_stack_size e = encoder_size(p, session->max_tokens), d = decoder_size(session);
-    const struct sur_backend_options decoder = decoder_options(o);
+    const struct sur_model_options decoder = decoder_options(o);
     return lay_buffers(&s, p, session->max_tokens, 0) + gpu_stack_bytes(&p->encoder, o, &e) +
            gpu_stack_bytes(&p->decoder, &decoder, &d) + gpu_norms_bytes(&p->decoder);
 }
@@ -343,7 +343,7 @@ int gpu_run_step(struct gpu_session *s, int64_t first, int n, const int32_t *tok
  * pass once. */
 static int warm(struct gpu_session *s)
 {
-    const struct sur_backend_options *o = &s->state->options;
+    const struct sur_model_options *o = &s->state->options;
     if (o->gemm == SUR_GEMM_OWN && o->window_attention == SUR_ATTENTION_OWN) return SUR_OK;
     int r = gpu_run_encode(s, 1, 0);
     if (!r && s->progress.options.max_tokens > 1) r = gpu_run_encode(s, s->progress.options.max_tokens, 0);
@@ -398,7 +398,7 @@ static int create_parts(struct gpu_session *s)
     const struct sur_params *p = &st->checkpoint->params;
     const struct sur_backend_session_options *o = &s->progress.options;
     const struct gpu_stack_size e = encoder_size(p, o->max_tokens), d = decoder_size(o);
-    const struct sur_backend_options decoder = decoder_options(&st->options);
+    const struct sur_model_options decoder = decoder_options(&st->options);
     int r = gpu_norms_acquire(&s->norms, &st->norms, o->delay);
     if (!r)
         r = gpu_stack_init(&s->encoder, &st->gpu, &st->weights.encoder, st->weights.encoder.norms, &st->options, &e);

@@ -18,7 +18,7 @@ struct gpu_state {
     struct gpu_weights weights;
     struct gpu_norms_cache norms;
     const struct sur_checkpoint *checkpoint;
-    struct sur_backend_options options;
+    struct sur_model_options options;
     int64_t load_ns;
     atomic_llong uploads, uploaded_bytes; /* of layers that are not resident; any thread */
     /* With layers that are not resident: held during a pass, because the slots they pass through are the model's. */
@@ -64,7 +64,7 @@ struct gpu_session {
 };
 
 /* Bytes of device memory that a session takes. */
-size_t gpu_session_bytes(const struct sur_checkpoint *checkpoint, const struct sur_backend_options *options,
+size_t gpu_session_bytes(const struct sur_checkpoint *checkpoint, const struct sur_model_options *options,
                          const struct sur_backend_session_options *session);
 int gpu_session_create(void **session, void *state, const struct sur_backend_session_options *options);
 void gpu_session_destroy(void *session);

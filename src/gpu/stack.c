@@ -26,7 +26,7 @@ static struct gpu_rings plan_rings(const struct sur_tower *s, enum sur_kv_type k
 
 /* What only NVIDIA's libraries need. */
 static void place_library(struct gpu_workspace *w, const struct sur_tower *s, const struct gpu_rings *rings, size_t *at,
-                          const struct sur_backend_options *o, const struct gpu_stack_size *z)
+                          const struct sur_model_options *o, const struct gpu_stack_size *z)
 {
     const size_t n = (size_t)z->max_n, heads = (size_t)s->n_heads, kv_heads = (size_t)s->n_kv_heads;
     const size_t head_dim = (size_t)s->head_dim, slots = (size_t)rings->n_blocks * SUR_GPU_KEYS;
@@ -44,7 +44,7 @@ static void place_library(struct gpu_workspace *w, const struct sur_tower *s, co
 
 /* Lays the buffers out from w->memory on and sets n_bytes. */
 static void place_workspace(struct gpu_workspace *w, const struct sur_tower *s, const struct gpu_rings *rings,
-                            const struct sur_backend_options *o, const struct gpu_stack_size *z)
+                            const struct sur_model_options *o, const struct gpu_stack_size *z)
 {
     const CUdeviceptr base = w->memory;
     const size_t n = (size_t)z->max_n, few = n < 8 ? n : SUR_GPU_SKINNY_COLUMNS, columns = (size_t)z->columns;
@@ -76,7 +76,7 @@ static void place_workspace(struct gpu_workspace *w, const struct sur_tower *s, 
     w->n_bytes = at;
 }
 
-size_t gpu_stack_bytes(const struct sur_tower *s, const struct sur_backend_options *o, const struct gpu_stack_size *z)
+size_t gpu_stack_bytes(const struct sur_tower *s, const struct sur_model_options *o, const struct gpu_stack_size *z)
 {
     const struct gpu_rings rings = plan_rings(s, o->kv, z);
     struct gpu_workspace w = {.memory = 0};
@@ -105,7 +105,7 @@ static int create_streams(struct gpu_stack *k)
 }
 
 int gpu_stack_init(struct gpu_stack *k, struct gpu *g, const struct gpu_tower *tower, CUdeviceptr norms,
-                   const struct sur_backend_options *o, const struct gpu_stack_size *z)
+                   const struct sur_model_options *o, const struct gpu_stack_size *z)
 {
     *k = (struct gpu_stack){.gpu = g, .tower = tower, .norms = norms, .max_n = z->max_n};
     k->rings = plan_rings(tower->shape, o->kv, z);

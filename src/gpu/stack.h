@@ -70,11 +70,11 @@ struct gpu_stack_size {
 /* The options give the rings' type, and who computes products and attention. norms: of the model, must outlive the
  * stack. After a failure gpu_stack_finish frees what there is. */
 int gpu_stack_init(struct gpu_stack *stack, struct gpu *gpu, const struct gpu_tower *tower, CUdeviceptr norms,
-                   const struct sur_backend_options *options, const struct gpu_stack_size *size);
+                   const struct sur_model_options *options, const struct gpu_stack_size *size);
 /* Waits for the stream first. A zeroed stack is allowed. */
 void gpu_stack_finish(struct gpu_stack *stack);
 /* Bytes of device memory that init would allocate. */
-size_t gpu_stack_bytes(const struct sur_tower *shape, const struct sur_backend_options *options,
+size_t gpu_stack_bytes(const struct sur_tower *shape, const struct sur_model_options *options,
                        const struct gpu_stack_size *size);
 
 /* Queries' heads per K/V head. */

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { DOWNMIX_MAX_CHANNELS = 64 };
+#include "surtitle.h"
 
 /* Things that a person wants to know, each returned once per event by downmix_poll. */
 enum downmix_event {
@@ -28,7 +28,7 @@ enum downmix_event {
 
 struct downmix_set {
     int n;
-    uint8_t channels[DOWNMIX_MAX_CHANNELS];
+    uint8_t channels[SUR_CHANNELS_MAX];
 };
 
 /* The caller's memory. */
@@ -40,11 +40,11 @@ struct downmix {
     size_t at; /* frames of the current window */
     bool fades;
     struct downmix_set now, before;      /* averaged in this window, and in the one before it */
-    double energy[DOWNMIX_MAX_CHANNELS]; /* sum of squares in this window */
+    double energy[SUR_CHANNELS_MAX]; /* sum of squares in this window */
     double average_energy;               /* of the average of the live channels, in this window */
-    double level[DOWNMIX_MAX_CHANNELS];  /* mean square; rises fast and falls slowly */
-    int below[DOWNMIX_MAX_CHANNELS];     /* windows far below the loudest channel, in a row */
-    bool dead[DOWNMIX_MAX_CHANNELS];
+    double level[SUR_CHANNELS_MAX];  /* mean square; rises fast and falls slowly */
+    int below[SUR_CHANNELS_MAX];     /* windows far below the loudest channel, in a row */
+    bool dead[SUR_CHANNELS_MAX];
     double sum_channels, sum_average;        /* mean squares of loud windows, fading: antiphase shows in their ratio */
     int one;                                 /* the channel that antiphase leaves; -1: none */
     int64_t loud_windows, antiphase_windows; /* antiphase_windows: loud ones in a row */

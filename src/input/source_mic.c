@@ -238,7 +238,7 @@ static PaError try(struct mic *m, PaDeviceIndex device, int rate, int channels)
 static int most_channels(const struct mic *m, const PaDeviceInfo *d)
 {
     int most = d->maxInputChannels;
-    if (is_server(d->name) || most > DOWNMIX_MAX_CHANNELS) most = SERVER_CHANNELS < most ? SERVER_CHANNELS : most;
+    if (is_server(d->name) || most > SUR_CHANNELS_MAX) most = SERVER_CHANNELS < most ? SERVER_CHANNELS : most;
     return m->channel > most ? m->channel : most;
 }
 

@@ -13,9 +13,8 @@
 #include <sndfile.h>
 
 #include "input/source_parts.h"
+#include "surtitle.h"
 #include "util/failure.h"
-
-enum { MAX_CHANNELS = 64, MIN_RATE = 1000, MAX_RATE = 768000 }; /* what a session takes */
 
 struct audio_file {
     SNDFILE *file; /* of the part that is read; NULL: of none */
@@ -212,12 +211,13 @@ int source_sndfile_open(struct source *source, int fd, const char *path, struct 
         not_opened(source, path, kind, a->parts.cut);
         goto fail;
     }
-    if (info.channels < 1 || info.channels > MAX_CHANNELS) {
-        failure(SOURCE_FAILED, "%s has %d channels; 1 to %d are read", source->name, info.channels, MAX_CHANNELS);
+    if (info.channels < 1 || info.channels > SUR_CHANNELS_MAX) {
+        failure(SOURCE_FAILED, "%s has %d channels; 1 to %d are read", source->name, info.channels, SUR_CHANNELS_MAX);
         goto fail;
     }
-    if (info.samplerate < MIN_RATE || info.samplerate > MAX_RATE) {
-        failure(SOURCE_FAILED, "%s has %d Hz; %d to %d are read", source->name, info.samplerate, MIN_RATE, MAX_RATE);
+    if (info.samplerate < SUR_RATE_MIN || info.samplerate > SUR_RATE_MAX) {
+        failure(SOURCE_FAILED, "%s has %d Hz; %d to %d are read", source->name, info.samplerate, SUR_RATE_MIN,
+                SUR_RATE_MAX);
         goto fail;
     }
     source->rate = info.samplerate;

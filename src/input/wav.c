@@ -106,10 +106,10 @@ static int read_format(struct wav *wav, size_t n)
         if (wav->unsupported) return failed(wav, "it is EXTENSIBLE with an unknown subformat");
         tag = number16(wav, p + 24);
     }
-    if (channels < 1 || channels > WAV_MAX_CHANNELS)
-        return failed(wav, "it has %u channels; 1 to %d are read", (unsigned)channels, WAV_MAX_CHANNELS);
-    if (rate < WAV_MIN_RATE || rate > WAV_MAX_RATE)
-        return failed(wav, "its rate is %u Hz; %d to %d are read", (unsigned)rate, WAV_MIN_RATE, WAV_MAX_RATE);
+    if (channels < 1 || channels > SUR_CHANNELS_MAX)
+        return failed(wav, "it has %u channels; 1 to %d are read", (unsigned)channels, SUR_CHANNELS_MAX);
+    if (rate < SUR_RATE_MIN || rate > SUR_RATE_MAX)
+        return failed(wav, "its rate is %u Hz; %d to %d are read", (unsigned)rate, SUR_RATE_MIN, SUR_RATE_MAX);
     if (wav->started && (wav->rate != (int)rate || wav->channels != (int)channels))
         return failed(
             wav, "behind %.1f s of %d Hz, channels: %d, another WAV begins, of %u Hz, channels: %u, which is not read",

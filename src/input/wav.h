@@ -20,8 +20,7 @@
 #include <stdint.h>
 
 #include "input/source_pcm.h"
-
-enum { WAV_MAX_CHANNELS = 64, WAV_MIN_RATE = 1000, WAV_MAX_RATE = 768000 };
+#include "surtitle.h"
 
 enum wav_state {
     WAV_RIFF,   /* 12 bytes */
@@ -59,7 +58,7 @@ struct wav {
     size_t held, wanted;         /* bytes gathered in hold, and how many make the next thing */
     size_t n_ahead, again;       /* bytes in ahead; of these that turned out to be sound, how many are done with */
     uint8_t ahead[16];           /* gathered in WAV_BEHIND */
-    uint8_t hold[WAV_MAX_CHANNELS * 8]; /* a header, or a frame that came in pieces */
+    uint8_t hold[SUR_CHANNELS_MAX * 8]; /* a header, or a frame that came in pieces */
 };
 
 void wav_init(struct wav *wav);

@@ -25,24 +25,6 @@
 
 enum { SUR_ROW_RING = 512, SUR_STEP_MAX = 8 };
 
-struct sur_backend_options {
-    enum sur_kv_type kv;
-    enum sur_cpu_level cpu;
-    enum sur_gemm gemm;
-    int threads;
-    enum sur_window_attention window_attention; /* CUDA: who attends in an encoder's pass of many tokens */
-    int gpu;                                    /* CUDA: 1 + the device's number; 0: one is chosen */
-    int64_t vram_limit_bytes;                   /* CUDA: may use so much of the card's memory; 0: all that is free */
-};
-
-/* What --stats prints beside a session's own. Bytes are of the device for CUDA, else 0. */
-struct sur_backend_stats {
-    int64_t load_ns;                 /* open: weights ready */
-    int64_t memory_bytes;            /* allocated by this model and its sessions now; the context not counted */
-    int n_layers, n_resident;        /* layers of both towers; those that stay on the card */
-    int64_t uploads, uploaded_bytes; /* layers copied again since open, because they do not fit */
-};
-
 struct sur_backend_session_options {
     int delay;      /* tokens */
     int n_prompt;   /* positions of the prompt: the most that one step call may take */
@@ -79,7 +61,8 @@ struct sur_backend {
     const char *name;
     /* SUR_OK: usable on this machine; otherwise why receives the reason. */
     int (*probe)(char *why, size_t why_bytes);
-    int (*open)(void **state, const struct sur_checkpoint *checkpoint, const struct sur_backend_options *options);
+    /* options: checked, and threads is not 0. */
+    int (*open)(void **state, const struct sur_checkpoint *checkpoint, const struct sur_model_options *options);
     void (*close)(void *state);
     int (*session_create)(void **session, void *state, const struct sur_backend_session_options *options);
     void (*session_destroy)(void *session);
@@ -93,7 +76,7 @@ struct sur_backend {
     int (*rows)(void *session, int put, int64_t first, int n, float *buffer);
     /* Copies the logits [vocab_size] of the last result of the last step. SUR_ERR_ARGUMENT: there is none. */
     int (*logits)(void *session, float *out);
-    void (*stats)(void *state, struct sur_backend_stats *stats);
+    void (*stats)(void *state, struct sur_model_stats *stats);
     /* Bytes per second that the device's memory delivers, measured now; NULL: the backend has no such measurement. */
     double (*read_bandwidth)(void *state);
     unsigned weight_types; /* types that matrices may have: bits 1 << enum sur_weight_type */

@@ -16,7 +16,6 @@ enum {
     MAX_IDS = 1 << 20,
     MAX_ENTRIES = 1 << 20,
     MAX_PIECE_BYTES = 256, /* 78 in the published file */
-    MAX_LEFT_PAD = 161,    /* with BOS and the longest delay (30) the prompt must fit 192 rows: session.c */
 };
 
 #define SPECIAL "tekken.json: special_tokens"
@@ -174,10 +173,12 @@ static int read_audio(const json_t *root, struct sur_tekken_info *info)
     static const char path[] = "tekken.json: audio.";
     const json_t *audio;
     int rc = sur_json_object(root, "tekken.json: ", "audio", &audio);
-    if (rc == SUR_OK) rc = sur_json_int(audio, path, "streaming_n_left_pad_tokens", 1, MAX_LEFT_PAD, &info->n_left_pad);
-    if (rc == SUR_OK) rc = sur_json_int(audio, path, "transcription_delay_ms", 80, 2400, &info->delay_ms);
+    if (rc == SUR_OK)
+        rc = sur_json_int(audio, path, "streaming_n_left_pad_tokens", 1, SUR_MAX_LEFT_PAD, &info->n_left_pad);
+    if (rc == SUR_OK)
+        rc = sur_json_int(audio, path, "transcription_delay_ms", SUR_TOKEN_MS, SUR_DELAY_MAX_MS, &info->delay_ms);
     if (rc != SUR_OK) return rc;
-    if (info->delay_ms % 80 || (info->delay_ms > 1200 && info->delay_ms != 2400))
+    if (sur_delay_check(info->delay_ms) != SUR_OK)
         return sur_fail(SUR_ERR_MODEL, "%stranscription_delay_ms must be 80 to 1200 in steps of 80, or 2400", path);
     return SUR_OK;
 }

@@ -13,6 +13,8 @@
 
 struct sur_tekken;
 
+enum { SUR_MAX_LEFT_PAD = 161 }; /* tokens; bounds the prompt, which must fit into the ring of rows */
+
 struct sur_tekken_info {
     int n_special, n_entries;    /* default_num_special_tokens; number of entries listed */
     int32_t bos, eos, pad, word; /* ids of <s>, </s>, [STREAMING_PAD], [STREAMING_WORD] */

@@ -14,7 +14,7 @@ def run(*words):
 done = run("--this-machine")
 assert done.returncode == 0 and not done.stderr, done
 print(done.stdout)
-for line in (r"processor +[0-9]+ cores, [0-9]+ threads used; \w+, integers \w+",
+for line in (r"processor +[0-9]+ cores, [0-9]+ threads used; \w+, integers [-\w]+",
              r"memory +[0-9.]+ GB, [0-9.]+ GB of it free", r"GPU +\w+.*"):
     assert re.search(f"^{line}$", done.stdout, re.M), (line, done.stdout)
 if "reads " not in done.stdout:  # less than 1.5 GB are free

@@ -33,7 +33,7 @@ static ptrdiff_t parse(struct wav *wav, const uint8_t *data, size_t size, uint32
         if (piece > size - at) piece = size - at;
         uint8_t *copy = malloc(piece + !piece);
         memcpy(copy, data + at, piece);
-        size_t space = most == 0 ? room - samples : WAV_MAX_CHANNELS + next_random() % 32;
+        size_t space = most == 0 ? room - samples : SUR_CHANNELS_MAX + next_random() % 32;
         require(space <= room - samples, "more samples than bytes");
         ptrdiff_t frames = wav_push(wav, copy, piece, &used, out + samples, space);
         free(copy);
@@ -49,7 +49,7 @@ static ptrdiff_t parse(struct wav *wav, const uint8_t *data, size_t size, uint32
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1 || size > 4096) return 0;
-    size_t room = size + 2 * WAV_MAX_CHANNELS + 32;
+    size_t room = size + 2 * SUR_CHANNELS_MAX + 32;
     float *whole = calloc(room, sizeof *whole), *pieces = calloc(room, sizeof *pieces);
     struct wav a, b;
     seed = data[0];

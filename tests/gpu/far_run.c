@@ -70,7 +70,7 @@ int main(int argc, char **argv)
     static double ms[MAX_TOKENS];
     const struct sur_backend *b;
     struct sur_checkpoint *c = NULL;
-    struct sur_backend_options o = {.threads = 2};
+    struct sur_model_options o = {.threads = 2, .gpu = -1};
     struct sur_backend_session_options so = {.delay = 6, .n_prompt = 39, .max_tokens = 1, .start = 131000};
     void *state = NULL, *session = NULL;
     if (argc > 2) so.start = atoll(argv[2]);

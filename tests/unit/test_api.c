@@ -102,11 +102,11 @@ static void test_options(void **state)
     (void)state;
     static const int bad[] = {-1, 99, INT_MIN, INT_MAX};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        for (int field = 0; field < 9; field++) {
+        for (int field = 0; field < 8; field++) {
             struct sur_model_options o = model_options;
-            int *fields[] = {(int *)&o.backend,   (int *)&o.kv,        (int *)&o.cpu, (int *)&o.gemm,
-                             (int *)&o.encode_on, (int *)&o.decode_on, &o.threads,    (int *)&o.window_attention,
-                             &o.vram_limit_mib};
+            int *fields[] = {(int *)&o.backend,          (int *)&o.kv,        (int *)&o.gemm,
+                             (int *)&o.encode_on,        (int *)&o.decode_on, &o.threads,
+                             (int *)&o.window_attention, &o.vram_limit_mib};
             bool counts = fields[field] == &o.threads || fields[field] == &o.vram_limit_mib;
             if (counts && bad[i] == 99) continue;
             if (fields[field] == &o.vram_limit_mib && bad[i] == INT_MAX) continue;
@@ -123,6 +123,16 @@ static void test_options(void **state)
         }
     }
     struct sur_model_options mo = model_options;
+    mo.cpu = "sse";
+    refuse_model(&mo);
+    assert_string_equal(sur_error_text(), "there is no instruction set sse");
+    mo.cpu = NULL;
+    assert_string_equal(sur_cpu_name(0), "plain");
+    assert_null(sur_cpu_name(-1));
+    assert_null(sur_cpu_name(99));
+    assert_string_equal(sur_backend_name(SUR_BACKEND_AUTO), "auto");
+    assert_string_equal(sur_backend_name(SUR_BACKEND_CPU), "cpu");
+    assert_null(sur_backend_name((enum sur_backend_kind)99));
     mo.gpu = -2;
     refuse_model(&mo);
     mo.gpu = 0; /* the CPU has none */

@@ -307,7 +307,7 @@ int main(int argc, char **argv)
 {
     bool cuda = argc == 3 && !strcmp(argv[2], "cuda");
     if (argc != 2 + cuda) return fprintf(stderr, "usage: test_backend MODEL [cuda]\n"), 2;
-    struct sur_backend_options o = {.threads = 2};
+    struct sur_model_options o = {.threads = 2, .gpu = -1};
     if (cuda && sur_backend_choose(&b, SUR_BACKEND_CUDA)) return printf("%s\n", sur_error_text()), 77;
     if (sur_checkpoint_open(&checkpoint, argv[1]) || b->open(&state_, checkpoint, &o) ||
         (cuda && sur_backend_cpu.open(&cpu, checkpoint, &o)))

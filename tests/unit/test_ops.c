@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 #include "cpu/gemm.h"
-#include "cpu/ops.h"
+#include "cpu/isa.h"
 #include "cpu/pool.h"
 #include "cpu/ref.h"
 #include "util/half.h"
@@ -427,8 +427,10 @@ static void test_blas_at_once(void **state)
 
 int main(void)
 {
-    static const enum sur_cpu_level levels[] = {SUR_CPU_PLAIN, SUR_CPU_AVX2, SUR_CPU_AVX512};
-    for (int i = 0; i < 3; i++) n_tables += sur_ops_select(&tables[n_tables], levels[i]) == SUR_OK;
+    for (int i = 0; i < sur_cpu_n_isas; i++) {
+        const struct sur_cpu_isa *isa = &sur_cpu_isas[i];
+        if (isa->runs() && (!n_tables || tables[n_tables - 1] != isa->ops)) tables[n_tables++] = isa->ops;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul),
         cmocka_unit_test(test_rmsnorm),

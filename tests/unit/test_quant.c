@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "cpu/isa.h"
 #include "cpu/matrix.h"
 #include "cpu/os_memory.h"
 #include "cpu/quant.h"
@@ -226,20 +227,14 @@ static void test_not_finite(void **state)
 
 static void find_tables(void)
 {
-    const struct sur_cpu_ops *ops;
-    tables[n_tables++] = &sur_quant_plain;
+    for (int i = 0; i < sur_cpu_n_isas; i++) {
+        const struct sur_cpu_isa *isa = &sur_cpu_isas[i];
+        bool known = false;
+        for (int j = 0; j < n_tables; j++) known |= tables[j] == isa->quant;
+        if (!known && isa->runs()) tables[n_tables++] = isa->quant;
 #if defined(__x86_64__)
-    if (sur_ops_select(&ops, SUR_CPU_AVX2) == SUR_OK) tables[n_tables++] = &sur_quant_avx2;
-    if (sur_ops_select(&ops, SUR_CPU_AVX512) == SUR_OK && sur_quant_select(ops) == &sur_quant_avx512) {
-        tables[n_tables++] = &sur_quant_avx512;
-        tables[n_tables++] = &sur_quant_ymm;
-    }
+        if (isa->quant == &sur_quant_avx512 && isa->runs()) tables[n_tables++] = &sur_quant_ymm;
 #endif
-    if (sur_ops_select(&ops, SUR_CPU_AUTO) == SUR_OK) {
-        const struct sur_quant_ops *best = sur_quant_select(ops);
-        for (int i = 0; i < n_tables; i++)
-            if (tables[i] == best) return;
-        tables[n_tables++] = best;
     }
 }
 

@@ -198,7 +198,7 @@ static void test_threads(void **state)
 static void test_stats(void **state)
 {
     (void)state;
-    struct sur_backend_stats a = {0}, m = {0};
+    struct sur_model_stats a = {0}, m = {0};
     int n = checkpoint->params.encoder.n_layers + checkpoint->params.decoder.n_layers;
     backends[0]->stats(states[0], &a);
     backends[1]->stats(states[1], &m);
@@ -206,7 +206,7 @@ static void test_stats(void **state)
     assert_int_equal(a.n_resident, n);
     assert_int_equal(m.n_layers, n);
     assert_int_equal(m.n_resident, n);
-    assert_true(a.load_ns > 0 && m.load_ns > 0 && a.uploads == 0 && m.memory_bytes == 0);
+    assert_true(a.load_ns > 0 && m.load_ns > 0 && a.uploads == 0 && m.device_bytes == 0);
 }
 
 /* What was wished for: halves that contradict the whole, and two halves that are one. */
@@ -215,24 +215,25 @@ static void test_wishes(void **state)
     (void)state;
     const struct sur_backend *b;
     void *st;
-    struct sur_backend_options o = {.threads = 1};
-    struct sur_backend_wish wish = {.backend = SUR_BACKEND_CPU, .encode_on = SUR_BACKEND_CUDA};
-    assert_int_equal(sur_backend_open(&b, &st, &wish, checkpoint, &o), SUR_ERR_ARGUMENT);
-    wish = (struct sur_backend_wish){.encode_on = SUR_BACKEND_CPU, .decode_on = SUR_BACKEND_CPU};
-    assert_int_equal(sur_backend_open(&b, &st, &wish, checkpoint, &o), SUR_OK);
+    struct sur_model_options o = {.threads = 1, .gpu = -1, .backend = SUR_BACKEND_CPU, .encode_on = SUR_BACKEND_CUDA};
+    assert_int_equal(sur_backend_open(&b, &st, checkpoint, &o), SUR_ERR_ARGUMENT);
+    o.backend = SUR_BACKEND_AUTO;
+    o.encode_on = o.decode_on = SUR_BACKEND_CPU;
+    assert_int_equal(sur_backend_open(&b, &st, checkpoint, &o), SUR_OK);
     assert_ptr_equal(b, &sur_backend_cpu);
     b->close(st);
-    o.vram_limit_bytes = 1;
-    assert_int_equal(sur_backend_open(&b, &st, &wish, checkpoint, &o), SUR_ERR_ARGUMENT);
+    o.vram_limit_mib = 1;
+    assert_int_equal(sur_backend_open(&b, &st, checkpoint, &o), SUR_ERR_ARGUMENT);
     assert_null(st);
-    o = (struct sur_backend_options){.threads = 1, .window_attention = SUR_ATTENTION_GEMM};
-    assert_int_equal(sur_backend_open(&b, &st, &wish, checkpoint, &o), SUR_ERR_ARGUMENT);
+    o.vram_limit_mib = 0;
+    o.window_attention = SUR_ATTENTION_GEMM;
+    assert_int_equal(sur_backend_open(&b, &st, checkpoint, &o), SUR_ERR_ARGUMENT);
 }
 
 int main(int argc, char **argv)
 {
     if (argc != 2) return fprintf(stderr, "usage: test_split MODEL\n"), 2;
-    struct sur_backend_options o[2] = {{.threads = 1}, {.threads = 1}};
+    struct sur_model_options o[2] = {{.threads = 1, .gpu = -1}, {.threads = 1, .gpu = -1}};
     const struct sur_backend *halves[2] = {&sur_backend_cpu, &sur_backend_cpu};
     backends[0] = &sur_backend_cpu;
     if (sur_checkpoint_open(&checkpoint, argv[1]) || sur_backend_cpu.open(&states[0], checkpoint, o) ||
