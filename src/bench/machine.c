@@ -14,9 +14,9 @@
 #include "bench/count.h"
 #include "bench/probe.h"
 #include "bench/synthetic.h"
+#include "cpu/backend.h"
 #include "cpu/isa.h"
 #include "cpu/pool.h"
-#include "cpu/tower.h"
 #include "model/schedule.h"
 #include "util/clock.h"
 
@@ -130,13 +130,10 @@ static int measure(struct machine *m, const struct sample *s, double times[3])
     return r;
 }
 
-/* The backend's own arithmetic, without room for logits and mel, which take some MB. */
 static double session_bytes(const struct machine *m)
 {
-    const struct sur_params *p = &synthetic_full;
-    const int threads = m->options.threads;
-    return (double)sur_cpu_stack_bytes(&p->encoder, m->options.kv, SUR_TOKEN_ROWS, 0, threads, (size_t)p->decoder.dim) +
-           (double)sur_cpu_stack_bytes(&p->decoder, m->options.kv, PROMPT, SUR_STEP_MAX, threads, (size_t)p->ada_dim);
+    const struct sur_backend_session_options o = {.n_prompt = PROMPT, .max_tokens = 1};
+    return (double)sur_cpu_session_bytes(&synthetic_full, m->options.kv, m->options.threads, &o);
 }
 
 /* From what was measured with part of the layers to all of them. */

@@ -1,10 +1,11 @@
-/* The CPU backend: the table of model/backend.h over the towers and ops of this folder. */
-#include "model/backend.h"
+#include "cpu/backend.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/buffers.h"
 #include "cpu/gemm.h"
 #include "cpu/os_memory.h"
 #include "cpu/tower.h"
@@ -13,37 +14,51 @@
 #include "util/clock.h"
 #include "util/error.h"
 
-struct cpu_state { /* immutable after open, shared */
+/* The decoder's second norms for a delay, shared by the sessions with that delay. */
+struct delay_norms {
+    struct delay_norms *next;
+    int delay, n_users;
+    float norms[]; /* [n_layers, dim] */
+};
+
+struct cpu_state {
+    /* immutable after open */
     const struct sur_checkpoint *checkpoint;
     enum sur_kv_type kv;
     const struct sur_cpu_ops *ops;
-    struct sur_pool *pool;
+    struct sur_cpu_products products;
     struct sur_cpu_tower encoder, decoder;
     struct sur_cpu_matrix conv0, conv1, adapter0, adapter2, embedding;
     struct sur_cpu_arena arena; /* of the packed matrices */
     float *conv0_bias, *conv1_bias, *encoder_norm, *norm;
     int64_t load_ns;
+    /* any thread, under the lock */
+    pthread_mutex_t norms_lock;
+    struct delay_norms *norms;
 };
 
 struct cpu_session {
     struct sur_progress progress; /* first: see model/progress.h */
     /* immutable after create */
     struct cpu_state *state;
+    struct delay_norms *norms;
     /* encode thread */
-    struct sur_cpu_stack encoder;
+    struct sur_cpu_rings encoder_rings;
+    struct sur_cpu_workspace encoder_work;
     float *mel;     /* [2 + max frames, n_mels]; the first two are carried */
     float *conv0;   /* [1 + max frames, e]; the first is carried */
     float *columns; /* the stem's gathered inputs: [max frames, 3 * n_mels] or [max frames / 2, 3 * e] */
     float *h;       /* [max frames / 2, e] */
     float *adapter; /* [max tokens, dim] */
     /* decode thread */
-    struct sur_cpu_stack decoder;
+    struct sur_cpu_rings decoder_rings;
+    struct sur_cpu_workspace decoder_work;
     float *x;      /* [step_most, dim] */
     float *out;    /* [SUR_STEP_MAX, dim] */
     float *logits; /* [SUR_STEP_MAX, vocab]; the last step's row is the last of n_out */
     int n_logits;
     int32_t last_token;
-    /* between the two: rows [SUR_ROW_RING, dim] */
+    /* between the two, as progress says: rows [SUR_ROW_RING, dim] */
     float *rows;
 };
 
@@ -61,7 +76,8 @@ static void state_close(void *state)
     if (s->encoder.shape) sur_cpu_tower_close(&s->encoder);
     if (s->decoder.shape) sur_cpu_tower_close(&s->decoder);
     sur_cpu_arena_finish(&s->arena);
-    sur_pool_destroy(&s->pool);
+    sur_pool_destroy(&s->products.pool);
+    pthread_mutex_destroy(&s->norms_lock);
     free(s->conv0_bias);
     free(s->conv1_bias);
     free(s->encoder_norm);
@@ -94,7 +110,7 @@ static int pack(struct cpu_state *s)
             for (int j = 0; j < PER_LAYER; j++)
                 if (own[j]->view->data) all[n++] = own[j];
         }
-    int r = sur_cpu_arena_pack(&s->arena, all, n, s->pool);
+    int r = sur_cpu_arena_pack(&s->arena, all, n, s->products.pool);
     free(all);
     return r;
 }
@@ -107,6 +123,7 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     s->checkpoint = c;
     s->load_ns = -sur_clock_ns();
     s->kv = options->kv;
+    pthread_mutex_init(&s->norms_lock, NULL);
     const struct sur_cpu_isa *isa;
     int r = sur_cpu_isa_select(&isa, options->cpu);
     if (!r && options->gemm == SUR_GEMM_LT)
@@ -116,9 +133,14 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     if (!r && options->gpu >= 0) r = sur_fail(SUR_ERR_ARGUMENT, "--gpu is for the CUDA backend");
     if (!r && options->vram_limit_mib) r = sur_fail(SUR_ERR_ARGUMENT, "--vram-limit is for the CUDA backend");
     if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_blas_open();
-    if (!r) r = sur_pool_create(&s->pool, options->threads);
-    if (!r) r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, isa, options->gemm, s->pool);
-    if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, isa, options->gemm, s->pool);
+    if (!r) r = sur_pool_create(&s->products.pool, options->threads);
+    if (!r) {
+        s->ops = isa->ops;
+        s->products.matmul = options->gemm == SUR_GEMM_BLAS ? sur_blas_matmul : isa->ops->matmul;
+        s->products.quant = isa->quant;
+        r = sur_cpu_tower_open(&s->encoder, &c->params.encoder, c->weights.encoder, s->ops, &s->products);
+    }
+    if (!r) r = sur_cpu_tower_open(&s->decoder, &c->params.decoder, c->weights.decoder, s->ops, &s->products);
     if (!r && options->gemm == SUR_GEMM_BLAS) r = sur_checkpoint_need(c, 1 << SUR_WEIGHT_BF16, "--gemm blas");
     if (!r) r = pack(s);
     if (!r) {
@@ -129,7 +151,6 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
         if (!s->conv0_bias || !s->conv1_bias || !s->encoder_norm || !s->norm)
             r = sur_fail(SUR_ERR_MEMORY, "not enough memory");
     }
-    if (!r) s->ops = isa->ops;
     s->load_ns += sur_clock_ns();
     if (r)
         state_close(s);
@@ -138,43 +159,93 @@ static int state_open(void **state, const struct sur_checkpoint *c, const struct
     return r;
 }
 
+/* ---- norms of a delay ---- */
+
+/* y = w x (+ bias) over n columns, by the groups of a workspace. */
+static void linear(const struct cpu_state *s, const struct sur_cpu_workspace *work, const struct sur_cpu_matrix *w,
+                   const float *bias, const float *x, int n, float *y)
+{
+    const struct sur_cpu_product p = {
+        .w = w, .bias = bias, .x = x, .n = n, .groups = work->groups, .y = y, .y_stride = (size_t)w->view->rows};
+    sur_cpu_product_run(&s->products, &p);
+}
+
+/* Norms ffn_norm * (1 + W2(GELU(W0(t)))), t from the delay. */
+static struct delay_norms *fold_delay(const struct cpu_state *s, const struct sur_cpu_workspace *work, int delay)
+{
+    const struct sur_params *p = &s->checkpoint->params;
+    const size_t dim = (size_t)p->decoder.dim, n_layers = (size_t)p->decoder.n_layers;
+    struct delay_norms *folded = malloc(sizeof *folded + n_layers * dim * sizeof *folded->norms);
+    float *t = malloc(sizeof *t * (dim * 2 + (size_t)p->ada_dim));
+    if (!folded || !t) {
+        free(folded);
+        free(t);
+        return NULL;
+    }
+    *folded = (struct delay_norms){.delay = delay};
+    float *ada = t + dim, *scale = ada + p->ada_dim;
+    for (size_t i = 0; i < dim / 2; i++) {
+        double angle = delay * exp(-log(10000.0) * (double)i / (double)(dim / 2));
+        t[i] = (float)cos(angle);
+        t[dim / 2 + i] = (float)sin(angle);
+    }
+    for (size_t l = 0; l < n_layers; l++) {
+        const struct sur_cpu_layer *w = &s->decoder.layers[l];
+        linear(s, work, &w->ada0, NULL, t, 1, ada);
+        s->ops->gelu(ada, (size_t)p->ada_dim);
+        linear(s, work, &w->ada2, NULL, ada, 1, scale);
+        for (size_t i = 0; i < dim; i++) folded->norms[l * dim + i] = w->ffn_norm[i] * (1.0f + scale[i]);
+    }
+    free(t);
+    return folded;
+}
+
+/* Gives the session the norms of its delay: those of another session, or new ones. */
+static int acquire_norms(struct cpu_session *s)
+{
+    struct cpu_state *st = s->state;
+    const int delay = s->progress.options.delay;
+    pthread_mutex_lock(&st->norms_lock);
+    struct delay_norms *n = st->norms;
+    while (n && n->delay != delay) n = n->next;
+    if (!n && (n = fold_delay(st, &s->decoder_work, delay))) {
+        n->next = st->norms;
+        st->norms = n;
+    }
+    if (n) n->n_users++;
+    s->norms = n;
+    pthread_mutex_unlock(&st->norms_lock);
+    return n ? SUR_OK : sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
+}
+
+static void release_norms(struct cpu_session *s)
+{
+    struct cpu_state *st = s->state;
+    if (!s->norms) return;
+    pthread_mutex_lock(&st->norms_lock);
+    if (--s->norms->n_users == 0) {
+        struct delay_norms **at = &st->norms;
+        while (*at != s->norms) at = &(*at)->next;
+        *at = s->norms->next;
+        free(s->norms);
+    }
+    pthread_mutex_unlock(&st->norms_lock);
+}
+
 /* ---- session ---- */
 
 static void session_destroy(void *session)
 {
     struct cpu_session *s = session;
     if (!s) return;
-    sur_cpu_stack_finish(&s->encoder);
-    sur_cpu_stack_finish(&s->decoder);
+    release_norms(s);
+    sur_cpu_rings_finish(&s->encoder_rings);
+    sur_cpu_rings_finish(&s->decoder_rings);
+    sur_cpu_workspace_finish(&s->encoder_work);
+    sur_cpu_workspace_finish(&s->decoder_work);
     float *all[] = {s->mel, s->conv0, s->columns, s->h, s->adapter, s->x, s->out, s->logits, s->rows};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(s);
-}
-
-/* ffn_norm * (1 + W2(GELU(W0(t)))), t from the delay: what the decoder's second norm multiplies by, for good. */
-static int fold_delay(struct cpu_session *s)
-{
-    const struct sur_params *p = &s->state->checkpoint->params;
-    const struct sur_cpu_ops *ops = s->state->ops;
-    int dim = p->decoder.dim;
-    float *t = malloc(sizeof *t * ((size_t)dim * 2 + (size_t)p->ada_dim));
-    if (!t) return sur_fail(SUR_ERR_MEMORY, "not enough memory");
-    float *ada = t + dim, *scale = ada + p->ada_dim;
-    for (int i = 0; i < dim / 2; i++) {
-        double angle = s->progress.options.delay * exp(-log(10000.0) * i / (dim / 2));
-        t[i] = (float)cos(angle);
-        t[dim / 2 + i] = (float)sin(angle);
-    }
-    for (int l = 0; l < p->decoder.n_layers; l++) {
-        const struct sur_cpu_layer *w = &s->state->decoder.layers[l];
-        float *folded = s->decoder.ffn_norms + (size_t)l * (size_t)dim;
-        sur_cpu_linear(&s->decoder, &w->ada0, NULL, t, 1, ada);
-        ops->gelu(ada, (size_t)p->ada_dim);
-        sur_cpu_linear(&s->decoder, &w->ada2, NULL, ada, 1, scale);
-        for (int i = 0; i < dim; i++) folded[i] *= 1.0f + scale[i];
-    }
-    free(t);
-    return SUR_OK;
 }
 
 static int session_reset(void *session)
@@ -185,8 +256,8 @@ static int session_reset(void *session)
     memset(s->conv0, 0, (size_t)p->encoder.dim * sizeof(float));
     s->n_logits = 0;
     sur_progress_reset(&s->progress);
-    sur_cpu_stack_randomize(&s->encoder, s->progress.options.start * SUR_TOKEN_ROWS);
-    sur_cpu_stack_randomize(&s->decoder, s->progress.options.start);
+    sur_cpu_rings_randomize(&s->encoder_rings, s->progress.options.start * SUR_TOKEN_ROWS);
+    sur_cpu_rings_randomize(&s->decoder_rings, s->progress.options.start);
     return SUR_OK;
 }
 
@@ -196,31 +267,46 @@ static int step_most(const struct sur_backend_session_options *o)
     return o->n_prompt > SUR_STEP_MAX ? o->n_prompt : SUR_STEP_MAX;
 }
 
-/* The adapter's second product has columns of the decoder's width, and the encoder's stack gives it room. */
+enum { N_BUFFERS = 9 };
+
+static void list_buffers(struct sur_cpu_buffer list[N_BUFFERS], struct cpu_session *s, const struct sur_params *p,
+                         const struct sur_backend_session_options *o)
+{
+    const uint64_t frames = (uint64_t)o->max_tokens * SUR_TOKEN_FRAMES, mels = (uint64_t)p->n_mels,
+                   e = (uint64_t)p->encoder.dim, dim = (uint64_t)p->decoder.dim, rows = (uint64_t)o->max_tokens * dim;
+    const uint64_t gathered = 3 * (mels * frames > e * frames / 2 ? mels * frames : e * frames / 2);
+    const struct sur_cpu_buffer all[N_BUFFERS] = {{&s->mel, (2 + frames) * mels},
+                                                  {&s->conv0, (1 + frames) * e},
+                                                  {&s->columns, gathered > rows ? gathered : rows},
+                                                  {&s->h, frames / 2 * e},
+                                                  {&s->adapter, rows},
+                                                  {&s->x, (uint64_t)step_most(o) * dim},
+                                                  {&s->out, SUR_STEP_MAX * dim},
+                                                  {&s->logits, SUR_STEP_MAX * (uint64_t)p->vocab_size},
+                                                  {&s->rows, SUR_ROW_RING * dim}};
+    memcpy(list, all, sizeof all);
+}
+
+/* Values of the columns of a product beside a pass's own: the adapter's second one, the decoder's norms. */
 static size_t encoder_values(const struct sur_params *p, const struct sur_backend_session_options *o)
 {
     return (size_t)o->max_tokens * (size_t)p->decoder.dim;
 }
 
-/* The session's own buffers, by how many floats they have. */
-struct buffers {
-    size_t mel, conv0, columns, h, adapter, x, out, logits, rows;
-};
-
-static struct buffers buffers_of(const struct sur_params *p, const struct sur_backend_session_options *o)
+uint64_t sur_cpu_session_bytes(const struct sur_params *p, enum sur_kv_type kv, int threads,
+                               const struct sur_backend_session_options *o)
 {
-    const size_t frames = (size_t)o->max_tokens * SUR_TOKEN_FRAMES, mels = (size_t)p->n_mels,
-                 e = (size_t)p->encoder.dim, dim = (size_t)p->decoder.dim, rows = (size_t)o->max_tokens * dim;
-    const size_t gathered = 3 * (mels * frames > e * frames / 2 ? mels * frames : e * frames / 2);
-    return (struct buffers){.mel = (2 + frames) * mels,
-                            .conv0 = (1 + frames) * e,
-                            .columns = gathered > rows ? gathered : rows,
-                            .h = frames / 2 * e,
-                            .adapter = rows,
-                            .x = (size_t)step_most(o) * dim,
-                            .out = SUR_STEP_MAX * dim,
-                            .logits = SUR_STEP_MAX * (size_t)p->vocab_size,
-                            .rows = SUR_ROW_RING * dim};
+    struct cpu_session s;
+    struct sur_cpu_buffer list[N_BUFFERS];
+    list_buffers(list, &s, p, o);
+    const int rows = o->max_tokens * SUR_TOKEN_ROWS, steps = step_most(o);
+    const uint64_t encoder = sur_cpu_rings_bytes(&p->encoder, kv, rows),
+                   decoder = sur_cpu_rings_bytes(&p->decoder, kv, steps + SUR_STEP_MAX),
+                   norms = sizeof(float) * (uint64_t)p->decoder.n_layers * (uint64_t)p->decoder.dim;
+    if (!encoder || !decoder) return 0;
+    return sizeof s + encoder + decoder + norms + sur_cpu_buffers_bytes(list, N_BUFFERS) +
+           sur_cpu_workspace_bytes(&p->encoder, rows, threads, encoder_values(p, o)) +
+           sur_cpu_workspace_bytes(&p->decoder, steps, threads, (size_t)p->ada_dim);
 }
 
 /* What a session needs is checked against what is free before any of it is allocated: a hostile params.json may ask for
@@ -228,49 +314,43 @@ static struct buffers buffers_of(const struct sur_params *p, const struct sur_ba
  * first written: a session that begins must be able to go on. */
 static int check_memory(const struct cpu_state *st, const struct sur_backend_session_options *o)
 {
-    const struct sur_params *p = &st->checkpoint->params;
-    const struct buffers b = buffers_of(p, o);
-    const int threads = sur_pool_size(st->pool);
-    uint64_t enc =
-        sur_cpu_stack_bytes(&p->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, threads, encoder_values(p, o));
-    uint64_t dec = sur_cpu_stack_bytes(&p->decoder, st->kv, step_most(o), SUR_STEP_MAX, threads, (size_t)p->ada_dim);
-    uint64_t have = sur_memory_available(),
-             all = enc + dec + sizeof(struct cpu_session) +
-                   sizeof(float) * (b.mel + b.conv0 + b.columns + b.h + b.adapter + b.x + b.out + b.logits + b.rows);
-    if (!enc || !dec || all > have)
+    const uint64_t have = sur_memory_available(),
+                   all = sur_cpu_session_bytes(&st->checkpoint->params, st->kv, sur_pool_size(st->products.pool), o);
+    if (!all) return sur_fail(SUR_ERR_BACKEND, "the model's windows are too large");
+    if (all > have)
         return sur_fail(SUR_ERR_BACKEND, "a session of this model needs %llu MiB of memory; %llu MiB are free",
                         (unsigned long long)all >> 20, (unsigned long long)have >> 20);
     return SUR_OK;
 }
 
+static int create_parts(struct cpu_session *s)
+{
+    struct cpu_state *st = s->state;
+    const struct sur_params *p = &st->checkpoint->params;
+    const struct sur_backend_session_options *o = &s->progress.options;
+    const int rows = o->max_tokens * SUR_TOKEN_ROWS, steps = step_most(o), threads = sur_pool_size(st->products.pool);
+    struct sur_cpu_buffer list[N_BUFFERS];
+    list_buffers(list, s, p, o);
+    if (!sur_cpu_buffers_allocate(list, N_BUFFERS)) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
+    int r = sur_cpu_rings_init(&s->encoder_rings, &p->encoder, st->kv, rows);
+    if (!r) r = sur_cpu_rings_init(&s->decoder_rings, &p->decoder, st->kv, steps + SUR_STEP_MAX);
+    if (!r) r = sur_cpu_workspace_init(&s->encoder_work, &p->encoder, rows, threads, encoder_values(p, o));
+    if (!r) r = sur_cpu_workspace_init(&s->decoder_work, &p->decoder, steps, threads, (size_t)p->ada_dim);
+    if (!r) r = acquire_norms(s);
+    return r ? r : session_reset(s);
+}
+
 static int session_create(void **session, void *state, const struct sur_backend_session_options *o)
 {
     struct cpu_state *st = state;
-    const struct sur_params *p = &st->checkpoint->params;
-    const struct buffers b = buffers_of(p, o);
     *session = NULL;
     int r = check_memory(st, o);
     if (r) return r;
     struct cpu_session *s = calloc(1, sizeof *s);
     if (!s) return sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
     s->state = st;
-    sur_progress_init(&s->progress, p, o);
-    r = sur_cpu_stack_init(&s->encoder, &st->encoder, st->kv, o->max_tokens * SUR_TOKEN_ROWS, 0, encoder_values(p, o));
-    if (!r) r = sur_cpu_stack_init(&s->decoder, &st->decoder, st->kv, step_most(o), SUR_STEP_MAX, (size_t)p->ada_dim);
-    s->mel = calloc(b.mel, sizeof(float));
-    s->conv0 = calloc(b.conv0, sizeof(float));
-    s->columns = calloc(b.columns, sizeof(float));
-    s->h = calloc(b.h, sizeof(float));
-    s->adapter = calloc(b.adapter, sizeof(float));
-    s->x = calloc(b.x, sizeof(float));
-    s->out = calloc(b.out, sizeof(float));
-    s->logits = calloc(b.logits, sizeof(float));
-    s->rows = calloc(b.rows, sizeof(float));
-    if (!r &&
-        (!s->mel || !s->conv0 || !s->columns || !s->h || !s->adapter || !s->x || !s->out || !s->logits || !s->rows))
-        r = sur_fail(SUR_ERR_MEMORY, "not enough memory for a session");
-    if (!r) r = fold_delay(s);
-    if (!r) r = session_reset(s);
+    sur_progress_init(&s->progress, &st->checkpoint->params, o);
+    r = create_parts(s);
     if (r)
         session_destroy(s);
     else
@@ -295,10 +375,10 @@ static void stem(struct cpu_session *s, const float *mel, size_t frames)
     size_t mels = (size_t)c->params.n_mels, e = (size_t)c->params.encoder.dim;
     memcpy(s->mel + 2 * mels, mel, frames * mels * sizeof *mel);
     gather(s->columns, s->mel, mels, frames, 1);
-    sur_cpu_linear(&s->encoder, &s->state->conv0, s->state->conv0_bias, s->columns, (int)frames, s->conv0 + e);
+    linear(s->state, &s->encoder_work, &s->state->conv0, s->state->conv0_bias, s->columns, (int)frames, s->conv0 + e);
     ops->gelu(s->conv0 + e, frames * e);
     gather(s->columns, s->conv0, e, frames / 2, 2);
-    sur_cpu_linear(&s->encoder, &s->state->conv1, s->state->conv1_bias, s->columns, (int)frames / 2, s->h);
+    linear(s->state, &s->encoder_work, &s->state->conv1, s->state->conv1_bias, s->columns, (int)frames / 2, s->h);
     ops->gelu(s->h, frames / 2 * e);
     memcpy(s->mel, s->mel + frames * mels, 2 * mels * sizeof *mel);
     memcpy(s->conv0, s->conv0 + frames * e, e * sizeof *mel);
@@ -322,16 +402,16 @@ static int encode_one(const struct sur_encode_job *job, int64_t first)
     const struct sur_checkpoint *c = st->checkpoint;
     int n_tokens = job->n_tokens, n = n_tokens * SUR_TOKEN_ROWS, e = c->params.encoder.dim;
     stem(s, job->mel, (size_t)n_tokens * SUR_TOKEN_FRAMES);
-    sur_cpu_stack_run(&s->encoder, s->h, n, first * SUR_TOKEN_ROWS);
+    sur_cpu_tower_run(&st->encoder, &s->encoder_rings, &s->encoder_work, NULL, s->h, n, first * SUR_TOKEN_ROWS);
     for (int i = 0; i < n; i++) {
         float *h = s->h + (size_t)i * (size_t)e;
         st->ops->rmsnorm(h, h, st->encoder_norm, e, (float)c->params.encoder.norm_eps);
     }
     /* Four frames of a token lie side by side already. */
-    sur_cpu_linear(&s->encoder, &st->adapter0, NULL, s->h, n_tokens, s->adapter);
+    linear(s->state, &s->encoder_work, &st->adapter0, NULL, s->h, n_tokens, s->adapter);
     st->ops->gelu(s->adapter, (size_t)n_tokens * (size_t)c->params.decoder.dim);
     float *rows = s->columns; /* free again, and large enough: see session_create */
-    sur_cpu_linear(&s->encoder, &st->adapter2, NULL, s->adapter, n_tokens, rows);
+    linear(s->state, &s->encoder_work, &st->adapter2, NULL, s->adapter, n_tokens, rows);
     return copy_rows(s, 1, first, n_tokens, rows);
 }
 
@@ -391,11 +471,11 @@ static int step_one(const struct sur_step_job *job, int64_t first)
         sur_cpu_matrix_row(&st->embedding, id, x);
         for (int d = 0; d < dim; d++) x[d] = row[d] + x[d];
     }
-    sur_cpu_stack_run(&s->decoder, s->x, job->n, first);
+    sur_cpu_tower_run(&st->decoder, &s->decoder_rings, &s->decoder_work, s->norms->norms, s->x, job->n, first);
     for (int i = 0; i < job->n_out; i++)
         st->ops->rmsnorm(s->out + (size_t)i * (size_t)dim, s->x + (size_t)(job->n - job->n_out + i) * (size_t)dim,
                          st->norm, dim, (float)c->params.decoder.norm_eps);
-    if (job->n_out) sur_cpu_linear(&s->decoder, &st->embedding, NULL, s->out, job->n_out, s->logits);
+    if (job->n_out) linear(s->state, &s->decoder_work, &st->embedding, NULL, s->out, job->n_out, s->logits);
     s->n_logits = job->n_out;
     for (int i = 0; i < job->n_out; i++) best_four(s->logits + (size_t)i * (size_t)vocab, vocab, &job->out[i]);
     if (job->n_out) s->last_token = job->out[job->n_out - 1].id;

@@ -55,6 +55,12 @@ struct sur_cpu_ops {
     void (*attend)(const struct sur_attend *a);
 };
 
+/* v_stride of sur_attend. */
+static inline int sur_attend_v_stride(int head_dim)
+{
+    return (head_dim + 15) / 16 * 16;
+}
+
 /* Floats of scratch that attend needs for so many rows (n_queries * group). */
 static inline size_t sur_attend_scratch(int n_rows, int v_stride)
 {

@@ -20,12 +20,17 @@ static const struct sur_backend *b = &sur_backend_cpu;
 static void *state_, *cpu; /* cpu: NULL where b is the CPU's own */
 static float *mel;         /* [STEPS + PROMPT tokens] */
 
-static void *session_of(int n_prompt, int max_tokens, int64_t start)
+static void *create(const struct sur_backend_session_options *o)
 {
     void *s = NULL;
-    struct sur_backend_session_options o = {.delay = 6, .n_prompt = n_prompt, .max_tokens = max_tokens, .start = start};
-    if (b->session_create(&s, state_, &o)) fail_msg("%s", sur_error_text());
+    if (b->session_create(&s, state_, o)) fail_msg("%s", sur_error_text());
     return s;
+}
+
+static void *session_of(int n_prompt, int max_tokens, int64_t start)
+{
+    return create(&(struct sur_backend_session_options){
+        .delay = 6, .n_prompt = n_prompt, .max_tokens = max_tokens, .start = start});
 }
 
 static void *session(int max_tokens, int64_t start)
@@ -195,6 +200,32 @@ static void test_jobs_and_rows(void **state)
     free(rows);
 }
 
+/* Sessions of one delay share its norms: in any order of creating and destroying, each has those of its own delay. */
+static void test_delays(void **state)
+{
+    (void)state;
+    static const int delays[] = {6, 30, 6, 1, 30};
+    enum { N = sizeof delays / sizeof *delays };
+    struct sur_step_out out[2][N];
+    void *s[N];
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < N; i++)
+            s[i] =
+                create(&(struct sur_backend_session_options){.delay = delays[i], .n_prompt = PROMPT, .max_tokens = 1});
+        if (round) b->session_destroy(s[0]);
+        for (int i = round; i < N; i++) {
+            encode(s[i], 0, 1);
+            assert_int_equal(step(s[i], 1, tokens, 1, &out[round][i]), SUR_OK);
+            b->session_destroy(s[i]);
+        }
+    }
+    assert_memory_equal(&out[0][0], &out[0][2], sizeof **out);
+    assert_memory_equal(&out[0][1], &out[0][4], sizeof **out);
+    assert_memory_equal(&out[0][1], &out[1][1], (N - 1) * sizeof **out);
+    assert_memory_not_equal(&out[0][0].top, &out[0][1].top, sizeof out[0][0].top);
+    assert_memory_not_equal(&out[0][0].top, &out[0][3].top, sizeof out[0][0].top);
+}
+
 /* A job that cannot run says so, and the one beside it runs. */
 static void test_job_status(void **state)
 {
@@ -319,10 +350,11 @@ int main(int argc, char **argv)
         x = x * 1664525u + 1013904223u;
         mel[i] = (float)(int32_t)x * 0x1p-31f;
     }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_columns),    cmocka_unit_test(test_rewind), cmocka_unit_test(test_short_prompt),
-        cmocka_unit_test(test_row_bounds), cmocka_unit_test(test_ahead),  cmocka_unit_test(test_jobs_and_rows),
-        cmocka_unit_test(test_job_status), cmocka_unit_test(test_edges),  cmocka_unit_test(test_far)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_columns),      cmocka_unit_test(test_rewind),
+                                       cmocka_unit_test(test_short_prompt), cmocka_unit_test(test_row_bounds),
+                                       cmocka_unit_test(test_ahead),        cmocka_unit_test(test_jobs_and_rows),
+                                       cmocka_unit_test(test_delays),       cmocka_unit_test(test_job_status),
+                                       cmocka_unit_test(test_edges),        cmocka_unit_test(test_far)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     b->close(state_);
     if (cpu) sur_backend_cpu.close(cpu);
