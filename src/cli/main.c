@@ -9,8 +9,8 @@
 #include "cli/os_signal.h"
 #include "cli/os_stderr.h"
 #include "cli/run.h"
-#include "sink/os_file.h"
 #include "util/failure.h"
+#include "util/os_file.h"
 
 static int print(const char *text)
 {

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "cli/message.h"
-#include "sink/os_file.h"
+#include "util/os_file.h"
 
 enum { MAX_NAMED = 5, SHOWN_BYTES = 160 };
 

@@ -7,7 +7,7 @@
 #include "cli/exit_status.h"
 #include "cli/message.h"
 #include "cli/named_files.h"
-#include "sink/os_file.h"
+#include "util/os_file.h"
 
 static bool half_conflicts(const struct options *o, const char *option, int half)
 {

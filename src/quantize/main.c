@@ -1,4 +1,4 @@
-/* surtitle-quantize: a checkpoint in, a GGUF file of smaller weights out. */
+/* surtitle-quantize: reads a checkpoint and writes its weights, with fewer bits, to a GGUF file. */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -17,6 +17,7 @@
 #include "quantize/work.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "util/os_file.h"
 #include "util/utf8.h"
 
 enum { DONE = 0, FAILED = 1, USAGE = 2, NO_MODEL = 4, MAX_THREADS = 1024 };
@@ -24,7 +25,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2, NO_MODEL = 4, MAX_THREADS = 1024 };
 struct arguments {
     const char *in, *out;
     const struct preset *preset;
-    int threads; /* 0: as many as there are cores */
+    int threads; /* 0: one per core */
 };
 
 static void say(const char *text)
@@ -55,27 +56,27 @@ static int usage(const char *format, ...)
 
 static void help(void)
 {
-    printf("surtitle-quantize: a checkpoint's weights with fewer bits\n\n"
+    printf("surtitle-quantize: write a model's weights as GGUF, with fewer bits\n\n"
            "usage: surtitle-quantize [OPTION...] --type TYPE IN OUT.gguf\n"
-           "       IN: a folder in Mistral's layout, or a GGUF file of BF16, F16 or F32\n\n"
-           "  --type TYPE    %s\n"
-           "  --threads N    how many threads work (one for each core)\n"
-           "  --help         this text\n"
-           "  --version      the version\n\n"
-           "Exit: 0 done, 1 failed, 2 usage, 4 no model.\n",
+           "  IN is a folder in Mistral's layout, or a GGUF file of BF16, F16 or F32.\n\n"
+           "      --type TYPE    weight types: %s\n"
+           "      --threads N    CPU threads, 1 to 1024 (one per core)\n"
+           "  -h, --help         print this help\n"
+           "  -V, --version      print the version\n\n"
+           "Exit status: 0 success, 1 writing failed, 2 wrong usage, 4 IN cannot be used.\n",
            preset_names());
 }
 
-/* -1: go on; else the status to end with. */
+/* Returns -1, or the exit status if the program is to end. */
 static int parse(int argc, char **argv, struct arguments *a)
 {
     static const struct option options[] = {{"type", required_argument, NULL, 't'},
                                             {"threads", required_argument, NULL, 'n'},
                                             {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
+                                            {"version", no_argument, NULL, 'V'},
                                             {NULL, 0, NULL, 0}};
     opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, ":hV", options, NULL)) != -1;) {
         char *end;
         long n;
         switch (c) {
@@ -91,7 +92,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         case 'h':
             help();
             return fflush(stdout) || ferror(stdout) ? FAILED : DONE;
-        case 'v':
+        case 'V':
             printf("surtitle-quantize %s\n", SUR_VERSION);
             return fflush(stdout) || ferror(stdout) ? FAILED : DONE;
         case ':':
@@ -120,12 +121,12 @@ static void show_progress(void *user, uint64_t done, uint64_t all)
     fprintf(stderr, "\rsurtitle-quantize: %3d%% of %.2f GB", all ? (int)(done * 100 / all) : 100, (double)all * 1e-9);
 }
 
-/* Weights that are already quantised would lose a second time. */
+/* Refuses weights that are quantised already: they would lose precision a second time. */
 static int check_source(const struct sur_checkpoint *c)
 {
     const unsigned plain = 1u << SUR_WEIGHT_BF16 | 1u << SUR_WEIGHT_F16 | 1u << SUR_WEIGHT_F32;
     if (sur_checkpoint_need(c, plain, "") == SUR_OK) return SUR_OK;
-    return sur_fail(SUR_ERR_MODEL, "%s is quantised already (%s): take the BF16 file or Mistral's folder",
+    return sur_fail(SUR_ERR_MODEL, "%s is quantised already (%s): use the BF16 file or Mistral's folder",
                     sur_gguf_name(c->gguf), sur_checkpoint_type(c));
 }
 
@@ -150,13 +151,16 @@ static int write_file(const struct arguments *a, const struct plan *plan)
     return rc == SUR_ERR_MODEL ? NO_MODEL : FAILED;
 }
 
-/* Whether OUT.gguf is what is read: IN itself, or a file of IN, if that is a folder. */
+/* Returns whether OUT.gguf is IN, or a file that is read from the folder IN. */
 static bool is_source(const struct arguments *a)
 {
     static const char *const files[] = {"", "/params.json", "/tekken.json", "/consolidated.safetensors"};
+    struct os_file in, out;
+    if (!os_file_find(&out, a->out) || out.kind != OS_FILE_EXISTS) return false;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s%s", a->in, files[i]) < (int)sizeof path && os_same_file(path, a->out))
+        if (snprintf(path, sizeof path, "%s%s", a->in, files[i]) < (int)sizeof path && os_file_find(&in, path) &&
+            os_file_same(&in, &out))
             return true;
     }
     return false;
@@ -185,6 +189,6 @@ int main(int argc, char **argv)
     int status = parse(argc, argv, &a);
     if (status >= 0) return status;
     sur_set_log(SUR_LOG_WARN, on_log, NULL);
-    os_catch_faults(NO_MODEL);
+    os_output_catch_faults(NO_MODEL);
     return quantise(&a);
 }

@@ -12,9 +12,11 @@
 #include <unistd.h>
 
 #include "surtitle.h"
+#include "util/os_file.h"
 
-static char target[PATH_MAX], temporary[PATH_MAX + 8];
-static volatile sig_atomic_t exists; /* temporary */
+static struct os_file target;
+static char temporary[PATH_MAX];
+static volatile sig_atomic_t exists; /* the temporary file */
 
 static const int ending[] = {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGXCPU};
 enum { N_ENDING = sizeof ending / sizeof ending[0] };
@@ -23,7 +25,7 @@ static void on_ending(int number)
 {
     if (exists) unlink(temporary);
     signal(number, SIG_DFL);
-    raise(number); /* blocked until the handler returns, and ends the process then */
+    raise(number); /* stays blocked until the handler returns, and then ends the process */
 }
 
 static int fault_status;
@@ -31,11 +33,11 @@ static int fault_status;
 static void on_bus(int number, siginfo_t *info, void *context)
 {
     static atomic_flag entered = ATOMIC_FLAG_INIT;
-    while (atomic_flag_test_and_set(&entered)) pause(); /* several threads meet the same hole */
+    while (atomic_flag_test_and_set(&entered)) pause(); /* several threads may fault */
     const char *line = info->si_code == BUS_ADRERR ? sur_model_fault(info->si_addr) : NULL;
     if (!line) {
         on_ending(number);
-        return; /* the access is repeated, and ends the process */
+        return; /* the access is repeated, and its SIGBUS ends the process */
     }
     char text[512] = "surtitle-quantize: "; /* snprintf is not async-signal-safe */
     strncat(text, line, sizeof text - strlen(text) - 2);
@@ -45,7 +47,7 @@ static void on_bus(int number, siginfo_t *info, void *context)
     _exit(fault_status);
 }
 
-void os_catch_faults(int status)
+void os_output_catch_faults(int status)
 {
     struct sigaction bus = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigemptyset(&bus.sa_mask);
@@ -53,62 +55,40 @@ void os_catch_faults(int status)
     sigaction(SIGBUS, &bus, NULL);
 }
 
-bool os_same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-/* What stands at path and may not be replaced: anything but a regular file, and a link that leads to nothing. Of other
- * links the target is replaced, not the link. */
+/* Only a regular file is replaced, or a new one created. A link is followed; one that leads to nothing is refused. */
 static bool find_target(const char *path)
 {
     struct stat st;
-    if (stat(path, &st) == 0) {
-        if (!S_ISREG(st.st_mode)) {
-            errno = S_ISDIR(st.st_mode) ? EISDIR : EEXIST;
-            return false;
-        }
-        return realpath(path, target) != NULL;
-    }
-    if (errno != ENOENT) return false;
-    if (lstat(path, &st) == 0) {
+    if (!os_file_find(&target, path)) return false;
+    if (target.kind == OS_FILE_NEW && lstat(path, &st) == 0)
         errno = ENOENT;
-        return false;
-    }
-    if (strlen(path) < sizeof target) {
-        memcpy(target, path, strlen(path) + 1);
-        return true;
-    }
-    errno = ENAMETOOLONG;
+    else if (target.kind == OS_FILE_EXISTS && !S_ISREG(target.mode))
+        errno = S_ISDIR(target.mode) ? EISDIR : EEXIST;
+    else
+        return target.descriptor < 0 || realpath(path, target.path);
     return false;
 }
 
 int os_output_create(const char *path, uint64_t n_bytes)
 {
     if (!find_target(path)) return -1;
-    snprintf(temporary, sizeof temporary, "%s.XXXXXX", target);
     signal(SIGXFSZ, SIG_IGN); /* a write then fails with EFBIG */
-    mode_t mask = umask(0);
-    umask(mask);
-    sigset_t held, before; /* a signal between the file's creation and the note of it would leave the file behind */
+    sigset_t held, before;    /* a signal between the file's creation and `exists` would leave the file behind */
     sigemptyset(&held);
     for (int i = 0; i < N_ENDING; i++) {
         sigaddset(&held, ending[i]);
         if (signal(ending[i], on_ending) == SIG_IGN) signal(ending[i], SIG_IGN);
     }
     sigprocmask(SIG_BLOCK, &held, &before);
-    int fd = mkostemp(temporary, O_CLOEXEC);
+    int fd = os_file_create_temporary(&target, 0666, temporary);
     int error = errno;
     exists = fd >= 0;
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = error;
     if (fd < 0) return -1;
-    /* Room for all of it now. Where the file system cannot say, writing will. */
-    bool ok = fchmod(fd, 0666 & ~mask) == 0 &&
-              (fallocate(fd, 0, 0, (off_t)n_bytes) == 0 ||
-               ((errno == EOPNOTSUPP || errno == ENOSYS) && ftruncate(fd, (off_t)n_bytes) == 0));
-    if (ok) return fd;
+    /* A file system without fallocate reports a full disk only when the file is written. */
+    if (fallocate(fd, 0, 0, (off_t)n_bytes) == 0) return fd;
+    if ((errno == EOPNOTSUPP || errno == ENOSYS) && ftruncate(fd, (off_t)n_bytes) == 0) return fd;
     error = errno;
     os_output_close(fd, false);
     errno = error;
@@ -125,16 +105,11 @@ bool os_output_write(int fd, const void *bytes, size_t n, uint64_t offset)
     return true;
 }
 
-/* So that the name, too, is there after the power fails. Not every file system can. */
+/* Makes the rename durable: after a power failure the name is there, too. Not every file system supports it. */
 static void flush_folder(void)
 {
     char folder[PATH_MAX];
-    char *slash;
-    memcpy(folder, target, sizeof folder);
-    if (!(slash = strrchr(folder, '/')))
-        memcpy(folder, ".", 2);
-    else
-        slash[slash == folder] = 0;
+    snprintf(folder, sizeof folder, "%.*s/", (int)(strrchr(target.path, '/') - target.path), target.path);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return;
     fsync(fd);
@@ -149,7 +124,7 @@ bool os_output_close(int fd, bool keep)
         ok = false;
         error = errno;
     }
-    if (ok && keep && rename(temporary, target) < 0) {
+    if (ok && keep && rename(temporary, target.path) < 0) {
         ok = false;
         error = errno;
     }

@@ -1,4 +1,8 @@
-/* A file that appears whole or not at all: written under another name beside its own, then renamed. */
+/* The file that is written: it appears complete or not at all. It is written under a temporary name in the same folder,
+ * and renamed at the end. One at a time.
+ *
+ * Thread-safety: main thread only, except os_output_write.
+ * Errors: errno. */
 #ifndef QUANTIZE_OS_OUTPUT_H
 #define QUANTIZE_OS_OUTPUT_H
 
@@ -6,17 +10,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* When a file of the model that is mapped was cut or cannot be read: one line, no file left behind, and the program
- * ends with this status. */
-void os_catch_faults(int status);
-/* Whether both paths lead to the same file or folder. */
-bool os_same_file(const char *a, const char *b);
-/* Makes the file beside path, of n_bytes, so that a full disk is known at once. A signal that ends the process removes
- * it. One at a time. Returns its descriptor, or -1 with errno. */
+/* Handles SIGBUS from a mapped file of the model, which was truncated or cannot be read: prints one line, removes the
+ * temporary file, and ends the program with this status. */
+void os_output_catch_faults(int status);
+/* Creates the temporary file for path and allocates n_bytes, so that a full disk is known at once. A signal that ends
+ * the process removes it. Returns its descriptor, or -1. */
 int os_output_create(const char *path, uint64_t n_bytes);
-/* Any thread; false with errno. */
+/* Writes all n bytes; false on failure. Any thread. */
 bool os_output_write(int fd, const void *bytes, size_t n, uint64_t offset);
-/* Flushes, renames; or (keep false) removes it. False with errno: it did not work, and nothing is left. */
+/* keep: flushes the file and renames it to path. Otherwise, or on failure, removes it. Returns false on failure. */
 bool os_output_close(int fd, bool keep);
 
 #endif

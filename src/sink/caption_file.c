@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #include "sink/captions.h"
-#include "sink/os_file.h"
 #include "sink/sink.h"
 #include "util/clock.h"
 #include "util/failure.h"
+#include "util/os_file.h"
 
 enum { ROWS = 2 };
 
@@ -48,25 +48,6 @@ static int fail(const struct caption_sink *s)
     return failure(SUR_ERR_IO, "cannot write %s: %s", s->file.path, why);
 }
 
-/* Creates the temporary file in the caption file's folder. Its name does not contain the caption file's, which may have
- * the greatest length that is allowed. O_EXCL never follows a link that another user put there. If there is no file to
- * replace, the umask decides the mode. */
-static int create_temporary(const struct caption_sink *s)
-{
-    int folder = (int)(strrchr(s->file.path, '/') - s->file.path), fd = -1;
-    for (int tries = 0; tries < 100; tries++) {
-        uint32_t number = (uint32_t)sur_clock_ns() ^ (uint32_t)getpid() << 16;
-        if (snprintf(temporary, sizeof temporary, "%.*s/.surtitle-%08x", folder, s->file.path, number) >=
-            (int)sizeof temporary) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, s->file.kind == OS_FILE_EXISTS ? 0600 : 0666);
-        if (fd >= 0 || errno != EEXIST) return fd;
-    }
-    return fd;
-}
-
 static int replace(struct caption_sink *s)
 {
     char text[ROWS * LINES_HELD];
@@ -76,12 +57,13 @@ static int replace(struct caption_sink *s)
         if (row[0]) n += (size_t)snprintf(text + n, sizeof text - n, "%s\n", row);
     }
     has_temporary = true;
-    int fd = create_temporary(s), status = SUR_OK;
+    const bool exists = s->file.kind == OS_FILE_EXISTS; /* otherwise the umask decides the mode */
+    int fd = os_file_create_temporary(&s->file, exists ? 0600 : 0666, temporary), status = SUR_OK;
     if (fd < 0) {
         has_temporary = false;
         return fail(s);
     }
-    if (s->file.kind == OS_FILE_EXISTS && fchmod(fd, s->file.mode & 0777) != 0) status = fail(s);
+    if (exists && fchmod(fd, s->file.mode & 0777) != 0) status = fail(s);
     if (status == SUR_OK && output_write_all(fd, text, n) != 0) status = fail(s);
     if (close(fd) != 0 && errno != EINTR && status == SUR_OK) status = fail(s);
     if (status == SUR_OK && rename(temporary, s->file.path) != 0) status = fail(s);

@@ -10,10 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sink/os_file.h"
 #include "surtitle.h"
 #include "util/clock.h"
 #include "util/failure.h"
+#include "util/os_file.h"
 
 static bool (*hurry)(void);
 

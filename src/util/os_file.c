@@ -1,11 +1,15 @@
-#include "sink/os_file.h"
+#include "util/os_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "util/clock.h"
 
 enum { MAX_LINKS = 40 /* as in the kernel */ };
 
@@ -135,4 +139,21 @@ bool os_file_same(const struct os_file *a, const struct os_file *b)
     if (a->kind == OS_FILE_UNKNOWN || a->kind != b->kind || a->device != b->device || a->inode != b->inode)
         return false;
     return a->kind == OS_FILE_EXISTS || strcmp(strrchr(a->path, '/'), strrchr(b->path, '/')) == 0;
+}
+
+/* The name does not contain that of the file, which may have the greatest length that is allowed. O_EXCL never follows
+ * a link that another user put there. */
+int os_file_create_temporary(const struct os_file *f, mode_t mode, char path[PATH_MAX])
+{
+    int folder = (int)(strrchr(f->path, '/') - f->path), fd = -1;
+    for (int tries = 0; tries < 100; tries++) {
+        uint32_t number = (uint32_t)sur_clock_ns() ^ (uint32_t)getpid() << 16;
+        if (snprintf(path, PATH_MAX, "%.*s/.surtitle-%08x", folder, f->path, number) >= PATH_MAX) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
+    return fd;
 }

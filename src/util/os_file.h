@@ -1,7 +1,8 @@
-/* Finds which file a path leads to, so that two names of one file are recognised before either is written. No file is
- * created or opened.
+/* Finds which file a path leads to, so that two names of one file are recognised before either is written, and creates
+ * the temporary file that is to replace it.
  *
- * Thread-safety: main thread only. */
+ * Thread-safety: os_file_move before other threads use the functions; otherwise any thread.
+ * Errors: errno. */
 #ifndef OS_FILE_H
 #define OS_FILE_H
 
@@ -34,6 +35,10 @@ bool os_file_same(const struct os_file *a, const struct os_file *b);
 /* Notes that standard output or standard error (1 or 2) now has another number, `to`. The functions above then take
  * `to` for that descriptor. */
 void os_file_move(int descriptor, int to);
+/* Creates a file in the same folder, open for writing, which rename(2) can put in the place of `file` (EXISTS or NEW,
+ * and not a descriptor). Writes its path to `path`. The umask applies to mode. Returns the descriptor, or -1 with
+ * errno. */
+int os_file_create_temporary(const struct os_file *file, mode_t mode, char path[PATH_MAX]);
 /* Returns the number that a descriptor has now: its own, unless it was moved. */
 int os_file_moved(int descriptor);
 
