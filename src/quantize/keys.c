@@ -16,11 +16,11 @@ enum { NORMAL = 1, CONTROL = 3 };
 #define FRONTEND  "stt.frontend."
 #define TOKENIZER "tokenizer.ggml."
 
-/* A value that has its own type's function: u32, f32, bool, string. */
+/* A key with a u32, f32, bool or string value. */
 struct key {
     const char *name;
     enum sur_gguf_type type;
-    double number; /* and bool */
+    double number; /* u32, f32, bool */
     const char *text;
 };
 
@@ -69,7 +69,7 @@ static uint64_t append_sizes(struct buffer *b, const struct sur_params *p)
         U32(ENCODER "head_dim", e->head_dim),
         U32(ENCODER "ffn_dim", e->hidden_dim),
         U32(ENCODER "num_mel_bins", p->n_mels),
-        U32(ENCODER "max_position_embeddings", 1500), /* what the published one says; nothing depends on it */
+        U32(ENCODER "max_position_embeddings", 1500), /* as in the published file; not used */
         U32(ENCODER "sliding_window", e->window),
         F32(ENCODER "rope_theta", e->rope_theta),
         F32(ENCODER "rms_norm_eps", e->norm_eps),
@@ -121,7 +121,7 @@ static uint64_t append_frontend(struct buffer *b, const struct sur_params *p)
     return append_list(b, LIST(keys));
 }
 
-/* The id of a special token by name; `otherwise` where there is none. */
+/* Returns the id of a special token; `otherwise` if there is none with that name. */
 static int32_t find_special(const struct sur_tekken *tekken, const char *name, int32_t otherwise)
 {
     for (int32_t id = 0; id < sur_tekken_info(tekken)->n_special; id++) {
@@ -133,7 +133,7 @@ static int32_t find_special(const struct sur_tekken *tekken, const char *name, i
     return otherwise;
 }
 
-/* A piece of text in letters that stand for its bytes; a special token as it is. */
+/* Appends a token: text as letters that stand for its bytes, a special token unchanged. */
 static void append_token(struct buffer *b, const char *piece, size_t n, bool special)
 {
     char letters[2 * 256 + 4]; /* a piece has at most 256 bytes, a letter at most two */
@@ -146,7 +146,7 @@ static void append_token(struct buffer *b, const char *piece, size_t n, bool spe
     buffer_string(b, letters, at);
 }
 
-/* The tables come last, so that a reader of the rest needs only the beginning of the file. */
+/* The arrays come last, so that the other keys can be read from the beginning of the file alone. */
 static uint64_t append_vocabulary(struct buffer *b, const struct sur_tekken *tekken, int n_ids)
 {
     const struct sur_tekken_info *info = sur_tekken_info(tekken);

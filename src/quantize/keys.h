@@ -1,12 +1,14 @@
-/* The keys of the file that is written: those of transcribe.cpp's files of this architecture. */
+/* The metadata keys of the GGUF file, as transcribe.cpp writes them for this architecture.
+ *
+ * Thread-safety: one thread at a time per buffer. Errors: those of the buffer. */
 #ifndef QUANTIZE_KEYS_H
 #define QUANTIZE_KEYS_H
 
 #include "model/checkpoint.h"
 #include "quantize/buffer.h"
 
-/* Appends the keys of a checkpoint and returns how many: a GGUF file's own, of which general.file_type becomes
- * file_type and general.alignment is left out; a folder's made from its sizes and vocabulary. */
+/* Appends the keys of a checkpoint; returns their number. From a GGUF file all keys are copied, with general.file_type
+ * changed to file_type and without general.alignment. For a folder they are made from its sizes and vocabulary. */
 uint64_t keys_append(struct buffer *b, const struct sur_checkpoint *checkpoint, uint32_t file_type);
 
 #endif

@@ -32,7 +32,7 @@ const char *preset_names(void)
     return "q8_0, q6_k, q5_k_m, q4_k_m, bf16";
 }
 
-/* Vectors and convolutions stay F32. Rows that cannot be cut into blocks get the next type that they can be cut for. */
+/* Vectors and convolutions stay F32. Rows that cannot be divided into blocks get a type with smaller blocks, or F16. */
 static enum sur_weight_type choose(const struct preset *p, enum sur_tensor_kind kind, int64_t cols)
 {
     if (kind == SUR_TENSOR_VECTOR || kind == SUR_TENSOR_CONV) return SUR_WEIGHT_F32;
@@ -44,7 +44,7 @@ static enum sur_weight_type choose(const struct preset *p, enum sur_tensor_kind 
     return type;
 }
 
-/* One entry of the header, the columns' number first. */
+/* Appends the header's entry of a tensor, whose dimensions begin with the number of columns. */
 static void add_entry(struct buffer *b, const struct plan_tensor *t, int n_dims, const int64_t *shape, uint64_t offset)
 {
     buffer_string(b, t->name, strlen(t->name));
@@ -54,7 +54,7 @@ static void add_entry(struct buffer *b, const struct plan_tensor *t, int n_dims,
     buffer_u64(b, offset);
 }
 
-/* Adds a tensor to header and list; *offset is from the data's start. */
+/* Adds a tensor to the header and the list. *offset counts from the start of the data. */
 static void add_tensor(struct plan *p, const struct plan_tensor *t, int n_dims, const int64_t *shape, uint64_t *offset)
 {
     struct plan_tensor *to = &p->tensors[p->n_tensors++];
@@ -65,7 +65,7 @@ static void add_tensor(struct plan *p, const struct plan_tensor *t, int n_dims, 
     *offset = (*offset + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-/* A GGUF file's own tables are kept, which may differ from ours by roundings. */
+/* The tables of a GGUF file are kept, because they may differ from ours by rounding. */
 static int table_values(const struct sur_checkpoint *c, int i, const struct sur_gguf_table *table, float *out)
 {
     const struct sur_tensor *t = c->gguf ? sur_gguf_tensor(c->gguf, table->name) : NULL;
@@ -147,7 +147,7 @@ void plan_row(const struct plan_tensor *t, int r, float *out)
         memcpy(out, t->values + (size_t)r * (size_t)t->cols, (size_t)t->cols * sizeof *out);
         return;
     }
-    if (t->rows > 1) { /* row r of the file is this one of the model */
+    if (t->rows > 1) { /* the model's row that is row r of the file */
         int row = d ? r / d * d + (r % d < half ? 2 * (r % d) : 2 * (r % d - half) + 1) : r;
         sur_dequantise_row(t->view->type, sur_view_row(t->view, row), t->cols, out);
         return;

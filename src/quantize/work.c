@@ -14,11 +14,11 @@
 
 enum { PART_BYTES = 1 << 20, TICK_NS = 200000000 };
 
-/* A part is some rows of one tensor; parts are counted through all tensors. */
+/* A part is a number of rows of one tensor. Parts are numbered across all tensors. */
 struct work {
     const struct plan *plan;
     int fd;
-    int *first; /* [n_tensors + 1] the number of a tensor's first part */
+    int *first; /* [n_tensors + 1]; first[i]: number of the first part of tensor i */
     atomic_int next;
     atomic_bool failed;
     pthread_mutex_t lock;
@@ -27,7 +27,7 @@ struct work {
     uint64_t done_bytes;
     int n_running;
     int status;
-    char line[512]; /* of the first failure */
+    char line[512]; /* error line of the first failure */
 };
 
 static int rows_of_part(const struct plan_tensor *t)
