@@ -4,7 +4,7 @@
  * ascending, then the lanes are folded 8, 4, 2, 1. No result depends on how many columns, rows or queries a call has.
  * Tables differ in bits among each other (fused multiply-add or not), so a process uses one.
  * All are pure and thread-safe; buffers need no alignment and must not overlap unless a comment allows it.
- * The plain reference of each is sur_ref_<op> in ref.h. */
+ * The plain reference of each is sur_ref_<op> in tests/unit/ref_ops.h. */
 #ifndef SUR_CPU_OPS_H
 #define SUR_CPU_OPS_H
 

@@ -21,7 +21,7 @@
 #include "cpu/gemm.h"
 #include "cpu/isa.h"
 #include "cpu/pool.h"
-#include "cpu/ref.h"
+#include "ref_ops.h"
 #include "util/half.h"
 
 static const double U = 0x1p-24;

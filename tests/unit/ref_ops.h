@@ -1,7 +1,7 @@
-/* The plain reference of every op: obvious, in fp64, never optimised. The fast ops are tested against it, and a reader
- * who wants to know what an op means reads this. Same arguments as sur_cpu_ops (ops.h). */
-#ifndef SUR_CPU_REF_H
-#define SUR_CPU_REF_H
+/* The plain reference of every operation of cpu/ops.h, with the same arguments: simple, in fp64, never optimised. The
+ * fast operations are tested against it, and it defines what they mean. */
+#ifndef REF_OPS_H
+#define REF_OPS_H
 
 #include "cpu/ops.h"
 

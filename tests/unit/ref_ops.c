@@ -1,4 +1,4 @@
-#include "cpu/ref.h"
+#include "ref_ops.h"
 
 #include <math.h>
 
