@@ -1,7 +1,7 @@
 #!/bin/sh
-# tools/bench.sh [MODEL [CLIP]]: both backends on one clip, one table: medians of RUNS (3) runs, seconds, and how many
-# times faster than speech (xRT; neither counts the load). Default: the demo model and its clip. PROGRAM names the program.
-# Exit 77, with the reason, where the CUDA backend cannot be used.
+# tools/bench.sh [MODEL [CLIP]]: runs both backends on one clip and prints one table: medians of RUNS (3) runs in seconds,
+# and how many times faster than speech that is (xRT). wall and xRT do not include the load. Default: the demo model and its
+# clip. PROGRAM names the program. Status 77, with the reason, if the CUDA backend cannot be used.
 set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# tools/check.sh [--full]: builds surtitle and runs its tests; docs/testing.md says what each proves.
+# tools/check.sh [--full]: builds surtitle and runs its tests; docs/testing.md says what each suite proves.
 #   quick   suites unit, golden, cli, live, house: under 5 minutes on 2 cores
 #   --full  also the long suite, the CUDA backend on an emulated GPU, the quick suites under ASan and UBSan, threads under
-#           TSan, the fuzzers (10 s each), builds with every warning an error (gcc, clang) and one with everything optional
-#           left out: under 45 minutes
-# Builds lie in build-check*/ and are kept. Ends with one line, "N passed, N failed, N skipped", over all that ran;
-# the status is non-zero when anything failed or nothing passed.
+#           TSan, the fuzzers (10 s each), builds with every warning an error (gcc, clang) and one without any optional
+#           part: under 45 minutes
+# The builds are in build-check*/ and are kept. The last line is "N passed, N failed, N skipped" over all tests; the status
+# is non-zero if anything failed or nothing passed.
 set -uo pipefail
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,11 +19,11 @@ case $* in
     ;;
 esac
 passed=0 failed=0 skipped=0 failures=()
-# kernels for one GPU, to stay quick: the one that is here, else 9.0
+# kernels for one GPU, to save time: the one in this machine, else 9.0
 cuda_arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '. ')
 case $cuda_arch in '' | *[!0-9]*) cuda_arch=90 ;; esac
 
-# step NAME COMMAND...: a build; one pass or one failure.
+# step NAME COMMAND...: a build, counted as one pass or one failure.
 step() {
     local name=$1
     shift
@@ -36,7 +36,7 @@ step() {
     fi
 }
 
-# build FOLDER OPTION...: configures and builds build-FOLDER; CC is the caller's.
+# build FOLDER OPTION...: configures and builds build-FOLDER. CC is taken from the environment.
 build() {
     local dir=$root/build-$1
     shift
@@ -50,14 +50,14 @@ build() {
     ninja -C "$dir" all meson-test-prereq # from Meson 1.7 on, all leaves out what only tests need
 }
 
-# suite FOLDER ARGUMENT...: meson test in build-FOLDER, counted from the log that it writes.
+# suite FOLDER ARGUMENT...: meson test in build-FOLDER; the counts come from its log.
 suite() {
     local dir=$root/build-$1 log status counts p f s
     log=$dir/meson-logs/testlog.json
     printf '\n== tests in build-%s\n' "$*"
     shift
     rm -f "$log"
-    # many tests wait for most of their time
+    # one process more than cores: many tests mostly wait
     meson test -C "$dir" --no-rebuild --print-errorlogs --num-processes $(($(nproc) + 1)) "$@" </dev/null
     status=$?
     counts=$(python3 - "$log" <<'PYTHON'
@@ -75,7 +75,7 @@ print(passed, failed, skipped)
 PYTHON
     ) || counts='0 0 0'
     read -r p f s <<<"$counts"
-    # a run that broke off, or found nothing to run, is a failure of its own
+    # an aborted run, or one without tests, counts as one failure
     if [ "$status" -ne 0 ] && [ "$f" -eq 0 ] || [ $((p + f + s)) -eq 0 ]; then f=$((f + 1)); fi
     [ "$f" -eq 0 ] || failures+=("tests in $(basename "$dir")")
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
@@ -86,7 +86,7 @@ quick() {
     suite check --no-suite long --no-suite emulated
 }
 
-sanitized() { # without the microphone: ALSA's plugins never free what they allocate
+sanitized() { # without the microphone, because ALSA's plugins leak
     step 'build with ASan and UBSan' build check-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
         -Dportaudio=disabled -Db_lundef=false -Dc_args=-fno-sanitize-recover=all || return
     ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
@@ -117,12 +117,12 @@ werror() {
 }
 
 minimal() {
-    step 'build without anything optional' build check-minimal -Dauto_features=disabled || return
+    step 'build without optional parts' build check-minimal -Dauto_features=disabled || return
     suite check-minimal --suite unit --suite cli
 }
 
 if step 'set-up' "$root/tools/setup.sh" $full; then
-    passed=$((passed - 1)) # being there is no test
+    passed=$((passed - 1)) # the set-up is not a test
     quick
     if [ -n "$full" ]; then
         werror

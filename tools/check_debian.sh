@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # tools/check_debian.sh [--cache DIR] [--arm64] RELEASE [ARGUMENT...]
-# Runs tools/check.sh ARGUMENT... on a copy of this tree in a bare Debian RELEASE, 12 or 13, in a chroot. With --arm64
-# it compiles the tree there for aarch64 and runs meson test ARGUMENT... (without any: the unit tests) under qemu-user.
-#   --cache DIR   keeps the bare system and the packages fetched, 1 GB a release (~/.cache/surtitle)
-# The status is that of the tests; 77 where it cannot run: it needs root, debootstrap and, for --arm64, qemu-user with
+# Runs tools/check.sh ARGUMENT... on a copy of this tree in a bare Debian RELEASE, 12 or 13, in a chroot. With --arm64 it
+# compiles the tree there for aarch64 and runs meson test ARGUMENT... (default: the unit tests) under qemu-user.
+#   --cache DIR   keeps the bare system and the downloaded packages, 1 GB per release (~/.cache/surtitle)
+# The status is that of the tests, or 77 if it cannot run: it needs root, debootstrap and, for --arm64, qemu-user with
 # binfmt_misc (packages debootstrap, qemu-user-static, binfmt-support).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -60,7 +60,7 @@ rm -rf --one-file-system "$run"
 cp -a --reflink=auto "$bare" "$run"
 cp /etc/resolv.conf "$run/etc/resolv.conf"
 mkdir -p "$run/root/surtitle"
-# as it stands: what is not committed, too, but nothing that is ignored
+# the working tree: uncommitted files too, but no ignored ones
 (cd "$root" && git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T -) |
     tar -x -C "$run/root/surtitle"
 
@@ -93,13 +93,13 @@ cd /root/surtitle
 meson setup build --cross-file /root/cross --werror
 ninja -C build all meson-test-prereq
 [ $# -gt 0 ] || set -- --suite unit
-# emulated, a test takes up to a hundred times as long
+# emulation makes a test up to a hundred times slower
 meson test -C build --no-rebuild --print-errorlogs --timeout-multiplier 30 "$@"
 SCRIPT
 
 command=(/root/surtitle/tools/check.sh)
 [ -z "$arm64" ] || command=(sh /root/arm64.sh)
-# mounts and processes of the run end with it
+# in namespaces of its own, so that mounts and processes end with the run
 # shellcheck disable=SC2016 # the inner shell's own
 exec unshare --mount --pid --fork --kill-child sh -euc '
 run=$1 archives=$2

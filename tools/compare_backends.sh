@@ -1,7 +1,7 @@
 #!/bin/sh
-# tools/compare_backends.sh MODEL CLIP [OPTION...]: the CPU's tokens against the GPU's. They must be equal up to the
-# first step where they differ, and there the CPU's margin must be below the bound (docs/model.md, "Arithmetic"): 2e-3,
-# or 1e-4 with --kv fp32. OPTIONs go to both. PROGRAM names the program. Exit 77, with the reason, without a GPU.
+# tools/compare_backends.sh MODEL CLIP [OPTION...]: compares the CPU's tokens with the GPU's. At the first
+# step where they differ the CPU's margin must be below the bound (docs/model.md, "Arithmetic"): 2e-3, or 1e-4 with --kv
+# fp32. Both runs get the OPTIONs. PROGRAM names the program. Status 77, with the reason, without a GPU.
 set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)

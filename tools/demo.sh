@@ -1,6 +1,7 @@
 #!/bin/sh
 # tools/demo.sh [OPTION...]: builds surtitle in build-demo/, without the tests, and captions the bundled clip at the
-# speed of speech with the bundled model. Options go to surtitle. Captions are standard output, all else standard error.
+# speed of speech with the bundled model. Options are passed to surtitle. Captions go to standard output, everything else to standard
+# error.
 set -eu
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # tools/download_model.sh [--type TYPE] [--dir DIR] [--revision REV] [--dry-run]
-# Fetches Voxtral-Mini-4B-Realtime-2602 (Mistral AI, Apache-2.0) from Hugging Face to where surtitle looks for it:
-# $XDG_DATA_HOME/surtitle/model (default ~/.local/share/surtitle/model). Run again, it goes on where it stopped.
+# Downloads Voxtral-Mini-4B-Realtime-2602 (Mistral AI, Apache-2.0) from Hugging Face to where surtitle looks for it:
+# $XDG_DATA_HOME/surtitle/model (default ~/.local/share/surtitle/model). An interrupted download is resumed by the next run.
 #
 # TYPE: bf16 is Mistral's own folder, 8.9 GB; q8_0 (4.7 GB), q6_k (3.7), q5_k_m (3.3) and q4_k_m (2.8) are GGUF files
-# that transcribe.cpp's authors made of it (docs/quantisation.md). Without --type: what the folder holds already, else
-# bf16 where an NVIDIA GPU has 12 GB, else q4_k_m. A folder holds one model.
+# that transcribe.cpp's authors made from it (docs/quantisation.md). Default: the type that the folder already contains,
+# else bf16 if an NVIDIA GPU has 12 GB, else q4_k_m. A folder contains one model.
 #
 # What is checked, and against what:
-#   pinned here     how many bytes of tensors consolidated.safetensors holds
-#   not pinned      commit, sizes and sums: the host's own words over https, from its API (lfs.sha256; for a small file
-#                   its git blob id). They prove that what arrived is what the host has, not who made it. What was
-#                   used is printed; --revision takes a commit that you trust.
-# All files come from one commit. A file has its own name only once it has passed; until then it ends in .part. A file
-# that is there already is checked by its sum, and fetched again if that is another.
-# One at a time works in a folder.
+#   pinned here     the number of bytes of tensors in consolidated.safetensors
+#   not pinned      commit, sizes and sums: the host's own statements over https, from its API (lfs.sha256; for a small
+#                   file its git blob id). They prove that the files are those of the host, not who made them. The script
+#                   prints them; --revision takes a commit that you trust.
+# All files come from one commit. A file gets its own name only after the checks; until then its name ends in .part. A file
+# that is already there is checked by its sum, and downloaded again if the sum differs.
+# Only one run at a time may work in a folder.
 set -euo pipefail
 export LC_ALL=C
 
@@ -23,7 +23,7 @@ repo=mistralai/Voxtral-Mini-4B-Realtime-2602
 files=(params.json tekken.json consolidated.safetensors)
 gguf_repo=handy-computer/Voxtral-Mini-4B-Realtime-2602-gguf
 gguf_stem=Voxtral-Mini-4B-Realtime-2602
-gpu_mib=11900 # what a card of 12 GB has at least, as nvidia-smi counts
+gpu_mib=11900 # the least that nvidia-smi shows for a card of 12 GB
 tensor_bytes=8859358720
 revision=main
 dir=

@@ -1,4 +1,4 @@
-"""GGUF files of the model, in numpy: read, dequantised, written. Independent of the C code, which tests compare with it.
+"""Reads, dequantises and writes GGUF files of the model, in numpy. Independent of the C code, which tests compare with it.
 
 A file is (keys, tensors): keys {name: (type, value)} with GGUF's numbers of types (an array's type is ("array", type)),
 tensors {name: (type name, shape with the rows first, bytes)}. Needs numpy.
@@ -9,7 +9,7 @@ import numpy as np
 
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-# name: number, values a block, bytes a block
+# name: number, values per block, bytes per block
 TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144),
          "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "BF16": (30, 1, 2)}
 NAMES = {number: name for name, (number, _, _) in TYPES.items()}
@@ -161,10 +161,10 @@ def weights(path):
 
 
 def params(keys):
-    """What params.json holds, as far as tools/reference.py reads it."""
+    """The part of params.json that tools/reference.py reads."""
     def get(key):
         kind, v = keys[PREFIX + key]
-        return float(str(np.float32(v))) if kind == F32 else v  # the decimal number that was meant
+        return float(str(np.float32(v))) if kind == F32 else v  # the decimal number that was rounded to it
 
     def tower(prefix, dim, hidden):
         return {"dim": get(prefix + dim), "hidden_dim": get(prefix + hidden), "norm_eps": get(prefix + "rms_norm_eps"),

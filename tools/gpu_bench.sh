@@ -1,9 +1,9 @@
 #!/bin/sh
-# tools/gpu_bench.sh BUNDLE: on a machine with a GPU, the figures of docs/benchmarks.md at full size: kernels, decoder
-# steps, encoder chunks, positions from 131,000 on, a 180 s clip whole, start to ready, memory, a paced live run; and
-# that bits do not depend on how sound arrives, and tokens are those of transformers. At most 9 minutes; logs under
-# ${OUT:-gpu-logs}; a short table last. MODEL names a checkpoint; without it a random one (8.9 GB) is written to
-# ${TMPDIR:-/tmp}/surtitle-full and kept. PACED: seconds of the live run (120).
+# tools/gpu_bench.sh BUNDLE: on a machine with a GPU, measures the figures of docs/benchmarks.md at full size: kernels,
+# decoder steps, encoder passes, positions from 131,000 on, a 180 s clip whole, start to ready, memory, a paced live run. It
+# also checks that bits do not depend on how sound arrives, and that tokens are those of transformers. At most 9 minutes;
+# logs in ${OUT:-gpu-logs}; a short table at the end. MODEL names a checkpoint; without it a random one (8.9 GB) is written
+# to ${TMPDIR:-/tmp}/surtitle-full and kept. PACED: seconds of the live run (120).
 set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,9 +1,9 @@
 #!/bin/sh
 # tools/gpu_bundle.sh [ARCH [FOLDER]]: builds surtitle with its CUDA module for compute capability ARCH (90; several as
-# 80,90) and gathers what a machine without our Debian packages needs to run it in FOLDER (gpu-bundle/, ignored by git):
-# program, bench, library, module, the tests in C, fatbins, and the shared libraries that they name, the C library's and
-# the driver's left out. At most 30 MiB. The scripts that use it (tools/gpu_check.sh, tools/gpu_bench.sh) and the demo
-# model stay in the tree.
+# 80,90) and copies what a machine without our Debian packages needs to FOLDER (gpu-bundle/, ignored by git): program,
+# bench, library, module, the tests in C, fatbins, and the shared libraries that they need, except the C library's and the
+# driver's. At most 30 MiB. The scripts that use it (tools/gpu_check.sh, tools/gpu_bench.sh) and the demo model stay in the
+# tree.
 set -eu
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -24,7 +24,7 @@ modules='src/gpu/surtitle-cuda.so tests/gpu/fail_cuda.so'
 # shellcheck disable=SC2086 # names without blanks
 ninja -C "$build" $programs $modules
 
-# The layout is the build folder's, by which the program knows where its module is.
+# The layout of the build folder, because the program finds its module by it.
 rm -rf "$bundle"
 mkdir -p "$bundle/lib" "$bundle/meson-private"
 echo 'The program takes a folder with this one in it for the build folder.' >"$bundle/meson-private/README"
@@ -43,7 +43,7 @@ cp "$build"/src/gpu/*.fatbin "$bundle/src/gpu/"
     while read -r library; do cp -L "$library" "$bundle/lib/"; done
 strip --strip-unneeded "$bundle"/lib/* 2>/dev/null || true
 
-# run PROGRAM ARGUMENT...; the programs by name do the same.
+# Writes run and one script per program, which calls it.
 cat >"$bundle/run" <<'RUN'
 #!/bin/sh
 # run PROGRAM ARGUMENT...: any program with the bundle's libraries. surtitle, surtitle-bench and kernel_check beside it

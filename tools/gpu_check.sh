@@ -1,7 +1,7 @@
 #!/bin/sh
-# tools/gpu_check.sh BUNDLE: on a machine with a GPU, proves what tools/gpu_bundle.sh built: every kernel against its
-# reference, the backend against the golden answers, the fp64 reference and the CPU, faults, compute-sanitizer. At most
-# 9 minutes; logs under ${OUT:-gpu-logs}; a short table last. Exit 1 when anything failed, 77 when there is no GPU.
+# tools/gpu_check.sh BUNDLE: on a machine with a GPU, tests what tools/gpu_bundle.sh built: every kernel against its
+# reference; the backend against the golden answers, the fp64 reference and the CPU; faults; compute-sanitizer. At most
+# 9 minutes; logs in ${OUT:-gpu-logs}; a short table at the end. Status 1 if anything failed, 77 without a GPU.
 set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # names of the script that sources this
-# Sourced by the GPU scripts: steps with a limit each and one for all (TOTAL_SECONDS, 530), a log each, a table at the
-# end. Sets PYTHON, and expects BUNDLE; logs go to ${OUT:-gpu-logs}.
+# Sourced by the GPU scripts, with root and BUNDLE set: steps with one time limit each and one for all together
+# (TOTAL_SECONDS, 530), one log each and a common table. Sets PYTHON. Logs go to ${OUT:-gpu-logs}.
 PYTHON=${PYTHON:-python3}
 total_seconds=${TOTAL_SECONDS:-530}
 logs=${OUT:-$root/gpu-logs}
@@ -10,7 +10,7 @@ table=$logs/table.txt
 : >"$table"
 failed=0
 
-# step NAME SECONDS COMMAND...: output goes to $logs/NAME.log; a line in the table says how it ended.
+# step NAME SECONDS COMMAND...: output goes to $logs/NAME.log, the result to a line of the table.
 step() {
     name=$1 limit=$2
     shift 2
@@ -43,7 +43,7 @@ step() {
     return "$status"
 }
 
-# The device, or exit 77 with a reason.
+# Prints the device, or ends the script with status 77 and the reason.
 need_gpu() {
     if ! command -v nvidia-smi >/dev/null 2>&1 || ! device=$(nvidia-smi --query-gpu=name,driver_version,memory.total \
         --format=csv,noheader 2>/dev/null) || [ -z "$device" ]; then

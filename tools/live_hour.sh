@@ -1,10 +1,10 @@
 #!/bin/sh
-# tools/live_hour.sh [MINUTES [OPTION...]]: so many minutes of speech (60), the bundled clips one after the other, at
-# the speed of speech through the bundled model on the CPU. OPTIONs go to surtitle. With real-time priority where the
-# system grants it (chrt), for other programs on the machine make steps late.
-# Fails unless every step came within 80 ms, nothing was skipped or lost, each step is there, words came all the time,
-# and resident memory stayed within 1 MB of what it was after the first tenth, and the first minute, of the way.
-# Prints a row for docs/benchmarks.md on standard output; all else is standard error.
+# tools/live_hour.sh [MINUTES [OPTION...]]: captions MINUTES (60) of speech, the bundled clips one after the other, at the
+# speed of speech with the bundled model on the CPU. OPTIONs are passed to surtitle. It uses real-time priority if the system
+# grants it (chrt), because other programs on the machine make steps late.
+# Fails unless every step came within 80 ms, nothing was skipped or lost, no step is missing, words came all the time, and
+# resident memory stayed within 1 MB of its size after the first tenth and the first minute.
+# Prints a row for docs/benchmarks.md on standard output, everything else on standard error.
 set -eu
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -54,7 +54,7 @@ if chrt -f 10 true 2>/dev/null; then
     first='chrt -f 10'
     echo 'live_hour.sh: with real-time priority (chrt -f 10)' >&2
 else
-    echo 'live_hour.sh: without real-time priority, which this system does not grant (chrt -f 10)' >&2
+    echo 'live_hour.sh: without real-time priority: the system does not grant it (chrt -f 10)' >&2
 fi
 # shellcheck disable=SC2086 # a command and its words, or nothing
 $first "$program" --model "$root/models/demo" --backend cpu --pace --format jsonl --output "$box/captions" --stats \
@@ -96,7 +96,7 @@ def check(good, what):
 
 times = [0] + [e["t1"] for e in events if e["type"] == "text"] + [seconds]
 pause = max(b - a for a, b in zip(times, times[1:]))
-# the rings of samples and rows are touched by then, and so is all of the model that these words need
+# by then the rings of samples and rows were touched, and all weights that these words need
 settled = [kb for s, kb in memory if s >= max(seconds / 10, min(60, seconds / 2))]
 growth = max(settled) - settled[0] if settled else None
 check(r["above_80_ms"] == 0, f"{r['above_80_ms']} steps came more than 80 ms late")

@@ -96,7 +96,7 @@ def params(c):
 
 
 def tekken(c):
-    """The 256 bytes, then made-up words; a few more entries than the model uses, like the published file."""
+    """The 256 bytes, then made-up words; a few more entries than the model uses, as in the published file."""
     vocab = []
     for rank in range(c["vocab_size"] - N_SPECIAL + 16):
         piece = bytes([rank]) if rank < 256 else b" w%d" % rank
@@ -174,15 +174,15 @@ def sizes(name, settings):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", help="where to write; made if needed")
+    parser.add_argument("folder", help="where to write; created if needed")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=N", help="sizes by name; enc.KEY for the encoder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sparse", action="store_true", help="header and length only: the weights are a hole")
+    parser.add_argument("--sparse", action="store_true", help="only the header and the length: the weights are a hole in the file")
     parser.add_argument("--gain", type=float, default=1.0, metavar="X",
-                        help="scale of the weights: 1.5 makes the tokens follow the sound, 1 hardly does")
+                        help="scale of the weights: with 1.5 the tokens depend on the sound, with 1 hardly")
     parser.add_argument("--eos-bias", type=float, default=1.0, metavar="X", dest="eos_scale",
-                        help="scale of EOS's embedding row: with --gain 1.5, 2 to 3 makes it win a tenth of the steps")
+                        help="scale of EOS's embedding row: with --gain 1.5, a scale of 2 to 3 makes it win a tenth of the steps")
     a = parser.parse_args()
     c = sizes(a.size, a.set)
     n_bytes = write(a.folder, c, a.seed, a.sparse, a.gain, a.eos_scale)

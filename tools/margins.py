@@ -44,7 +44,7 @@ def predicted(margins, rms):
 
 
 def compare_clip(a, delay, clip, folder):
-    """Per step: the margin of the model, that of the other (negative: a flip), whether it flips from or to a pad."""
+    """Per step: the model's margin, the other model's (negative: a flip), whether the flip is from or to a pad."""
     force = os.path.join(folder, "force")
     ids, margins, pads = run(a, a.model, delay, clip)
     with open(force, "w") as f:

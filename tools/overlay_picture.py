@@ -1,4 +1,4 @@
-"""tools/overlay_picture.py PROGRAM OUT.svg: the README's picture of the overlay, a terminal as it was recorded.
+"""tools/overlay_picture.py PROGRAM OUT.svg: makes the README's picture of the overlay from a recorded terminal.
 
 Runs vi under captions of the demo model's clip in tmux, waits until captions fill two rows, and turns what stands on the
 screen, colours and attributes included, into SVG. Needs tmux and vi; run it from the source folder."""

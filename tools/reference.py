@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Voxtral Realtime in numpy and fp64: what surtitle is checked against. Written from docs/model.md.
+"""Voxtral Realtime in numpy and fp64: the reference for surtitle's tests. Written from docs/model.md.
 
 The whole clip is computed at once (the offline schedule), greedily, and an end-of-sequence token is fed back like any
 other. Slow and obvious on purpose: for small checkpoints. Needs numpy.
@@ -18,8 +18,8 @@ import numpy as np
 
 RATE = 16000
 TOKEN_SAMPLES = 1280      # one token is 80 ms
-WINDOW, HOP = 400, 160    # samples of a mel frame, and from one to the next
-RIGHT_PAD_EXTRA = 10      # tokens of silence after the delay's own
+WINDOW, HOP = 400, 160    # samples per mel frame, and between two frames
+RIGHT_PAD_EXTRA = 10      # tokens of silence after those of the delay
 EMBEDDER = "mm_streams_embeddings.embedding_module."
 WHISPER = EMBEDDER + "whisper_encoder."
 
@@ -81,7 +81,7 @@ def mel_filters(n_mels):
 
 
 def log_mel(samples, n_mels, log_max):
-    """One frame a hop, frame k centred on sample 160 k, zeros outside: [len(samples) // 160, n_mels]."""
+    """One frame per hop, frame k centred on sample 160 k, zeros outside: [len(samples) // 160, n_mels]."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
     padded = np.concatenate([np.zeros(WINDOW // 2), samples, np.zeros(WINDOW // 2)])
     frames = np.stack([padded[HOP * k:HOP * k + WINDOW] for k in range(len(samples) // HOP)])
@@ -138,7 +138,7 @@ class Model:
         self.weights = {name: x.astype(np.float64) for name, x in gguf_file.weights(path).items()}
 
     def store(self, x):
-        """What is left of a key or value once it has been kept."""
+        """A key or value after its rounding in the K/V cache."""
         return x if self.kv == "fp32" else np.clip(x, -65504, 65504).astype(np.float16).astype(np.float64)
 
     def linear(self, x, name):
@@ -230,7 +230,7 @@ def transcribe(model, samples, delay_ms=None, force=()):
     tokens, margins = [], []
     while True:
         second, best = np.partition(logits[-1], -2)[-2:]
-        tokens.append(int(np.argmax(logits[-1])))  # the lowest id of a tie
+        tokens.append(int(np.argmax(logits[-1])))  # the lowest id of several equal ones
         margins.append(float(best - second))
         if decoder.position == n_tokens:
             return tokens, margins, {"mel": mel, "rows": rows, "logits": np.stack(logits)}
@@ -252,7 +252,7 @@ def main():
     parser.add_argument("wav", help="16 kHz, mono, 16 bits")
     parser.add_argument("--delay-ms", type=int, help="default: the checkpoint's")
     parser.add_argument("--kv", choices=("fp16", "fp32"), default="fp16", help="how keys and values are kept")
-    parser.add_argument("--force", metavar="FILE", help="ids to feed back, one a line")
+    parser.add_argument("--force", metavar="FILE", help="ids to feed back, one per line")
     parser.add_argument("--out", metavar="FILE.json")
     parser.add_argument("--stages", metavar="FILE.npz")
     a = parser.parse_args()

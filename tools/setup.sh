@@ -1,10 +1,10 @@
 #!/bin/sh
 # tools/setup.sh [--program | --full]: installs the Debian packages that are missing (Debian 12 and later).
-#   --program   what building and running surtitle needs (tools/demo.sh)
-#   without     also what the man page and the tests need (tools/check.sh)
+#   --program   packages for building and running surtitle (tools/demo.sh)
+#   default     also packages for the man page and the tests (tools/check.sh)
 #   --full      also clang with its libFuzzer (tools/check.sh --full)
-# As root it installs them by apt-get; otherwise it prints the line that does and ends with 1. No package is ever
-# removed: what some tests alone need is left out, with a line, where it could only be had by removing another package.
+# As root it installs them by apt-get; otherwise it prints the command and ends with 1. No package is ever removed: a package
+# that only some tests need is left out, with a line, if it could only be installed by removing another one.
 set -eu
 
 required="gcc libc6-dev meson ninja-build pkg-config
@@ -13,7 +13,7 @@ optional=
 with_tests() {
     required="$required scdoc libopenblas-dev libcmocka-dev python3 python3-numpy"
     optional="pulseaudio-utils libasound2-plugins tmux vim-tiny less htop"
-    # a sound server beside PipeWire's would take its place at the next login
+    # a second sound server would replace PipeWire's at the next login
     command -v pipewire-pulse >/dev/null 2>&1 || optional="$optional pulseaudio"
 }
 
@@ -46,11 +46,11 @@ esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     # shellcheck disable=SC2086 # the lists are words
-    echo "setup.sh: this is no Debian system; the build needs what these Debian packages hold:" $required $optional >&2
+    echo "setup.sh: this is not a Debian system; the build needs the contents of these Debian packages:" $required $optional >&2
     exit 1
 fi
 
-# Of the packages named, those that are not installed.
+# The named packages that are not installed.
 missing() {
     for package; do
         # shellcheck disable=SC2016 # dpkg-query's own format, not the shell's
@@ -60,7 +60,7 @@ missing() {
 
 would_remove() { LC_ALL=C apt-get -s install -y --no-install-recommends "$@" 2>/dev/null | grep -q '^Remv '; }
 
-# Sets wanted, to the missing packages that can be added, and left_out.
+# Sets wanted (missing packages that can be installed) and left_out (those that cannot).
 choose() {
     # shellcheck disable=SC2086 # the lists are words
     wanted=$(missing $required) extra=$(missing $optional) left_out=
@@ -101,8 +101,8 @@ if [ "$(id -u)" -ne 0 ]; then
     end 1
 fi
 install && end 0
-# A bare image has no lists of packages, and old lists name files that are gone: fetch them only then.
-echo 'setup.sh: once more, with fresh lists of packages' >&2
+# Only now: a bare image has no package lists, and old lists name files that no longer exist.
+echo 'setup.sh: trying again with new package lists' >&2
 apt-get update </dev/null >&2
 install
 end 0

@@ -1,7 +1,7 @@
 #!/bin/sh
-# tools/validate_cuda.sh [MODEL CLIP...]: is the GPU seen, and does every switch of the CUDA backend give the same text?
-# Default: the demo model and its clips. PROGRAM names the program. Exit 77, with the reason, where the backend cannot
-# be used.
+# tools/validate_cuda.sh [MODEL CLIP...]: checks that the GPU is found and that every switch of the CUDA backend gives
+# the same text. Default: the demo model and its clips. PROGRAM names the program. Status 77, with the reason, if the
+# backend cannot be used.
 set -u
 export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -23,7 +23,7 @@ need_cuda "$model" "$1"
 passed=0 failed=0
 
 caption() { "$PROGRAM" --model "$model" --format text "$@" 2>&1 </dev/null; }
-# same CLIP OPTION...
+# same CLIP OPTION...: compares the text with the CPU's, in $want.
 same() {
     clip=$1
     shift
