@@ -1,4 +1,4 @@
-/* caption_file MODEL_DIR FILE.wav: prints what is said in a WAV file (16 bits, any rate and channels).
+/* caption_file MODEL_DIR FILE.wav: captions a WAV file (16 bits, any rate and number of channels).
  *
  *   cc caption_file.c $(pkg-config --cflags --libs surtitle) -o caption_file
  *
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <surtitle.h>
 
-/* Leaves the file at the first sample and returns 0, or returns -1: not a WAV of 16-bit samples. */
+/* Returns 0 with the file at its first sample, or -1 if it is not a WAV of 16-bit samples. */
 static int read_wav_header(FILE *f, int *rate, int *channels)
 {
     uint8_t b[40];

@@ -1,9 +1,9 @@
-/* Preloaded into a program: a libsndfile that writes where a library should not. NOISE, one of:
- *   "lines"   each read writes a line to descriptor 1, to descriptor 2 and to stdout, which holds it back
+/* Preloaded into a program: a libsndfile that writes to descriptors that it should not use. NOISE is one of:
+ *   "lines"   each read writes a line to descriptor 1, to descriptor 2 and to stdout, which buffers it
  *   "flood"   each read writes 256 KiB of lines to descriptor 2
  *   "abort"   the first read ends the program with a line on stderr, as a failed assertion does
  *   "exit"    the first read ends the program by exit(3), with a line on stderr
- *   "crash"   the first read writes a line to stderr and meets SIGSEGV */
+ *   "crash"   the first read writes a line to stderr and raises SIGSEGV */
 #include <dlfcn.h>
 #include <signal.h>
 #include <sndfile.h>

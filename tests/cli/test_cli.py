@@ -36,7 +36,7 @@ class Options(unittest.TestCase):
             for value in bad:
                 check(run(name + "=" + value, "x", model=False), 2, name)
             r = run(name, good, path("absent"), model=False)
-            assert r.returncode in (1, 2) and b"absent" in r.stderr, r  # the value is fine: the source is looked at
+            assert r.returncode in (1, 2) and b"absent" in r.stderr, r  # the value is accepted: the error is about the source
 
     def test_options_of_the_gpu(self):
         gone = path("absent")
@@ -51,7 +51,7 @@ class Options(unittest.TestCase):
             check(run(*args.split(), gone, model=False), 2, *words)
         for args in ["--backend cpu --encode-on cpu --window-attention own", "--backend cuda --decode-on cuda",
                      "--vram-limit 1 --decode-on cpu", "--gemm lt --encode-on cpu", "--window-attention gemm --decode-on cpu"]:
-            check(run(*args.split(), gone, model=False), 1, "absent")  # the source is looked at
+            check(run(*args.split(), gone, model=False), 1, "absent")  # the error is about the source
         want = tokens("--backend", "cpu", CLIP)
         for args in ["--encode-on cpu --decode-on cpu", "--backend cpu --decode-on cpu --window-attention own"]:
             assert tokens(*args.split(), CLIP) == want
@@ -63,7 +63,7 @@ class Options(unittest.TestCase):
             check(run(*args.split(), CLIP), 5, "backend cuda cannot be used: ")
         for args in ["--vram-limit 100", "--gemm lt", "--window-attention gemm", "--gemm lt --encode-on cpu"]:
             check(run(*args.split(), CLIP), 2, args.split()[0], "CUDA")
-        r = run("--log-level", "info", CLIP)  # auto goes on, and says why
+        r = run("--log-level", "info", CLIP)  # auto continues and says why
         assert r.returncode == 0 and b"backend cuda cannot be used: " in r.stderr, r.stderr
 
     def test_help_and_version(self):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The bundled model, by the program: every word of its clips, none lost at either end, none where nobody speaks.
+"""The bundled model in the program: every word of its clips, none lost at either end, none in silence and noise.
 
 usage: test_demo.py PROGRAM MODEL     (MODEL: models/demo; 77 while it has no weights)
 """
@@ -18,7 +18,7 @@ passed = failed = 0
 
 
 def words(samples, *options):
-    """What the program hears in 16 kHz samples on standard input."""
+    """The program's words for 16 kHz samples on standard input."""
     done = subprocess.run([program, "--model", model, *options, "--pcm", "s16le", "-"], input=samples.tobytes(),
                           stdout=subprocess.PIPE, check=True)
     return done.stdout.decode().split()

@@ -97,7 +97,7 @@ class Formats(unittest.TestCase):
         p = start("--caption-file", caption, "-")
         p.stdin.write(clip(1000))
         seen, end = set(), time.monotonic() + LONG
-        while time.monotonic() < end and ("" not in seen or len(seen) < 2):  # silence of the input empties it by the clock
+        while time.monotonic() < end and ("" not in seen or len(seen) < 2):  # a pause of the input empties it by the clock
             seen.add(open(caption).read())
             time.sleep(0.02)
         assert "" in seen and len(seen) > 1 and "old" not in seen, seen
@@ -123,8 +123,7 @@ class Formats(unittest.TestCase):
         p.stderr.close()
 
     def test_fifo_that_falls_silent(self):
-        """A FIFO as FILE is a pipe like any other: captions go by the clock. (Lines of text go by the sound, and so are the
-        same however it comes.)"""
+        """A FIFO as FILE is a pipe: captions disappear by the clock. (Line breaks of text depend on the sound alone.)"""
         if not captions("text"):
             raise unittest.SkipTest("this model says nothing")
         fifo = path("fifo")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What people feed the program with: channels that are dead or cancel each other, files whose header lies, containers,
-pipes. Everything in a recording is captioned, or one line says what is not.
+"""Real-world input: channels that are dead or cancel each other, files with a wrong header, containers, pipes. Everything in
+a recording is captioned, or one line says what is not.
 
 usage: test_input.py PROGRAM MODEL TINY [NAME...]
 (MODEL: models/demo, status 77 while it has no weights; TINY: any small model, for comparing bits; NAME: as unittest takes
@@ -15,7 +15,7 @@ if not os.path.exists(MODEL + "/consolidated.safetensors"):
     print("skipped: no weights in", MODEL)
     sys.exit(77)
 BOX = tempfile.mkdtemp(prefix="surtitle-input.")
-LONG = 120  # seconds that no run here takes
+LONG = 120  # seconds: no run takes as long
 
 
 def run(*args, data=None, **more):
@@ -51,7 +51,7 @@ def make_wav(name, samples, rate=16000):
 
 
 def expect(r, status, words=None, lines=0, holds=()):
-    """The exit status, the words of the captions and the number of lines on standard error."""
+    """Asserts the exit status, the words of the captions and the number of lines on standard error."""
     said, heard = r.stderr.decode(), r.stdout.decode().split()
     assert r.returncode == status, (r.args[3:], r.returncode, said)
     assert words is None or heard == words, (r.args[3:], " ".join(heard), said)
@@ -67,7 +67,7 @@ def tokens(*args, **more):
 
 
 def same(name, samples, status=0, lines=0, holds=()):
-    """A file, and its bytes on a pipe, are these samples."""
+    """Asserts that a file, and its bytes on a pipe, are read as these samples."""
     want = tokens("--pcm", "s16le", "-", input=samples).stdout
     for r in [tokens(path(name)), tokens("-", input=open(path(name), "rb").read())]:
         assert r.stdout == want, (r.args[-1], len(r.stdout), len(want), r.stderr)
@@ -79,7 +79,7 @@ OTHER, OTHER_WORDS = clip("flite")
 
 
 def lines(name, count, holds):
-    """What is said of a file, and of its bytes on a pipe."""
+    """Asserts the lines about a file, and about its bytes on a pipe."""
     expect(tokens(path(name)), 0, None, count, holds)
     expect(tokens("-", input=open(path(name), "rb").read()), 0, None, count, holds)
 
@@ -147,7 +147,7 @@ class Input(unittest.TestCase):
             lines("zeros.wav", 1, ["nothing but zeros"])
         make_wav("quiet.wav", SPEECH / 32768 / 1000)
         lines("quiet.wav", 1, ["-60 dBFS"])
-        # once for each time that it happens
+        # once per occurrence
         gap, word = np.zeros(16000 * 6, "<i2"), SPEECH[8000:16000]
         make_wav("gaps.wav", np.concatenate([word, gap, word, gap, word]))
         lines("gaps.wav", 2, ["nothing but zeros"])
@@ -169,7 +169,7 @@ class Input(unittest.TestCase):
             same("cut.wav", ORDINARY[44:50000], 1, 1, ["cut: it ends after 1.6 s of"])
 
     def test_what_stands_behind_the_data(self):
-        """No sound; on a pipe it is read, so that the writer does not die."""
+        """It is not sound. On a pipe it is read, so that the writer does not get SIGPIPE."""
         junk = bytes(np.random.default_rng(2).integers(0, 256, 300000, dtype=np.uint8))
         for tail in [chunk(b"LIST", b"INFO" + junk), chunk(b"id3 ", b"ID3\4" + junk), b"ID3\4\0\0\0\0\0\0" + junk, chunk(b"LIST", b"INFOx"),
                      chunk(b"bext", b"x" * 3, pad=False) + chunk(b"JUNK", junk), b"TAG" + b"x" * 125]:
@@ -192,7 +192,7 @@ class Input(unittest.TestCase):
         again, endless = riff(fmt(), chunk(b"data", MORE)), riff(fmt(), chunk(b"data", RAW, 0xFFFFFFFF), size=0xFFFFFFFF)
         for first, between in [(ORDINARY, b""), (endless, again[:12]), (ORDINARY + chunk(b"LIST", b"INFOabc", pad=False), b"")]:
             path("joined.wav", first + again)
-            same("joined.wav", RAW + between + MORE)  # of no known length: six samples of a header are sound
+            same("joined.wav", RAW + between + MORE)  # of unknown length: six samples of a header count as sound
 
     def test_another_kind_behind_a_wav(self):
         for name, begin in [("Ogg", b"OggS\0\2" + bytes(40)), ("FLAC", b"fLaC\0\0\0\x22" + bytes(40))]:
@@ -251,13 +251,13 @@ class Input(unittest.TestCase):
             expect(tokens(path("x.mp3", data)), 1, [], 1, ["x.mp3 is " + what + ", not sound"])
 
     def test_opened_for_writing_too(self):
-        """surtitle - <> FILE: nobody but this descriptor could write, so the file is finished."""
+        """surtitle - <> FILE: no other descriptor can write, so the file is finished."""
         with open(path("own.wav", riff(fmt(), chunk(b"data", RAW))), "r+b") as f:
             os.utime(path("own.wav"), (1, 1))
             assert expect(tokens("-", stdin=f), 0).stdout == tokens("--pcm", "s16le", "-", input=RAW).stdout
 
     def test_growing_file_from_within(self):
-        """Standard input that something has read from: what is written later is heard, too."""
+        """Standard input of which a part was read before: what is written later is heard, too."""
         want = tokens("--pcm", "s16le", "-", input=RAW).stdout
         with open(path("within.raw"), "wb", buffering=0) as f, open(path("within.raw"), "rb", buffering=0) as r:
             f.write(b"12345678" + RAW[:20000])
@@ -270,7 +270,7 @@ class Input(unittest.TestCase):
         assert p.returncode == 0 and first + out == want, (len(out), len(want), err)
 
     def test_growing_file(self):
-        """Whatever way the header is kept, paced or not: all that is written while somebody writes it."""
+        """With any kind of header, paced or not: everything is captioned that is written while the file is open."""
         want = tokens("--pcm", "s16le", "-", input=RAW).stdout
         for options in [["--pace", "--max-lag", "100"], []]:
             for size in [0, 9600, 0xFFFFFFFF, None]:

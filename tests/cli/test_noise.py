@@ -1,5 +1,5 @@
-"""What libraries write to descriptors 1 and 2 stands in the log, and nowhere else; what the C library says before it ends
-the program reaches standard error. The library is a libsndfile that does as it is told (noise.c, preloaded)."""
+"""What libraries write to descriptors 1 and 2 goes to the log only; what the C library writes before it aborts the program
+reaches standard error. The library is a simulated libsndfile (noise.c, preloaded)."""
 import array, os, re, signal, sys, threading, unittest
 
 NOISE = os.path.abspath(sys.argv.pop(3))
@@ -55,7 +55,7 @@ class Noise(unittest.TestCase):
             self.assertEqual((r.stdout, r.stderr), (b"" if 1 in close else self.want, b""))
 
     def test_a_full_standard_error(self):
-        """Log lines that nobody reads do not hold captions up, nor does the thread that reads a library's lines."""
+        """Log lines without a reader delay neither captions nor the thread that reads a library's lines."""
         for kind in ["lines", "flood"]:
             reader, writer = full_pipe()
             r = noisy(kind, "--log-level", "debug", stderr=writer)

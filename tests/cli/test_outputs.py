@@ -1,5 +1,5 @@
-"""Files that are written: none is the sound, a file of the model or another output, by whatever name; a caption file is
-replaced as docs/contract.md says; and what cannot be written ends in a line, not in silence."""
+"""Outputs: none overwrites the input, a file of the model or another output, by any name; a caption file is replaced as
+docs/contract.md says; and an output that cannot be written is reported."""
 import itertools, json, os, pathlib, resource, shutil, signal, stat, subprocess, time, unittest
 
 from program import BOX, ENV, LONG, MODEL, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_until_blocked
@@ -9,14 +9,14 @@ OUTPUTS = ["--output", "--caption-file", "--latency-report"]
 
 
 def fresh(name="box"):
-    """An empty folder of a test's own."""
+    """An empty folder for one test."""
     shutil.rmtree(path(name), ignore_errors=True)
     os.makedirs(path(name))
     return path(name)
 
 
 def content(folder):
-    """All that can be said of what is in a folder."""
+    """The state of everything in a folder."""
     out = {}
     for here, folders, files in os.walk(folder):
         for name in files + folders:
@@ -57,7 +57,7 @@ class Collisions(unittest.TestCase):
         self.assertEqual(content(folder), before, args)
 
     def test_outputs(self):
-        """All pairs of them, existing or not, by every name."""
+        """All pairs of outputs, existing or not, by every name."""
         for exists in [True, False]:
             for (first, second), kind in itertools.product(itertools.permutations(OUTPUTS, 2), range(8)):
                 folder = fresh()
@@ -86,7 +86,7 @@ class Collisions(unittest.TestCase):
                 self.refused(folder, "--pace", option, os.path.join(folder, "s.wav"), source, stdin=sound, both=[option])
 
     def test_standard_output(self):
-        """What the shell has opened for appending is not mixed with anything else."""
+        """An output that the shell has opened for appending is not mixed with another."""
         for option in ["--caption-file", "--latency-report"]:
             for name in ["x", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]:
                 folder = fresh()
@@ -126,7 +126,7 @@ class Collisions(unittest.TestCase):
                 self.refused(folder, "--pace", option, other, CLIP, model=folder + "/m", both=[option, "the model's"])
         with open(os.path.join(folder, "m", "params.json"), "ab") as out:
             self.refused(folder, CLIP, model=folder + "/m", stdout=out, both=["standard output", "params.json"])
-        notes = pathlib.Path(folder, "m", "notes.json")  # no part of the model: an earlier transcript, say
+        notes = pathlib.Path(folder, "m", "notes.json")  # not a file of the model, but for example an earlier transcript
         notes.write_text("old")
         r = run("--format", "jsonl", "--output", str(notes), CLIP, model=folder + "/m")
         self.assertEqual((r.returncode, r.stderr), (0, b""))
@@ -159,7 +159,7 @@ class Collisions(unittest.TestCase):
         self.assertTrue(r.stdout.endswith(b"]\n}\n") and r.stdout.startswith(b"0\t"), r.stdout[-300:])
         r = run("--pace", "--format", "tokens", "--latency-report", "/dev/stderr", CLIP)
         self.assertEqual((r.returncode, json.loads(r.stderr)["rate"]), (0, 16000))
-        shutil.copytree(MODEL, folder + "/m")  # a new file in the model's folder is none of the model's
+        shutil.copytree(MODEL, folder + "/m")  # a new file in the model's folder is not one of the model's
         with open(folder + "/m/out.txt", "wb") as out:
             self.assertEqual(run("--output", folder + "/m/new", CLIP, model=folder + "/m").returncode, 0)
             self.assertEqual(run(CLIP, model=folder + "/m", stdout=out).returncode, 0)
@@ -172,7 +172,7 @@ class StandardOutput(unittest.TestCase):
         for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1"]:
             r = run("--format", "tokens", "--output", name, CLIP, cwd=folder)
             self.assertEqual((r.returncode, r.stdout, r.stderr), (0, want, b""), name)
-            with open(folder + "/log", "w+b") as out:  # a file is not cut to nothing, or written from its beginning
+            with open(folder + "/log", "w+b") as out:  # a file is not truncated, or written from its beginning
                 out.write(b"before\n")
                 out.flush()
                 r = run("--format", "tokens", "--output", name, CLIP, cwd=folder, stdout=out)
@@ -230,7 +230,7 @@ class CaptionFile(unittest.TestCase):
 
     @unittest.skipUnless(os.geteuid() == 0, "needs links of two users")
     def test_links_in_a_shared_folder(self):
-        """As fs.protected_symlinks: a link counts if it is ours or the folder's owner's."""
+        """As with fs.protected_symlinks, a link is followed if it belongs to the user or to the folder's owner."""
         for mode, owner, link, follows in [(0o1777, 0, 1234, False), (0o1777, 0, 0, True), (0o1777, 1234, 1234, True),
                                            (0o777, 0, 1234, True), (0o1755, 0, 1234, True), (0o1777, 5, 1234, False)]:
             for target in ["there", "later"]:
@@ -277,7 +277,7 @@ class CaptionFile(unittest.TestCase):
         self.assertEqual(open(folder + "/caption").read(), "old")
 
     def test_moved_away_for_a_time(self):
-        """One line, the transcript goes on, the caption comes back, and the status is 1."""
+        """One line is written, the transcript continues, the caption comes back, and the status is 1."""
         folder = fresh()
         raw = pathlib.Path(folder, "raw")
         raw.write_bytes(noise(6))
@@ -296,7 +296,7 @@ class CaptionFile(unittest.TestCase):
 
 
 class Blocked(unittest.TestCase):
-    """What nobody reads: one signal ends the run, in a line."""
+    """Outputs without a reader: one signal ends the run, with a line."""
     def test_fifo_without_a_reader(self):
         fresh()
         os.mkfifo(path("box", "fifo"))
@@ -320,7 +320,7 @@ class Blocked(unittest.TestCase):
         p.communicate()
 
     def test_full_standard_error(self):
-        """Lines that nobody reads hold up neither captions nor a signal."""
+        """Lines without a reader delay neither captions nor a signal."""
         for number in [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]:
             reader, writer = full_pipe()
             p = start("--format", "tokens", "--log-level", "debug", "--stats", "-", stderr=writer)

@@ -1,4 +1,4 @@
-"""Modules that others laid beside the program are not loaded. Arguments: program, shared library, a model, words of the
+"""Modules that other users placed beside the program are not loaded. Arguments: program, shared library, a model, words of the
 compiler...
 
 A copy of the program, with its library, stands in folders whose parents look like a build folder: meson-private,
@@ -19,7 +19,7 @@ def plant(folder, module):
 
 
 def run(loaded, program, library_folder, *options):
-    """Status, all that it said, and whether the module was loaded, which makes the file `loaded`."""
+    """Status, standard error, and whether the module was loaded, which creates the file `loaded`."""
     r = subprocess.run([program, *options, "--model", MODEL, "--log-level", "info", "--pcm", "s16le", "-"], input=bytes(3200),
                        env={**os.environ, "LD_LIBRARY_PATH": library_folder}, capture_output=True, timeout=120)
     was_loaded = os.path.exists(loaded)

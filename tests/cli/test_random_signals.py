@@ -6,7 +6,7 @@ import fcntl, json, os, random, re, signal, sys, threading, time
 RUNS, SEED = int(sys.argv.pop(3)), int(sys.argv.pop(3)) if len(sys.argv) > 3 else 1
 from program import LONG, make_wav, noise, path, run, start, wait_for_handler
 
-SECONDS, TAIL = 6, 24  # steps at the end that depend on where the sound ended
+SECONDS, TAIL = 6, 24  # the last steps depend on where the sound ended
 CLIP, RAW = make_wav("clip.wav", noise(SECONDS)), noise(SECONDS)
 WAYS = {"file": [CLIP], "stdin": ["-"], "pace": ["--pace", CLIP]}
 TIME = r"\d\d:\d\d:\d\d[,.]\d{3}"
@@ -17,7 +17,7 @@ def steps(text):
 
 
 def check(kind, text, whole):
-    """That text is whole as far as it goes; "": the signal came before the sound."""
+    """Asserts that the text is complete up to its end; "": the signal came before the sound."""
     if not text:
         return
     assert text.endswith("\n"), text[-200:]
@@ -27,7 +27,7 @@ def check(kind, text, whole):
         assert all(e["type"] in ("text", "skip") for e in events[1:-1]), events
     elif kind == "tokens":
         got, usual = steps(text), steps(whole)
-        # a pipe that paused was flushed: the silence made steps of its own
+        # a pipe that paused was flushed, and the silence made more steps
         assert [int(s[0]) for s in got] == list(range(len(got))) and len(got) <= len(usual) + TAIL, text[-300:]
         same = max(0, min(len(got), len(usual)) - TAIL)
         assert got[:same] == usual[:same], (len(got), len(usual))
@@ -37,7 +37,7 @@ def check(kind, text, whole):
 
 
 def feed(p, r):
-    """Sound in pieces of random size, as fast as it is taken."""
+    """Writes the sound in pieces of random size, as fast as possible."""
     try:
         at = 0
         while at < len(RAW):

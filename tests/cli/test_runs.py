@@ -47,7 +47,7 @@ class Output(unittest.TestCase):
 
 
 def stopped_by(number, **more):
-    """All that comes out when a signal ends a stream of two seconds."""
+    """The output when a signal ends a stream of two seconds."""
     p = start("--format", "tokens", "--pcm", "s16le", "-", **more)
     p.stdin.write(clip(2))
     got = read_until(p.stdout.fileno(), lambda b: b.count(b"\n") >= 15)
@@ -85,7 +85,7 @@ class Signals(unittest.TestCase):
         assert p.returncode == 0 and not err and end["type"] == "end" and 0 < end["t"] < 50, (p.returncode, err, end)
 
     def test_lag_is_skipped_and_marked(self):
-        """A pipe whose writer goes on while the program is stopped. (A paced file waits with the program.)"""
+        """A pipe whose writer continues while the program is stopped. (A paced file waits with the program.)"""
         formats, stop = ["jsonl", "text", "srt", "vtt"], threading.Event()
         runs = [start("--format", f, "--pcm", "s16le", "--max-lag", "1", "--stats", "--caption-file", path("lag-" + f), "-")
                 for f in formats]
@@ -119,7 +119,7 @@ class Signals(unittest.TestCase):
             assert p.returncode == 0 and "; skipped " in err, (f, err)
             skipped = float(re.search(r"(?m)^skipped (\S+) s$", err).group(1))
             audio = float(re.search(r"(?m)^audio (\S+) s$", err).group(1))
-            # a busy machine skips more, but no more than there was; all that was said is counted
+            # a busy machine skips more, but less than the whole; every skip reported is counted
             assert 1.5 < skipped < audio and audio > 4, (f, skipped, audio)
             if f == "jsonl":
                 lines = [json.loads(line) for line in out.splitlines()]  # the start was read above
@@ -131,7 +131,7 @@ class Signals(unittest.TestCase):
 
     def test_pipe_with_max_lag(self):
         want = tokens("--pcm", "s16le", "-", data=clip(2))
-        # The most that it may be behind is never reached; that it is behind may be said.
+        # --max-lag is never reached; a line about the backlog is allowed.
         assert run("--format", "tokens", "--max-lag", "2.5", "--pcm", "s16le", "-", data=clip(2)).stdout == want
 
     def test_output_that_blocks(self):
@@ -140,11 +140,11 @@ class Signals(unittest.TestCase):
         fcntl.fcntl(p.stdout, 1031, 4096)  # F_SETPIPE_SZ: full after some seconds, and nobody reads
         time.sleep(9)
         p.send_signal(signal.SIGTERM)
-        out, err = p.communicate(timeout=LONG)  # reading again: what was heard comes out
+        out, err = p.communicate(timeout=LONG)  # reads again: what was heard comes out
         assert p.returncode == 0 and out.count(b"\n") > 20, (p.returncode, err)
 
     def test_output_that_blocks_for_ever(self):
-        """One SIGTERM is enough, whether the pipe is a blocking one or not; a second one changes nothing."""
+        """One SIGTERM is enough, with a blocking pipe or not; a second one changes nothing."""
         for blocking, second in [(True, False), (False, False), (True, True)]:
             reader, writer = os.pipe()
             fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
@@ -184,7 +184,7 @@ class Signals(unittest.TestCase):
         assert 0 < r["resampler_delay_ms"] < 100 and 19 < r["period_ms"] < 21 and 0 <= r["longest_queue_ms"] <= 3000, r
 
     def test_second_interrupt(self):
-        p = start("--format", "tokens", make_wav("minute.wav", noise(200)))  # more than a pipe holds, and nobody reads
+        p = start("--format", "tokens", make_wav("minute.wav", noise(200)))  # more than a pipe holds, and the test does not read
         time.sleep(0.5)
         while select.select([p.stdout], [], [], 0)[0] == []:
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Signals: what ends a run, how often it may be asked, and what holds a run up must not keep it."""
+"""Signals: which ones end a run, what repeated ones do, and that a blocked run ends, too."""
 import os, select, signal, time, unittest
 
 from program import LONG, Terminal, fill, full_pipe, main, make_wav, noise, path, run, start, wait_for, wait_until_blocked
@@ -7,7 +7,7 @@ ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 def read_lines(p, n):
-    """What comes out of the program until there are n lines of it."""
+    """Reads the program's output until it has n lines."""
     got = b""
     while got.count(b"\n") < n:
         piece = os.read(p.stdout.fileno(), 65536)
@@ -17,7 +17,7 @@ def read_lines(p, n):
 
 
 class Twice(unittest.TestCase):
-    """Supervisors and timeout(1) send a signal twice, wrappers pass a Ctrl-C on that came already."""
+    """Supervisors and timeout(1) send a signal twice, and wrappers forward a Ctrl-C that the program got, too."""
     def test_nothing_is_lost(self):
         sound = noise(2)
         want = run("--format", "tokens", "--pcm", "s16le", "-", data=sound).stdout
@@ -60,7 +60,7 @@ class Twice(unittest.TestCase):
 
 class Silence(unittest.TestCase):
     def test_cut_short(self):
-        """What is silent when a signal cuts it short is not said to be nothing but zeros."""
+        """An input that a signal cuts short within silence is not reported as nothing but zeros."""
         p = start("--format", "jsonl", "--pace", make_wav("zeros.wav", bytes(32000 * 4)))
         read_lines(p, 1)
         p.send_signal(signal.SIGTERM)
@@ -70,7 +70,7 @@ class Silence(unittest.TestCase):
 
 class Command(unittest.TestCase):
     def test_its_end_is_no_signal(self):
-        """One SIGTERM, and then CMD ends, while the transcript's reader stands still: CMD's status, the transcript whole."""
+        """One SIGTERM, then CMD ends, while the transcript's reader is blocked: CMD's status, and a complete transcript."""
         if b"needs libvterm" in run("--", "true").stderr:
             self.skipTest("this build has no libvterm")
         fifo, go = path("fifo"), path("go")
@@ -97,7 +97,7 @@ class Command(unittest.TestCase):
         err = p.stderr.read()
         self.assertIsNone(left)
         self.assertEqual(p.returncode, 5, err)
-        if took < 2.5:  # else the patience with the reader may have been over
+        if took < 2.5:  # later, the 3 s for the reader may have been over
             self.assertTrue(got.endswith(b"\n") and b"lost" not in err, (got[-100:], err))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""surtitle-bench --this-machine: every type, with numbers that can be true, in bounded time. Argument: the program."""
+"""surtitle-bench --this-machine: every type, with plausible numbers, in bounded time. Argument: the program."""
 import re, subprocess, sys
 
 BENCH = sys.argv[1]

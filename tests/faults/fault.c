@@ -1,4 +1,4 @@
-/* Preloaded into a program: makes one call fail, or many behave as badly as they may (glibc only).
+/* Preloaded into a program: makes one call fail, or many calls behave badly within the rules (glibc only).
  *
  * FAULT, a kind and a number:
  *   "alloc N", "map N", "thread N", "file N"  the N-th allocation, mmap, pthread_create or call that makes, renames or
@@ -6,10 +6,10 @@
  *   "full N"    from the N-th write on, there is no space left
  *   "short N"   every read and write does at most N bytes
  *   "eintr N"   one in N reads, writes and polls is interrupted by a signal
- * FAULT_REPORT, a file that gets, a line each: where N is 0 "KIND SITE" for every call of the first four kinds, in
- * their order; "live SITE" for what is still allocated at the end, and "end ?"; or only "crash SITE". A site is a
- * module's name and the caller's place in it. Nothing counts before main, nor in programs that it starts. */
-#undef _FILE_OFFSET_BITS /* else open would be open64, and the other one could not be defined */
+ * FAULT_REPORT, a file that gets one line each: if N is 0, "KIND SITE" for every call of the first four kinds, in their
+ * order; "live SITE" for each allocation that is left at the end, and "end ?"; or only "crash SITE". A site is a
+ * module's name and the caller's place in it. Calls before main, and in programs that it starts, do not count. */
+#undef _FILE_OFFSET_BITS /* with it open would be open64, and the other could not be defined */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +47,7 @@ static struct {
     enum kind kind;
     long n;
     char report[512];
-    struct stat error; /* what standard error is at the start */
+    struct stat error; /* standard error at the start */
     bool on;
     atomic_long counts[KINDS];
     atomic_long n_calls;
@@ -57,7 +57,7 @@ static struct {
     } calls[MAX_CALLS];
 } fault;
 
-/* What is allocated: open addressing; a hole that was an entry is TOMB. */
+/* The live allocations: open addressing; a removed entry is TOMB. */
 static struct {
     atomic_flag lock;
     struct {
@@ -152,7 +152,7 @@ __attribute__((destructor)) static void report(void)
     syscall(SYS_close, fd);
 }
 
-/* Where it crashed, which may be a library that we did not write. */
+/* The site of a crash, which may be in a library that is not ours. */
 static void on_crash(int signal, siginfo_t *info, void *context)
 {
     int fd = (int)syscall(SYS_openat, AT_FDCWD, fault.report, O_WRONLY | O_TRUNC | O_CREAT, 0666);
@@ -184,7 +184,7 @@ static void begin_counting(void)
 
 #pragma GCC visibility push(default) /* the project hides what it does not export */
 
-/* glibc's way into main: constructors have run by then. */
+/* glibc calls this to enter main, after the constructors. */
 int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
                       void (*rtld_fini)(void), void *stack_end)
 {
@@ -263,7 +263,7 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offse
     return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
 }
 
-/* What a build with 64-bit offsets calls. */
+/* Called by a build with 64-bit offsets. */
 void *mmap64(void *at, size_t size, int protection, int flags, int fd, off_t offset) __attribute__((alias("mmap")));
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 
@@ -310,8 +310,8 @@ int close(int fd)
 
 /* ---- reads and writes ---- */
 
-/* As good as at random: what comes at every second call would meet the same call of a loop for ever. What never waits
- * is never interrupted. */
+/* Pseudo-random, because an interrupt at every second call would always hit the same call of a loop. Calls that never
+ * wait are never interrupted. */
 static bool interrupted(int fd)
 {
     if (!fault.on || fault.kind != EINTR_ || (fd >= 0 && fcntl(fd, F_GETFL) & O_NONBLOCK)) return false;
@@ -331,7 +331,7 @@ ssize_t read(int fd, void *bytes, size_t n)
     return interrupted(fd) ? -1 : syscall(SYS_read, fd, bytes, shortened(n));
 }
 
-/* Standard error, whatever its number: it is not on the disk that is full. */
+/* Standard error, by any descriptor: it is not on the full disk. */
 static bool is_stderr(int fd)
 {
     struct stat is;
@@ -351,6 +351,6 @@ ssize_t write(int fd, const void *bytes, size_t n)
 int poll(struct pollfd *fds, nfds_t n, int timeout_ms)
 {
     struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
-    /* aarch64 has ppoll alone; the mask of signals has 8 bytes for the kernel */
+    /* aarch64 has only ppoll; the signal mask has 8 bytes for the kernel */
     return interrupted(-1) ? -1 : (int)syscall(SYS_ppoll, fds, n, timeout_ms < 0 ? NULL : &timeout, NULL, 8);
 }

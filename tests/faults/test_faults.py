@@ -1,4 +1,4 @@
-"""What fails, fails in one clear line: calls of the program are made to fail one by one (fault.c, preloaded), in a whole
+"""Every failure is one clear line: calls of the program are made to fail one by one (fault.c, preloaded), in a whole
 run of each kind. Each run must end with a documented status: 0 with the captions of an undisturbed run, or 1 (3 where
 the microphone is what failed) with one line on standard error and the captions written until then. Nothing that
 surtitle allocated is left, whatever failed.
@@ -17,9 +17,9 @@ FULL, WORDS = sys.argv[5] == "full", sys.argv[6:]
 BOX = tempfile.mkdtemp(prefix="surtitle-faults.")
 MODEL, CLIP, RAW = (os.path.join(BOX, n) for n in ("model", "talk.wav", "talk.raw"))
 OURS = ("surtitle", "libsurtitle.so", "libc.so")
-UNDISTURBED = "alloc 0"  # the fault that never comes
-LONG = 120  # seconds that no run here takes, on a busy machine
-# the CPU: where the CUDA module is not built, the loader keeps the words of its failure for good
+UNDISTURBED = "alloc 0"  # no fault
+LONG = 120  # seconds: no run takes as long, even on a busy machine
+# the CPU: without a CUDA module the loader keeps its error text allocated
 FIXED = ["--model", MODEL, "--backend", "cpu", "--threads", "2", "--caption-file", "caption", "--output", "captions"]
 
 Run = collections.namedtuple("Run", "status errors captions calls live crash")
@@ -66,7 +66,7 @@ def ours(site):
 
 
 def read_all(fd, seconds):
-    """What the terminal shows is of no interest here, but must be taken."""
+    """Reads and drops the terminal's output, which is not checked here."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if select.select([fd], [], [], 0.05)[0]:
@@ -78,7 +78,7 @@ def read_all(fd, seconds):
 
 
 def wait(case, p, master, captions, must):
-    """captions: the file that holds some before a microphone is ended; must: they come for sure."""
+    """captions: the file that must contain captions before a microphone run is ended; must: they are certain to come."""
     if case.microphone:
         try:
             return p.wait(0.8)

@@ -1,6 +1,5 @@
-/* What a program writes to its terminal, through the filter whole and in pieces: the same bytes and the same calls, no
- * more of them than the header allows, and no string sequence among them but DECRQSS. The first byte chooses how the
- * rest is cut. */
+/* A program's output through the filter, whole and in pieces: the result must have the same bytes and calls, no more
+ * bytes than the header allows, and no string sequence except DECRQSS. The first byte selects how the rest is cut. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { MAX_INPUT = 4096 };
 
 struct seen {
-    uint32_t calls; /* a hash of them, in their order */
+    uint32_t calls; /* a hash of the calls in their order */
     size_t n;
     char out[FILTER_ROOM(MAX_INPUT)];
 };
@@ -62,7 +61,7 @@ static void pass(struct seen *seen, const char *data, size_t size, size_t most)
     for (size_t at = 0, i = 0; at < size; i++) {
         size_t piece = most == 0 ? size : 1 + i * 7 % most;
         if (piece > size - at) piece = size - at;
-        char *in = malloc(piece), *out = malloc(FILTER_ROOM(piece)); /* exactly, for the sanitizer */
+        char *in = malloc(piece), *out = malloc(FILTER_ROOM(piece)); /* of the exact size, for the sanitizer */
         memcpy(in, data + at, piece);
         size_t n = filter_feed(&f, in, piece, out);
         require(n <= FILTER_ROOM(piece) && seen->n + n <= sizeof seen->out, "more bytes than allowed");

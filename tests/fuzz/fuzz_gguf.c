@@ -1,4 +1,4 @@
-/* A GGUF file: what is accepted must lie in it; then what it says of a model, and its vocabulary. */
+/* A GGUF file: accepted tensors must lie inside it; then its model parameters and its vocabulary are read. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* params.json. What is accepted must keep the bounds that the rest of the program counts on. */
+/* params.json. Accepted values must be within the bounds that the rest of the program relies on. */
 #include <stdint.h>
 #include <stdlib.h>
 

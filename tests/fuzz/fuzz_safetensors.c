@@ -1,4 +1,4 @@
-/* The header of a safetensors file. What is accepted must lie in the data part. */
+/* The header of a safetensors file. Accepted tensors must lie inside the data. */
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* tekken.json for a model of as many ids as the first byte says. Every id of what is accepted must have a piece. */
+/* tekken.json for a model whose number of ids is the first byte. In an accepted file every id must have a piece. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
     struct sur_tekken *t = NULL;
     if (size < 1) return 0;
-    int vocab_size = input[0] & 63; /* the digit 8 stands for 56 ids, a blank for 32, ... */
+    int vocab_size = input[0] & 63; /* the digit 8 means 56 ids, a space 32, ... */
     if (sur_tekken_parse(&t, (const char *)input + 1, size - 1, vocab_size) == 0) {
         const struct sur_tekken_info *info = sur_tekken_info(t);
         if (info->n_special < 1 || info->n_special >= vocab_size || info->n_special + info->n_entries < vocab_size)

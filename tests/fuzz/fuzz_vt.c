@@ -1,8 +1,8 @@
-/* The emulated terminal behind its filter: whatever a program writes, and however its window is resized in between, the
- * cursor stands on the screen and no cell holds what a real terminal would obey.
+/* The emulated terminal behind its filter: for any output of a program and any resizes between, the cursor is on the
+ * screen and no cell contains a control character.
  *
  * 0xff and two more bytes: another size. 0xfe and two more bytes: a run of combining characters, of one kind or of all
- * by turns, which libvterm takes for wide or for narrow. */
+ * in turn, which libvterm counts as wide or as narrow. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +53,7 @@ static void feed(struct vt *vt, struct filter *f, const uint8_t *bytes, size_t n
     require(vt_feed(vt, passed, filter_feed(f, (const char *)bytes, n, passed)) == SUR_OK, "no memory");
 }
 
-/* In one piece: what libvterm takes together is what comes together. */
+/* In one piece, because libvterm combines only characters that arrive together. */
 static void feed_run(struct vt *vt, struct filter *f, uint8_t kind, uint8_t n)
 {
     static const char *const marks[] = {"\u3099", "\u309a", "\u302a", "\u302b", "\u302c", "\u302d",     "\u302e",

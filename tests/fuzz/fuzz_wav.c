@@ -1,5 +1,5 @@
 /* The WAV reader fed whole and in pieces: no fault, and the same frames or the same error both ways.
- * The first byte chooses how the rest is cut. */
+ * The first byte selects how the rest is cut. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,7 @@ static void require(int truth, const char *what)
     abort();
 }
 
-/* out has room for a sample a byte and one frame more. Returns the samples, or -1. */
+/* out has room for one sample per byte and one frame more. Returns the number of samples, or -1. */
 static ptrdiff_t parse(struct wav *wav, const uint8_t *data, size_t size, uint32_t most, float *out, size_t room)
 {
     size_t at = 0, samples = 0;

@@ -1,5 +1,5 @@
-/* A fuzz target without the fuzzer: runs it over every file of the folders named, so that inputs which once broke
- * something are tried by every build. Fails when a folder holds no file. */
+/* Runs a fuzz target without the fuzzer on every file of the folders named, so that every build tries the inputs that
+ * once broke something. Fails if a folder contains no file. */
 #include <dirent.h>
 #include <limits.h>
 #include <stdint.h>

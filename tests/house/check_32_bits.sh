@@ -1,5 +1,5 @@
 #!/bin/sh
-# check_32_bits.sh SOURCE CC...: configuring for a 32-bit processor ends in one line that says so.
+# check_32_bits.sh SOURCE CC...: configuring for a 32-bit processor fails with one line that says why.
 set -eu
 source=$1
 shift

@@ -60,7 +60,7 @@ def until(ok):
 
 
 def serve(box, tensor_bytes, wrong_sum=False):
-    """Files as the host has them, and its API's answer."""
+    """The host's files, and the answer of its API."""
     files = {"params.json": b"{}", "tekken.json": b'{"vocab": []}' * 3,
              "consolidated.safetensors": struct.pack("<Q", 2) + b"{}" + bytes(tensor_bytes)}
     siblings = []
@@ -92,7 +92,7 @@ def check_places(box):
 
 
 def check_what_is_there(box, small, model):
-    """What lies in the folder is known by its sum, and must be a file."""
+    """A file in the folder is recognised by its sum; it must be a regular file."""
     whole = os.path.join(model, "consolidated.safetensors")
     with open(whole, "rb") as f:
         data = f.read()
@@ -136,7 +136,7 @@ def check_two_at_once(box, small, model, files):
 
 
 def check_types(box):
-    """GGUF files: which is taken without --type, by what is there; and never a second model beside a first."""
+    """GGUF files: the default type depends on the folder and the GPU; a folder never gets a second model."""
     stem, data = "Voxtral-Mini-4B-Realtime-2602-", b"GGUF" + bytes(60)
     smi = os.path.join(box, "bin", "nvidia-smi")
     siblings = []
@@ -164,7 +164,7 @@ def check_types(box):
     assert r.returncode == 0 and r.stderr == "" and os.listdir(box + "/gguf") == [stem + "Q4_K_M.gguf"], r
     with open(os.path.join(box, "gguf", stem + "Q4_K_M.gguf"), "rb") as f:
         assert f.read() == data
-    gpus(81559)  # what is there goes before what would be taken
+    gpus(81559)  # the folder's type has priority over the default
     r = run(box, "--dir", "gguf", BARE="1")
     assert r.returncode == 0 and "is there, sum" in r.stdout, r
     refused(run(box, "--type", "q8_0", "--dir", "gguf"), "holds the model as q4_k_m")
@@ -190,7 +190,7 @@ def main():
         with open(os.path.join(box, "bin", "curl"), "w") as f:
             f.write(FAKE_CURL)
         os.chmod(f.name, stat.S_IRWXU)
-        # the script as it is, but for a checkpoint of 64 bytes
+        # the unchanged script, but for a checkpoint of 64 bytes
         small = os.path.join(box, "download_model.sh")
         with open(SCRIPT) as f, open(small, "w") as g:
             text = f.read()
@@ -231,7 +231,7 @@ def main():
 
         check_types(box)
         serve(box, 64)
-        r = run(box, "--dir", os.path.join(box, "other"))  # the real figure: 64 bytes of tensors are too few
+        r = run(box, "--dir", os.path.join(box, "other"))  # with the real size: 64 bytes of tensors are too few
         assert r.returncode == 1 and "8859358720" in r.stderr, r
     print("download_model.sh: dry run, sums, resume, places, two at once, types and figures hold")
 

@@ -1,8 +1,8 @@
-"""Each header compiles alone, twice in a row, without a warning; *_body.h is source that several files include, once
-each. surtitle.h does so in strict C11, in C89 and, where the compiler has it, in C++98. kernels/*.h, which the C
-compiler reads, too, are among them; kernels/*.cuh are nvcc's, and each is the first that another file of kernels/
-includes, which proves as much. What needs cuda.h is left out where there is none. Arguments: source folder, compiler
-words..."""
+"""Each header compiles alone, twice in a row, without a warning. surtitle.h also compiles as strict C11, as C89 and, if the
+compiler supports it, as C++98. Checked are the headers of src/ (except *_body.h, which is source that several files
+include once each) and kernels/*.h, which the C compiler reads too. kernels/*.cuh need nvcc; instead, each of them must be
+the first include of another file of kernels/, which proves the same. Headers that need cuda.h are left out without it.
+Arguments: source folder, compiler words..."""
 import os, re, subprocess, sys
 
 root, cc = sys.argv[1], sys.argv[2:]
@@ -28,7 +28,7 @@ def compile_alone(header, *flags, language="c"):
 
 
 def first_includes():
-    """What the .cu and .cuh files include first."""
+    """The first include of each .cu and .cuh file."""
     for name in os.listdir(kernels):
         if name.endswith((".cu", ".cuh")):
             with open(os.path.join(kernels, name), encoding="utf-8") as f:
@@ -44,5 +44,5 @@ if subprocess.run([*cc, "-fsyntax-only", "-x", "c++", "/dev/null"], capture_outp
 for name in sorted({name for name in os.listdir(kernels) if name.endswith(".cuh")} - set(first_includes())):
     bad += 1
     print(f"kernels/{name}: no file of kernels/ includes it first")
-print(f"{len(headers)} headers, {bad} do not stand alone, {left_out} left out")
+print(f"{len(headers)} headers, {bad} do not compile alone, {left_out} left out")
 sys.exit(1 if bad or not headers else 0)

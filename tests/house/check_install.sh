@@ -1,7 +1,7 @@
 #!/bin/sh
-# check_install.sh SOURCE BUILD CC: installs the build into an empty folder, compiles the library's example against
-# that copy alone, by pkg-config, and captions the demo clip with it: the same words as the program's.
-# 77: there is no demo model to run it on (the compilation has been checked by then).
+# check_install.sh SOURCE BUILD CC: installs the build into an empty folder, compiles the library's example against that
+# copy alone, by pkg-config, and captions the demo clip with it. The words must be those of the program.
+# Status 77: there is no demo model to run it on (the compilation was checked).
 set -eu
 source=$1 build=$2 cc=$3
 work=$(mktemp -d)
@@ -17,10 +17,10 @@ pc=$(find "$work" -name surtitle.pc)
     exit 1
 }
 export PKG_CONFIG_PATH="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$work"
-# found rather than asked for: not every pkg-config puts the sysroot before a variable
+# searched for, because not every pkg-config puts the sysroot before a variable
 libdir=$(dirname "$(find "$work" -name libsurtitle.so)")
 demo=$(find "$work" -type d -path '*/surtitle/demo')
-# compiled in a folder of its own: nothing of the source tree is in reach
+# compiled in a separate folder, so that nothing of the source tree is found
 cp "$source/examples/caption_file.c" "$work/"
 # shellcheck disable=SC2046,SC2086 # compilers and flags are words
 (cd "$work" && $cc -std=c11 -Wall -Wextra -Werror caption_file.c $(pkg-config --cflags --libs surtitle) -o caption_file)
@@ -30,7 +30,7 @@ if ! [ -f "$demo/consolidated.safetensors" ]; then
     exit 77
 fi
 
-# an installed program needs nobody to tell it where its library is
+# an installed program finds its library by itself
 program=$(find "$work" -path '*/bin/surtitle')
 [ "$(env -u LD_LIBRARY_PATH "$program" --version)" = "$("$build/src/cli/surtitle" --version)" ]
 
@@ -43,7 +43,7 @@ fi
 "$work/caption_file" "$demo" "$demo/clip.wav" >"$work/text"
 grep -q '[a-z]' "$work/text"
 cat "$work/text"
-# line breaks are the program's own
+# only the line breaks differ
 words() { tr -s '[:space:]' '\n' <"$1" | grep .; }
 "$build/src/cli/surtitle" --model "$demo" "$demo/clip.wav" >"$work/program"
 [ "$(words "$work/text")" = "$(words "$work/program")" ]

@@ -1,5 +1,5 @@
-"""tools/setup.sh with an apt-get, a dpkg-query and an id that only take notes: nothing is installed that removes another
-package, --program installs what the program needs and no more, and nothing is done when nothing is missing.
+"""tools/setup.sh with fakes of apt-get, dpkg-query and id that record their calls: no package is installed that would remove
+another, --program installs only what the program needs, and nothing is done when nothing is missing.
 Arguments: the source folder."""
 import os, shutil, subprocess, sys, tempfile
 
@@ -7,7 +7,7 @@ SCRIPT = os.path.join(sys.argv[1], "tools", "setup.sh")
 FAKES = {
     "dpkg-query": 'grep -qx "$4" "$BOX/installed" && echo installed',
     "id": 'echo "$WHO"',
-    # in a simulation, what conflicts with a package of a desktop removes it; installations fail until there are lists
+    # a simulated install of a package that conflicts with a desktop's removes that; installs fail until there are lists
     "apt-get": """
 case " $* " in
 *' -s '*' pulseaudio '*) [ -e "$BOX/gnome" ] && echo 'Remv gnome-core [1:43]' ;;
@@ -25,7 +25,7 @@ TEST_PACKAGES = {"libcmocka-dev", "python3-numpy", "tmux", "htop", "vim-tiny", "
 
 
 def run(*args, installed=(), gnome=False, pipewire=False, lists=True, root=True):
-    """Status, what was installed, calls of apt-get but for simulations, standard error."""
+    """Status, packages installed, calls of apt-get other than simulations, standard error."""
     with tempfile.TemporaryDirectory() as box:
         os.mkdir(os.path.join(box, "bin"))
         for name, text in FAKES.items():

@@ -1,15 +1,15 @@
-"""Names that leave the library. Arguments: source folder, static library of the core, shared library, nm, and the CUDA
-module if there is one.
+"""The names that the library exports. Arguments: source folder, static library of the core, shared library, nm, and the
+CUDA module if there is one.
 
-Static: every external symbol that it defines begins with sur_. Shared: it exports exactly the SUR_API functions of
-surtitle.h. Module: it exports the one function that src/gpu/module.h says, and nothing else."""
+Static library: every external symbol begins with sur_. Shared library: it exports exactly the SUR_API functions of
+surtitle.h. Module: it exports only the one function that src/gpu/module.h declares."""
 import re, subprocess, sys
 
 
 def symbols(nm, *args):
     out = subprocess.run([nm, "--defined-only", "--extern-only", "--format=posix", *args], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
-    # archive members are lines that end in a colon; a version node is no function
+    # lines that end in a colon name archive members; a version node is not a function
     return {line.split()[0].split("@")[0] for line in out.stdout.splitlines() if len(line.split()) >= 2
             and line.split()[1] != "A" and not line.endswith(":")}
 

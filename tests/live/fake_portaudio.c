@@ -1,22 +1,26 @@
-/* A microphone that does as it is told, to be preloaded over PortAudio: FAKE_MIC is a list of its lives, "RATE CHANNELS
- * SECONDS FILE", separated by ';'. In each it takes that rate and that many channels alone, and plays FILE (16 bits,
- * one channel) and then zeros, from its first callback on at the speed of speech; after SECONDS (0: never) it is gone,
- * and GONE_MS later there as its next life, under another number. FAKE_SLOW_MS: how long opening the model takes
- * longer. FAKE_INPUT: a card that takes any number of channels up to CHANNELS, and then delivers its first ones; FILE
- * is on input FAKE_INPUT, the others have the noise of an open amplifier; -1: it is on all, every second one inverted.
- * FAKE_FIRST_MS: how long after its start a stream's first block comes. FAKE_HANG, "FUNCTION SECONDS": the function of
- * PortAudio that returns so much later the first time, 0: never, as when a sound server does not answer. FAKE_LOG: a
- * file to which a line is added when a stream is started and when it has ended.
- * FAKE_START_MS: how long PortAudio takes to start the first time. FAKE_GONE_MS: instead of GONE_MS.
- * FAKE_TIMES, "true" or "zero": what the callback is told of times; else NULL.
- *
- * FAKE_EVENTS is a list of "LIFE BLOCK WHAT MS", separated by ';', both counted from 0, BLOCK -1: when it is unplugged.
- * Before that block, once,
- *   late   nothing is delivered for MS; what was recorded meanwhile comes right after
- *   lose   MS of sound are lost
- *   flag   (MS 0) the block is flagged as the first one after an overflow
- *   sleep  the machine is suspended for MS: the monotonic clock stands still, the others go on
- *   jump   MS pass for all clocks, without sound */
+/* A simulated microphone, to be preloaded over PortAudio. Environment variables describe it:
+ *   FAKE_MIC       its lives, "RATE CHANNELS SECONDS FILE", separated by ';'. In each life it accepts only that rate
+ *                  and number of channels, and plays FILE (16 bits, one channel) and then zeros, at the speed of speech
+ *                  from its first callback on. After SECONDS (0: never) it is gone, and GONE_MS later it begins its next
+ *                  life, with another device number.
+ *   FAKE_INPUT     the card accepts any number of channels up to CHANNELS and delivers its first ones; FILE is on input
+ *                  FAKE_INPUT, the others have the noise of an open amplifier; -1: FILE is on all inputs, every second
+ *                  one inverted
+ *   FAKE_FIRST_MS  the time from a stream's start to its first block
+ *   FAKE_START_MS  the time that PortAudio's first start takes
+ *   FAKE_GONE_MS   replaces GONE_MS
+ *   FAKE_SLOW_MS   additional time for opening the model
+ *   FAKE_HANG      "FUNCTION SECONDS": this function of PortAudio returns SECONDS later the first time, as if a sound
+ *                  server did not answer; 0: never
+ *   FAKE_TIMES     "true" or "zero": the times that the callback gets; otherwise NULL
+ *   FAKE_LOG       a file that gets one line when a stream is started and one when it has ended
+ *   FAKE_EVENTS    "LIFE BLOCK WHAT MS", separated by ';', LIFE and BLOCK counted from 0; BLOCK -1: at the unplugging.
+ *                  Before that block, once:
+ *     late   nothing is delivered for MS; what was recorded meanwhile follows at once
+ *     lose   MS of sound are lost
+ *     flag   (MS 0) the block is flagged as the first one after an overflow
+ *     sleep  the machine is suspended for MS: the monotonic clock stands still, the others advance
+ *     jump   MS pass for all clocks, without sound */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -58,7 +62,7 @@ static struct stream {
     atomic_bool stop, ended, started;
 } stream;
 
-/* ---- clocks that go as they are told ---- */
+/* ---- simulated clocks ---- */
 
 static _Atomic int64_t asleep_ns, jumped_ns;
 
@@ -203,10 +207,10 @@ static float sample(const int16_t *samples, size_t i)
     return (float)samples[i / channels] / 32768;
 }
 
-/* What happens before a block. began_ns: when the first one was recorded, so that later ones are on time. */
+/* Applies the events before a block. began_ns: the time of the first block, from which later ones are due. */
 static bool happen(int64_t block, const struct life *l, int64_t *began_ns, FILE *f)
 {
-    static unsigned done; /* a bit for each event */
+    static unsigned done; /* one bit per event */
     bool flag = false;
     const char *at = getenv("FAKE_EVENTS");
     for (unsigned bit = 1; at && *at; at = strchr(at, ';') ? strchr(at, ';') + 1 : NULL, bit *= 2) {
@@ -244,7 +248,7 @@ static void *play(void *arg)
     int16_t samples[MAX_FRAMES];
     FILE *f;
     do f = fopen(l->file, "rb");
-    while (!f && errno == ENOMEM); /* a test may let any allocation fail, but this one is not the program's */
+    while (!f && errno == ENOMEM); /* a test may make any allocation fail; this one is not the program's */
     int64_t first = sur_clock_ns() + number("FAKE_FIRST_MS", 0) * ms_ns;
     while (!stream.stop && sur_clock_ns() < first) sur_clock_sleep_until(sur_clock_ns() + 10000000);
     int64_t began = sur_clock_ns(), given = 0, left = l->seconds > 0 ? (int64_t)l->seconds * l->rate : INT64_MAX;

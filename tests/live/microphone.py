@@ -1,4 +1,4 @@
-"""What the tests of the microphone share: the model and its clip, a run of the program, and the loop over tests."""
+"""Shared by the live tests: the model and its clip, a run of the program, and the loop over unittest cases."""
 import concurrent.futures, io, json, os, signal, subprocess, sys, tempfile, time, unittest, wave
 
 import numpy as np
@@ -8,7 +8,7 @@ NOT_SAID = ["captions are ", "captions fell behind", "this machine takes", "surt
 
 
 def wait_for(true, what, seconds=90):
-    """Far longer than it takes: the machine may have other things to do."""
+    """Waits until true() holds. The limit is generous, because the machine may be busy."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"{what} does not come"
@@ -16,7 +16,7 @@ def wait_for(true, what, seconds=90):
 
 
 def slowdown():
-    """How many times longer than on an idle machine something takes now."""
+    """How much slower this machine is now than when idle."""
     began, used = time.monotonic(), time.process_time()
     while time.process_time() - used < 0.1:
         pass
@@ -24,7 +24,7 @@ def slowdown():
 
 
 class Model:
-    """The demo model and its clip, or where that was left out (`demo` false) a random one and noise, in the folder box."""
+    """The demo model and its clip; without it (`demo` is False) a random model and noise, in the folder box."""
     def __init__(self, root, box):
         self.folder, self.root = os.path.join(root, "models", "demo"), root
         self.demo = os.path.exists(os.path.join(self.folder, "consolidated.safetensors"))
@@ -43,7 +43,7 @@ class Model:
 
 
 class Recording:
-    """The program on the microphone; its output in a file."""
+    """A run of the program on the microphone, with its output in a file."""
     running = []
 
     def __init__(self, program, model, env, *options):
@@ -63,18 +63,18 @@ class Recording:
         return [e["state"] for e in self.events("device")]
 
     def errors(self):
-        """Without debug lines, and those that say that the machine, which may have other things to do, is too slow."""
+        """Standard error without debug lines and without those about a machine that is too slow, because it may be busy."""
         return "".join(line for line in self.all_lines().splitlines(True) if not any(text in line for text in NOT_SAID))
 
     def all_lines(self):
         return os.pread(self.err.fileno(), 1 << 22, 0).decode(errors="replace")
 
     def wait_for_sound(self, times=1):
-        """The first block of a stream that was opened so many times, losses left out, has come."""
+        """Waits for the first block of the stream that was opened as number `times`, reopening after losses not counted."""
         wait_for(lambda: self.all_lines().count(" delivers\n") == times, "the first block")
 
     def end_soon(self, how=signal.SIGINT):
-        """The status after a signal, which has to come within the 3 s that docs/contract.md promises."""
+        """The exit status after a signal. The end must come within the 3 s that docs/contract.md promises."""
         began = time.monotonic()
         self.p.send_signal(how)
         status = self.p.wait(60)
@@ -83,7 +83,7 @@ class Recording:
         return status
 
     def end(self, how=signal.SIGINT, since=None):
-        """The last event. since: when the first sample came; then no time is missing, and none too much."""
+        """The last event. since: the time of the first sample; then the event's time must match the time that has passed."""
         told = time.monotonic()
         self.p.send_signal(how)
         assert self.p.wait(60) == 0, (self.p.returncode, self.all_lines())
@@ -96,13 +96,13 @@ class Recording:
 
 
 def has_heard(run, model, seconds):
-    """Waits until the words at the end of so many seconds have been captioned, or skipped because the machine is busy."""
+    """Waits until the words at `seconds` have been captioned, or were skipped because the machine is busy."""
     wait_for(lambda: not model.demo or any(e["t1"] > seconds - 1.5 for e in run.events("text") + run.events("skip")),
              "the last word")
 
 
 def lost_words(run):
-    """How many words a busy machine lost, at most."""
+    """The largest number of words that a busy machine can have lost."""
     return round(sum(4 * (s["t1"] - s["t0"]) for s in run.events("skip") if s["why"] != "device"))
 
 
@@ -115,7 +115,7 @@ def spoken(events):
 
 
 def check_words(want, got, lost):
-    """All but a few, which a different beginning may change, and those that the machine lost."""
+    """Asserts that `got` has the words of `want`, except a few that a different beginning may change, and `lost` ones."""
     missed = [w for w in want if w not in got]
     assert want and len(missed) <= len(want) // 4 + lost, (want, got, lost)
 

@@ -1,5 +1,5 @@
-"""A PulseAudio daemon of the test's own, in the folder box: a null sink whose monitor is the default source, which the program
-meets through ALSA's pulse plug."""
+"""The test's own PulseAudio daemon, in the folder box: a null sink whose monitor is the default source. The program reaches
+it through ALSA's pulse plug."""
 import glob, os, shutil, subprocess
 
 from microphone import wait_for
@@ -37,7 +37,7 @@ class Daemon:
 
 
 def missing(program):
-    """Why there can be no such daemon, or it would not be heard; None: there can."""
+    """Why such a daemon cannot be used here; None: it can."""
     if not all(shutil.which(name) for name in ["pulseaudio", "pactl", "paplay"]):
         return "pulseaudio and its utilities are not here"
     if not glob.glob("/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so") + glob.glob("/usr/lib64/alsa-lib/*pcm_pulse.so"):

@@ -1,6 +1,6 @@
-"""Times: what was lost, for whatever reason, is a skip at its place, and the clock goes on; a source that stands still
-gives up its last words. Program, fake PortAudio (fake_portaudio.c; - without one), source folder, and optionally words that
-the names of the tests to run contain."""
+"""Times: sound that was lost, for any reason, is a skip at its position, and the clock advances; when a source pauses, its
+last words come out. Arguments: program, fake PortAudio (fake_portaudio.c; - without one), source folder, and optionally
+words that the names of the tests to run contain."""
 import datetime, json, os, shutil, signal, subprocess, sys, tempfile, time, unittest, wave
 
 sys.dont_write_bytecode = True
@@ -33,7 +33,7 @@ class Run:
             return f.read()
 
     def end(self, how=None):
-        """The last event, and for how long it ran until it was told to end."""
+        """The last event, and the time from the start until the end was requested."""
         took = time.monotonic() - self.began
         if how:
             self.p.send_signal(how)
@@ -53,7 +53,7 @@ def microphone(lives, events="", *options, **env):
 
 
 def check_order(events):
-    """Texts and skips in the order of their times, none inside another."""
+    """Asserts that texts and skips are in the order of their times, none inside another."""
     last = 0
     for e in events:
         if e["type"] in ("text", "skip"):
@@ -62,7 +62,7 @@ def check_order(events):
 
 
 def check_skips(run, *want, off=0.1):
-    """(t0, length, why); None: whatever. Adjacent ones of one kind count as one: a busy machine may lose more."""
+    """Asserts that the skips are these (t0, length, why); None matches any value."""
     skips = run.events("skip")
     assert len(skips) == len(want), (skips, want, run.errors())
     for skip, (t0, length, why) in zip(skips, want):
@@ -86,12 +86,12 @@ def texts(run):
 
 
 def heard(run, seconds):
-    """Waits until so much has been captioned, if the model says something there."""
+    """Waits until captions have passed `seconds`; returns at once with a random model, which may say nothing there."""
     wait_for(lambda: not MODEL.demo or any(e["t1"] > seconds for e in run.events("text")), f"text at {seconds} s", 60)
 
 
 def play(pieces, *options):
-    """A run on a pipe: each piece of the clip (seconds, from and to), then what `then(run)` waits for."""
+    """A run on a pipe that gets pieces of the clip: (from, to) in seconds, then calls then(run) if that is not None."""
     run = Run(*options, "-", stdin=subprocess.PIPE)
     samples = clip_samples()
     for a, b, then in pieces:
@@ -124,11 +124,11 @@ class Microphone(unittest.TestCase):
         end, took = run.end(signal.SIGINT)
         check_skips(run)
         wall = datetime.datetime.fromisoformat(run.events("start")[0]["wall"].replace("Z", "+00:00")).timestamp()
-        # the first sample was recorded when the sound that was heard had not begun yet
+        # the first sample was recorded before the loading of the model
         assert 1 <= wall - run.began_wall <= took - end["t"] + 0.3, (wall - run.began_wall, took, end)
 
     def test_mic_lost_blocks(self):
-        """Half a second that nobody reports, and twice a tenth that the driver does; late blocks are no loss."""
+        """A loss of 0.5 s without an overflow flag and two of 0.1 s with one; late blocks are not a loss."""
         events = "0 50 late 700;0 200 lose 500;0 300 lose 100;0 300 flag 0;0 301 lose 100;0 301 flag 0;0 400 late 600"
         for times in ["", "zero", "true"]:
             run = microphone(f"{RATE} 1 0 {raw()}", events, **({"FAKE_TIMES": times} if times else {}))
@@ -141,7 +141,7 @@ class Microphone(unittest.TestCase):
             assert end["t"] < took + 0.1, (end, took)
 
     def test_mic_stopped(self):
-        """A process that stands still, while a part of the sound is lost: skips one after the other."""
+        """The process is stopped while a part of the sound is lost: the skips follow one another."""
         run = microphone(f"{RATE} 1 0 {raw()}", "0 350 lose 700;0 350 flag 0;0 400 lose 500", "--max-lag", "2")
         heard(run, 1)
         run.stopped(6)
@@ -176,7 +176,7 @@ class Microphone(unittest.TestCase):
         assert -0.1 < took - (end["t"] - 7800) < 3, (took, end)
 
     def test_mic_gives_up_last_words(self):
-        """Lost in the middle of a word's delay: the words come before the device is back, and the clock is right."""
+        """The device is lost within a word's delay: the words come before it is back, and the clock is right."""
         run = microphone(f"{RATE} 1 5 {raw()};{RATE} 1 0 {raw()}", FAKE_GONE_MS=10000)
         wait_for(lambda: run.events("device"), "the loss")
         heard(run, 4.6)
@@ -195,7 +195,7 @@ class Microphone(unittest.TestCase):
 
 class PipesAndFiles(unittest.TestCase):
     def test_pipe_stalls(self):
-        """Twice; what was said before comes out meanwhile, and each is one gap."""
+        """The pipe pauses twice: the words before each pause come out during it, and each pause is one gap."""
         whole = texts(of_the_file())
         said = []
 
@@ -229,7 +229,7 @@ class PipesAndFiles(unittest.TestCase):
         assert read(srt).count("[skipped 1.5 s]") == 1 and (not MODEL.demo or read(srt).count("birds") == 1), read(srt)
 
     def test_pipe_paced_stalls(self):
-        """At the speed of speech, too, the last word comes out while the pipe stands still."""
+        """With --pace, too, the last word comes out during the pause."""
         def wait(run):
             wait_for(lambda: not MODEL.demo or texts(run)[-1:] == [" birds"], "the last word")
         run = play([(0, 5.2, wait), (5.2, 6.2, None)], "--format", "jsonl", "--pace")
@@ -237,7 +237,7 @@ class PipesAndFiles(unittest.TestCase):
         check_skips(run, *[(5.2, 0.48 + 1.04, "gap")] if MODEL.demo else [], off=0.002)
 
     def test_pipe_stall_at_start_and_end(self):
-        """Before the first sample nothing changes; at the end nothing comes twice."""
+        """A pause before the first sample changes nothing; one at the end repeats nothing."""
         part = of_the_file(5.2)
 
         def wait(run):
@@ -254,7 +254,7 @@ class PipesAndFiles(unittest.TestCase):
         check_skips(run)
 
     def test_paced_file_stopped(self):
-        """Ctrl-Z: nothing is lost, nothing is skipped, and nothing is hurried."""
+        """After a stop (Ctrl-Z) nothing is lost or skipped, and the pace is kept."""
         whole = of_the_file().events("text")
         run = Run("--format", "jsonl", "--pace", MODEL.clip)
         heard(run, 1)

@@ -1,4 +1,4 @@
-"""The program on a microphone that does as it is told (fake_portaudio.c, preloaded): what a sound server never does.
+"""The program on a simulated microphone (fake_portaudio.c, preloaded), for what a sound server does not do on request.
 Arguments: program, the fake, source folder, and optionally words that the names of the tests to run contain. 77: a build
 without PortAudio."""
 import functools, json, os, shutil, signal, subprocess, sys, tempfile, time, unittest, wave
@@ -23,7 +23,7 @@ def record(lives, *options, **env):
 
 
 def times(run, what):
-    """When the fake did that, by time.monotonic."""
+    """The times at which the fake did `what`, by time.monotonic."""
     try:
         with open(run.log) as f:
             return [float(line.split()[1]) for line in f if line.split()[0] == what]
@@ -43,7 +43,7 @@ def samples():
 
 
 def raw(rate):
-    """The clip at that rate; returns its path and how long it is."""
+    """Writes the clip at that rate; returns its path and its length in seconds."""
     x, own = samples()
     y = x if rate == own else np.interp(np.arange(len(x) * rate // own) * own / rate, np.arange(len(x)), x)
     path = f"{BOX}/{rate}.raw"
@@ -58,7 +58,7 @@ def check_clip(run):
 
 class FakeMicrophone(unittest.TestCase):
     def test_said_while_the_model_loads(self):
-        """The clip begins with the first callback, and is half over before the model is there: its words, at their times."""
+        """Half of the clip has passed when the model is ready: all its words come, with their times."""
         path, seconds = raw(16000)
         want = of_the_file()
         run = record(f"16000 1 0 {path}", FAKE_SLOW_MS=5000)
@@ -90,7 +90,7 @@ class FakeMicrophone(unittest.TestCase):
             assert abs(skip["t1"] - skip["t0"] - (plays - gone)) < 0.2 * slowdown(), (gone, plays, skip)
         assert abs(lost["t"] - 2) < 0.2 and abs(skips[0]["t0"] - 2) < 0.1, (lost, skips)
         assert -0.1 < back["t"] - skips[0]["t1"] < slowdown(), (back, skips)
-        # as much time as has passed: 44,100 samples are a second
+        # time is counted at the stream's own rate: 44,100 samples are a second
         assert abs(skips[1]["t0"] - skips[0]["t1"] - int(seconds + 2)) < 0.1, skips
         said = run.errors()
         assert said.count(" is gone: ") == 2 and said.count(" is back, at 44100 Hz\n") == 1, said
@@ -100,7 +100,7 @@ class FakeMicrophone(unittest.TestCase):
             check_words(spoken(of_the_file()), spoken(between), lost_words(run))
 
     def test_suspend_after_a_slow_one(self):
-        """The first Ctrl-Z does not wait for a sound server for ever; the second waits until the microphone has been let go."""
+        """The first Ctrl-Z waits for a hanging sound server for a limited time; the second until the microphone is closed."""
         path, _ = raw(16000)
         run = record(f"16000 1 0 {path}", FAKE_HANG="Pa_StopStream 3")
         for n in (1, 2):
@@ -115,7 +115,7 @@ class FakeMicrophone(unittest.TestCase):
         assert run.errors() == "", run.errors()
 
     def test_channels(self):
-        """The clip on one input of several is heard; on all of them, every second one inverted, too, and that is said."""
+        """The clip is heard on one input of several, and on all with every second one inverted, which a line reports."""
         path, seconds = raw(16000)
         runs = [record(f"16000 4 0 {path}", FAKE_INPUT=2), record(f"16000 2 0 {path}", FAKE_INPUT=-1),
                 record(f"16000 18 0 {path}", "--channel", "4", FAKE_INPUT=4)]
@@ -129,7 +129,7 @@ class FakeMicrophone(unittest.TestCase):
         assert said == [0, 1, 0], said
 
     def test_first_block_late(self):
-        """A microphone that takes its time is waited for: it is opened once, nothing is lost, and it is no lost device."""
+        """A late first block is waited for: the device is opened once, is not reported as lost, and nothing is skipped."""
         path, seconds = raw(16000)
         for run in [record(f"16000 1 0 {path}", FAKE_FIRST_MS=ms) for ms in (4000, 12000)]:
             wait_for(lambda: " delivers\n" in run.errors(), "the sound")
@@ -142,7 +142,7 @@ class FakeMicrophone(unittest.TestCase):
             assert len(times(run, "started")) == 1, open(run.log).read()
 
     def test_zeros_again(self):
-        """Nothing but zeros is said each time, not once a run."""
+        """Zeros are reported each time they begin, not once per run."""
         sound = np.random.default_rng(4).integers(-3000, 3000, 16000)
         path = BOX + "/zeros.raw"
         np.concatenate([sound, np.zeros(16000 * 6), sound]).astype("<i2").tofile(path)

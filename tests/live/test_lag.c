@@ -14,7 +14,7 @@ static void test_policy(void **state)
 {
     (void)state;
     struct lag l = {.max_samples = 5 * SUR_RATE};
-    /* captured before the start: worked off, however much it is */
+    /* captured before the start: processed, however much it is */
     struct lag_advice a = lag_look(&l, 100 * SUR_RATE);
     assert_false(a.warn || a.drop || l.begun);
     a = lag_look(&l, SUR_RATE - 1);
@@ -22,16 +22,16 @@ static void test_policy(void **state)
     assert_false(a.warn || a.drop);
     a = lag_look(&l, SUR_RATE);
     assert_true(a.warn && !a.drop);
-    a = lag_look(&l, 5 * SUR_RATE); /* said already, and not past the most */
+    a = lag_look(&l, 5 * SUR_RATE); /* reported already, and within the limit */
     assert_false(a.warn || a.drop);
     a = lag_look(&l, 5 * SUR_RATE + 1);
     assert_int_equal(a.drop, 5 * SUR_RATE + 1 - SUR_RATE / 2);
     lag_look(&l, SUR_RATE / 2 + 1);
-    assert_false(lag_look(&l, SUR_RATE).warn); /* it never was down to half a second */
+    assert_false(lag_look(&l, SUR_RATE).warn); /* the backlog was never down to half a second */
     lag_look(&l, SUR_RATE / 2);
     assert_true(lag_look(&l, SUR_RATE).warn);
     assert_int_equal(l.longest, 5 * SUR_RATE + 1);
-    l = (struct lag){0}; /* a pipe: nothing is dropped, nor said */
+    l = (struct lag){0}; /* a pipe: nothing is dropped or reported */
     lag_look(&l, 0);
     a = lag_look(&l, 100 * SUR_RATE);
     assert_false(a.warn || a.drop);
@@ -53,7 +53,7 @@ static void test_too_slow(void **state)
 {
     (void)state;
     assert_true(first_steps(80, 0) == 0);
-    assert_true(first_steps(20, -60) == 0); /* works off what waited */
+    assert_true(first_steps(20, -60) == 0); /* processes a backlog */
     assert_true(first_steps(200, 0) == 0);  /* a source that pauses */
     double ms = first_steps(130, 50);
     assert_true(ms > 129.9 && ms < 130.1);
@@ -90,7 +90,7 @@ static void test_capture(void **state)
     capture_take(c, 1);
     assert_true(capture_peek(c, &p));
     assert_int_equal(p.n, 399);
-    assert_int_equal(p.lost[0] + p.lost[1] + p.lost[2], 0); /* said once */
+    assert_int_equal(p.lost[0] + p.lost[1] + p.lost[2], 0); /* reported once */
     capture_take(c, 399);
     capture_end(c);
     assert_true(capture_ended(c));
@@ -110,7 +110,7 @@ static void test_capture(void **state)
     capture_destroy(&c);
 }
 
-/* Blocks are held back until it is known what was lost before the first of them. */
+/* Blocks are held back until the loss before the first of them is known. */
 static void test_capture_holds(void **state)
 {
     (void)state;
@@ -146,7 +146,7 @@ static void test_capture_holds(void **state)
     assert_int_equal(p.lost[SUR_SKIP_DEVICE], 0);
     capture_take(c, 70);
     capture_release(c); /* nothing is held back */
-    /* many losses that nobody takes are added up, and none is lost */
+    /* many losses that are not taken are added up, and none is forgotten */
     int64_t lost = 0;
     for (int i = 0; i < 200; i++) {
         capture_lose(c, SUR_SKIP_GAP, 3);

@@ -1,6 +1,5 @@
-"""The microphone, with a PulseAudio daemon of the test's own: a null sink whose monitor is the default source, which the
-program meets through ALSA's pulse plug. Arguments: program, source folder, and optionally words that the names of the
-tests to run contain. 77: no pulseaudio here, or a build without PortAudio."""
+"""The microphone, with the test's own PulseAudio daemon (sound_server.py). Arguments: program, source folder, and
+optionally words that the names of the tests to run contain. Status 77: no pulseaudio, or a build without PortAudio."""
 import json, os, shutil, signal, subprocess, sys, tempfile, time, unittest
 
 sys.dont_write_bytecode = True
@@ -13,7 +12,7 @@ MODEL = Model(ROOT, BOX)
 
 
 def record(daemon, *options):
-    """Returns when sound comes, and the model is there; run.sound: about when that was."""
+    """Starts the program; returns once it gets sound and the model is loaded. run.sound: about when that was."""
     run = Recording(PROGRAM, MODEL, daemon.env, *options)
     wait_for(daemon.is_recorded, "the recording")  # the sound server has connected it
     run.wait_for_sound()  # up to 2 s later: a null sink's first block
@@ -23,11 +22,11 @@ def record(daemon, *options):
 
 def play(daemon):
     assert subprocess.run(["paplay", MODEL.clip], env=daemon.env, stdin=subprocess.DEVNULL, timeout=120).returncode == 0
-    time.sleep(1)  # the sound server's own delay, which it does not tell
+    time.sleep(1)  # the sound server's own delay, which it does not report
 
 
 def check_clip(daemon, run):
-    """The clip's words, as the file gives them."""
+    """Asserts that the words are those of the file."""
     if MODEL.demo:
         r = subprocess.run([PROGRAM, "--model", MODEL.folder, MODEL.clip], env=daemon.env, capture_output=True, timeout=120,
                            check=True)
@@ -35,7 +34,7 @@ def check_clip(daemon, run):
 
 
 def device_skips(run):
-    """Without what a busy machine lost."""
+    """The skips, without those of a busy machine."""
     return [s for s in run.events("skip") if s["why"] == "device"]
 
 
@@ -47,7 +46,7 @@ def refused(env, *options, **how):
 
 
 def refused_to_another(daemon):
-    """Where this is root: what another user is told, who may not use the daemon's socket; empty: nobody cannot run it."""
+    """As root: the line that another user gets, who may not use the daemon's socket; empty if that user cannot run it."""
     if os.geteuid() != 0:
         return ""
     nobody = {"user": 65534, "group": 65534, "extra_groups": []}
@@ -86,13 +85,13 @@ class Microphone(unittest.TestCase):
         run.end()
 
     def test_no_microphone(self):
-        """Each reason has a line of its own, which says what to do."""
+        """Each reason has its own line, which says what to do."""
         plain = {k: v for k, v in self.daemon.env.items() if not k.startswith("PULSE")}
         line = refused(dict(self.daemon.env, PULSE_SOURCE="nosuch"))
         assert "nosuch" in line and "PULSE_SOURCE" in line and "pactl list short sources" in line, line
         with open("/proc/asound/cards") if os.path.exists("/proc/asound/cards") else open(os.devnull) as cards:
             card = "[" in cards.read()
-        if not card:  # which would be taken where there is no sound server
+        if not card:  # a card would be used if there is no sound server
             for options in [[], ["--list-devices"], ["--device", "pulse"]]:
                 line = refused(dict(plain, XDG_RUNTIME_DIR=BOX + "/home"), *options)
                 assert "no sound server runs" in line, line
@@ -140,7 +139,7 @@ class Microphone(unittest.TestCase):
         lost, back = run.events("device")
         skips = device_skips(run)
         assert len(skips) == 1, skips
-        # only that time: it begins where the last sample came, and the clock has gone on since
+        # exactly that time: it begins at the last sample, and the clock has advanced since
         gap = skips[0]["t1"] - skips[0]["t0"]
         assert there - gone - 0.5 < gap < back_after + 1.5 * slowdown(), (gap, there - gone, back_after)
         assert abs(lost["t"] - skips[0]["t0"]) < 0.2 and -0.1 < back["t"] - skips[0]["t1"] < slowdown(), (lost, back, skips)

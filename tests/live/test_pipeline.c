@@ -1,5 +1,5 @@
 /* The threads of a live run on a source of noise (argument: a tiny model): at 50 times the speed of speech the same
- * tokens as in one thread; a consumer that stalls makes skips, and no time is lost. Meant for ThreadSanitizer, too. */
+ * tokens as in one thread; a consumer that stalls causes skips, and no time is lost. Also run under ThreadSanitizer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@ enum { RATE = 48000, SECONDS = 20, N = RATE * SECONDS, MAX_STEPS = 1000, FRAMES 
 static const char *folder;
 
 struct noise {
-    size_t at, end, slow_at; /* slow_at: what is read from there on comes SLOW_MS late, once; 0: never */
+    size_t at, end, slow_at; /* slow_at: the read at this frame returns SLOW_MS late, once; 0: never */
     uint32_t x;
 };
 
@@ -156,7 +156,7 @@ static void test_same_tokens(void **state)
     struct sur_model *m = open_model();
     in_one_thread(m, &want);
     assert_true(want.n > 200);
-    static const double paces[] = {50, 0}; /* 0: as fast as it goes, and the reader waits for room */
+    static const double paces[] = {50, 0}; /* 0: as fast as possible, so that the reader waits for room */
     for (int i = 0; i < 2; i++) {
         in_threads(m, &got, &live, paces[i], 0, i ? 0 : 100, 0);
         assert_int_equal(got.skips, 0);
@@ -173,15 +173,15 @@ static void test_stalled_consumer(void **state)
 {
     (void)state;
     struct sur_model *m = open_model();
-    in_threads(m, &got, &live, 10, 2, 800, 0); /* 8 s of sound come meanwhile */
+    in_threads(m, &got, &live, 10, 2, 800, 0); /* 8 s of sound arrive during the stall */
     assert_true(got.skips >= 1 && live.encoder.n_lag_skips == got.skips);
-    assert_in_range(got.end.t1, SECONDS * SUR_RATE - 1, SECONDS * SUR_RATE + 1); /* the clock has gone on */
+    assert_in_range(got.end.t1, SECONDS * SUR_RATE - 1, SECONDS * SUR_RATE + 1); /* the clock has advanced */
     assert_true(got.end.skipped > SUR_RATE && got.end.skipped < 16 * SUR_RATE);
     assert_true(got.n < want.n);
     sur_model_close(&m);
 }
 
-/* Added latency begins when the samples have been spoken, not when a reader that was held up has them at last. */
+/* Added latency begins when the samples are due, not when a delayed reader returns them. */
 static void test_slow_reader(void **state)
 {
     (void)state;
@@ -217,7 +217,7 @@ static void test_abandoned(void **state)
     live.reader.max_frames = 100;
     live.reader.n_frames = make_noise(&noise, frames, 100);
     assert_int_equal(live_start(&live), SUR_OK);
-    sur_clock_sleep_until(sur_clock_ns() + 100000000); /* nobody decodes: every ring fills */
+    sur_clock_sleep_until(sur_clock_ns() + 100000000); /* no thread decodes: every ring fills */
     live_finish(&live);
     capture_destroy(&live.encoder.capture);
     sur_session_destroy(&live.encoder.session);

@@ -1,4 +1,4 @@
-"""A sound server that does not answer: one signal ends the program within 3 s, and a line has said what is waited for.
+"""A sound server that does not answer: a line says that the program waits for it, and one signal ends it within 3 s.
 Arguments: program, the fake of PortAudio, source folder, "quick" or "all", and optionally words that the names of the tests to
 run contain. 77: a build without PortAudio."""
 import os, shutil, signal, socket, sys, tempfile, unittest
@@ -26,12 +26,12 @@ def hanging(function, seconds, *options):
 
 
 def hangs_now(run):
-    """Main thread, the reader of standard error, and the one that is to hang."""
+    """Whether three threads run: the main one, the reader of standard error, and the one that hangs."""
     return len(os.listdir(f"/proc/{run.p.pid}/task")) >= 3
 
 
 def check_start(runs):
-    """Each has nothing to write, says once what it waits for, and ends at the first signal."""
+    """Asserts that each run writes nothing, reports the wait once, and ends at the first signal."""
     for run, _, _ in runs:
         wait_for(lambda: WAITS in run.errors(), "the line")
     for run, how, status in runs:
@@ -56,7 +56,7 @@ class StuckServer(unittest.TestCase):
             assert run.end_soon(how) == 0 and run.errors() in (GIVES_UP, WAITS), run.errors()
 
     def test_end_hangs(self):
-        """The microphone delivers until the end is asked for, and cannot be let go."""
+        """The microphone delivers until the end is requested, and then cannot be closed."""
         functions = ["Pa_StopStream", "Pa_CloseStream", "Pa_Terminate"]
         runs = [hanging(f, 0) for f in (functions if ALL else functions[:1])]
         for run in runs:
@@ -65,7 +65,7 @@ class StuckServer(unittest.TestCase):
             assert run.end_soon() == 0 and run.errors() == GIVES_UP and run.events()[-1]["type"] == "end", run.errors()
 
     def test_loss_hangs(self):
-        """A loss is told when it happens, although the device cannot be let go; what came before it is written."""
+        """A loss is reported at once although the device cannot be closed; captions of what came before are written."""
         for how in SIGNALS if ALL else SIGNALS[:1]:
             run = hanging("Pa_AbortStream", 2)
             wait_for(lambda: run.states() == ["lost"], "the loss")
@@ -87,7 +87,7 @@ class StuckServer(unittest.TestCase):
             check_start(runs)
 
     def test_server_is_stopped(self):
-        """At the start, and in mid-run; it goes on when the server does."""
+        """At the start and in mid-run; captions continue when the server does."""
         if not self.daemon:
             self.skipTest("no sound server")
         run = Recording(PROGRAM, MODEL, self.daemon.env)

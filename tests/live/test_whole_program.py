@@ -20,7 +20,7 @@ class Screen:
         self.box = tempfile.mkdtemp(dir=BOX)
         self.output = os.path.join(self.box, "output")
         env = {name: str(value) for name, value in env.items()}
-        if "FAKE_MIC" in env:  # the run-time library has to come first
+        if "FAKE_MIC" in env:  # the sanitizer's library must come first
             env["LD_PRELOAD"] = f"{RUNTIME}:{FAKE}"
         options = ["--model", MODEL.folder, "--threads", "2", "--output", self.output, *options]
         self.p = subprocess.Popen([PROGRAM, *options], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
@@ -84,7 +84,7 @@ class WholeProgram(unittest.TestCase):
         run.end(0, signal.SIGINT)
 
     def test_microphone(self):
-        """Lost, back at another rate, let go by Ctrl-Z, back once more."""
+        """The microphone is lost, back at another rate, closed by Ctrl-Z, and opened again."""
         run = Screen("--overlay", "--format", "jsonl", "--latency-report", BOX + "/report",
                      FAKE_MIC=f"16000 1 3 {clip()};48000 2 0 {clip()}")
         wait_for(lambda: '"back"' in run.text(), "the device")

@@ -22,7 +22,7 @@ RSS_BOUND_KB, TIME_BOUND = 1024, 1.3
 
 
 def noise():
-    """Noise that swells and falls over 7 s, so that no two windows are alike."""
+    """Noise whose level rises and falls over 7 s, so that no two windows are equal."""
     rng = np.random.default_rng(1)
     swell = (np.sin(np.arange(BLOCK) * 2 * np.pi / (7 * 16000)) * 9000 + 10000).astype(np.float32)
     while True:
@@ -30,7 +30,7 @@ def noise():
 
 
 def speech():
-    """The clips one after the other, a little louder or softer each time, so that no two rounds are alike."""
+    """The clips one after the other, a little louder or softer each time, so that no two rounds are equal."""
     rng = np.random.default_rng(1)
     while True:
         for clip in CLIPS:
@@ -48,7 +48,7 @@ def feed(pipe):
                 break
         pipe.close()
     except BrokenPipeError:
-        pass  # the program ended before its input: main sees its status
+        pass  # the program ended before its input; main checks its status
 
 
 def resident_kb(pid):
@@ -75,7 +75,7 @@ def watch(p, vocabulary):
         elif expected >= STEPS * 9 // 10:
             last.add(int(token))
         expected += 1
-        if expected % (STEPS // 100) == 0 and expected < STEPS - 100:  # not at the end: it may be gone already
+        if expected % (STEPS // 100) == 0 and expected < STEPS - 100:  # not at the end, where the program may have exited
             samples.append((expected, resident_kb(p.pid), cpu_s(p.pid), time.monotonic()))
     assert expected == STEPS, f"{expected} steps, not {STEPS}"
     return samples, first, last
@@ -99,7 +99,7 @@ def main():
             p.kill()
     tenth = len(samples) // 10
     growth = max(s[1] for s in samples[tenth:]) - samples[tenth][1]
-    # the first hundredth holds loading and the prompt
+    # the first hundredth includes loading and the prompt
     cost = [(b[2] - a[2]) / (b[0] - a[0]) * 1e6 for a, b in [(samples[0], samples[tenth]), (samples[-1 - tenth], samples[-1])]]
     wall = (samples[-1][3] - samples[0][3]) / (samples[-1][0] - samples[0][0]) * 1e6
     print(f"{STEPS} steps, {wall:.0f} us each; processor {cost[0]:.0f} us in the first tenth, {cost[1]:.0f} us in the last; "

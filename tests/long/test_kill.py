@@ -1,4 +1,4 @@
-"""kill -9 at any moment leaves every output as docs/contract.md has it: a hundred runs, twenty of each format, ended at
+"""kill -9 at any moment leaves every output as docs/contract.md promises: a hundred runs, twenty of each format, ended at
 random moments from before the first byte to after the last. What --output holds is the beginning of what a whole run
 writes, and ends where a unit of its format does: a line of jsonl and tokens, a cue and its empty line in srt and vtt,
 any byte of text. The caption file is a caption whole: what a run that nobody disturbs shows at some moment, or empty.
@@ -42,7 +42,7 @@ def clear():
 
 
 def whole_run(name, shown):
-    """Returns what it writes and how long it takes; adds what it shows, as far as looking often sees it, to shown."""
+    """Returns the output and the time taken; adds the contents of the caption file, as polled, to shown."""
     began, p = time.monotonic(), start(name)
     while p.poll() is None:
         shown.add(read("caption"))
@@ -51,7 +51,7 @@ def whole_run(name, shown):
 
 
 def is_caption(text, words):
-    """Up to two rows, of words as they follow each other."""
+    """Whether a caption has up to two rows of consecutive words."""
     rows = text.split("\n")
     return text == "" or rows[-1] == "" and len(rows) <= 3 and " ".join(" ".join(rows).split()) in words
 

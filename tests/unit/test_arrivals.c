@@ -1,5 +1,5 @@
-/* What arrivals.c finds missing, on a sound card, a host API and a machine that are played here. The card records
- * without end; blocks of it are delivered late, or never. */
+/* The losses that arrivals.c finds, with a simulated sound card, host API and machine. The card records without end;
+ * its blocks are delivered late, or never. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -87,7 +87,7 @@ static void in_time(int64_t ns)
     for (int64_t end = p.card_ns + ns; p.card_ns < end;) deliver(0);
 }
 
-/* Blocks that were recorded until now come one right after the other. */
+/* Delivers all blocks recorded until now, one right after the other. */
 static void catch_up(void)
 {
     while (p.card_ns + block_ns() <= p.now_ns) deliver(p.now_ns + MS / 100);
@@ -156,7 +156,7 @@ static void test_drift(void **state)
             catch_up();
         }
         assert_int_equal(p.n_losses, 0);
-        /* and it is still found what is missing */
+        /* and losses are still found */
         lose(3 * S);
         in_time(2 * S);
         assert_int_equal(p.n_losses, 1);
@@ -164,7 +164,7 @@ static void test_drift(void **state)
     }
 }
 
-/* A process that stands still: the server keeps the first 20 s and drops the rest, and says nothing. */
+/* A stopped process: the server keeps the first 20 s and drops the rest without a flag. */
 static void test_stopped(void **state)
 {
     (void)state;
@@ -186,8 +186,8 @@ static void test_stopped(void **state)
     }
 }
 
-/* A stream that is moved 20 times loses 120 ms each time: in all no more than what may be a change of the delay is not
- * told. */
+/* A stream that is moved 20 times loses 120 ms each time: the part that is not reported is no more than what a change
+ * of the delay may explain. */
 static void test_small_losses(void **state)
 {
     (void)state;
@@ -209,9 +209,9 @@ static void test_reported(void **state)
     (void)state;
     for (enum api api = NO_TIMES; api <= TIMES_AHEAD; api++) {
         begin(api);
-        p.overflow = true; /* at the start: of nothing */
+        p.overflow = true; /* at the start, without a loss */
         in_time(S);
-        p.overflow = true; /* and of nothing again */
+        p.overflow = true; /* again without a loss */
         in_time(S);
         assert_int_equal(p.n_losses, 0);
         lose(50 * MS);
@@ -279,7 +279,7 @@ static void test_device(void **state)
             assert_int_equal(p.losses[i].at, at);
             lost += p.losses[i].n;
         }
-        /* as much time has passed as the card says, and no error has added up */
+        /* the time matches the card's, and no error has added up */
         int64_t clock_ns = (int64_t)((p.put + (double)lost) * 1e9 / RATE), is_ns = p.card_ns - 123456 * S;
         assert_true(clock_ns - is_ns < 20 * MS && is_ns - clock_ns < 20 * MS);
     }
@@ -296,7 +296,7 @@ static void test_device(void **state)
         assert_int_equal(p.n_losses, 1);
         assert_in_range(p.losses[0].n / longs[i].rate, longs[i].days * 86400 - 1, longs[i].days * 86400);
     }
-    /* lost in doubt: decided when the stream ends */
+    /* an undecided loss is decided when the stream ends */
     begin(NO_TIMES);
     in_time(5 * S);
     lose(2 * S);
@@ -328,14 +328,14 @@ static void test_suspended(void **state)
     reopen(2 * S, 500 * MS, RATE);
     assert_int_equal(p.n_losses, 2);
     check_lost(1, 7000, 360002000, 0, 15);
-    for (int i = 0; i < 1000; i++) { /* two clocks that are not read at one moment */
+    for (int i = 0; i < 1000; i++) { /* the two clocks are not read at the same moment */
         p.asleep_ns += i % 2 ? 5 * MS : -5 * MS;
         in_time(100 * MS);
     }
     assert_int_equal(p.n_losses, 2);
 }
 
-/* Delivery becomes slower for good, and faster again: with the host API's times it shows that nothing is lost. */
+/* Delivery becomes permanently slower, and faster again: the host API's times show that nothing was lost. */
 static void test_delay_changes(void **state)
 {
     (void)state;

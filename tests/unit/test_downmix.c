@@ -1,4 +1,4 @@
-/* Channels to mono: which are averaged, and that nothing depends on how frames are cut. */
+/* Channels to mono: which channels are averaged, and that the result does not depend on how frames are cut. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,7 +21,7 @@ static float noise(double dbfs)
     return (float)(pow(10, dbfs / 20) * sqrt(3) * ((double)(int32_t)random_state / 2147483648.0));
 }
 
-/* Something like speech at -26 dBFS: tones in words of 0.3 s with pauses of 0.2 s, and one of 3 s every 10 s. */
+/* A signal like speech at -26 dBFS: tones in words of 0.3 s with pauses of 0.2 s, and one of 3 s every 10 s. */
 static float speech(size_t i)
 {
     double t = (double)i / RATE, word = fmod(t, 0.5);
@@ -73,7 +73,7 @@ static void expect_plain(int channels, size_t n)
     assert_memory_equal(mono, plain, n * sizeof *mono);
 }
 
-/* From sample `from` on mono is that channel. */
+/* Asserts that mono is that channel from sample `from` on. */
 static void expect_channel(int channels, int channel, size_t from, size_t n)
 {
     for (size_t i = from; i < n; i++) {
@@ -107,12 +107,12 @@ static void test_mono_and_live_stereo_are_as_ever(void **state)
         frames[2 * i + 1] = i >= 480 ? speech(i - 480) : 0;
     }
     expect_plain(2, N);
-    for (size_t i = 0; i < N; i++) { /* noise that has nothing in common */
+    for (size_t i = 0; i < N; i++) { /* uncorrelated noise */
         frames[2 * i] = noise(-20);
         frames[2 * i + 1] = noise(-30);
     }
     expect_plain(2, N);
-    for (size_t i = 0; i < N; i++) { /* two who speak by turns, each a little in the other's microphone */
+    for (size_t i = 0; i < N; i++) { /* two speakers in turn, each faintly in the other's microphone */
         bool second = i / RATE / 3 % 2 == 1;
         frames[2 * i] = speech(i) * (second ? 0.1f : 1);
         frames[2 * i + 1] = speech(i) * (second ? 1 : 0.1f);
@@ -242,12 +242,12 @@ static void test_silence(void **state)
     downmix_run(&d, frames + N / 2, N / 2, mono);
     assert_int_equal(downmix_poll(&d), DOWNMIX_ZEROS);
     assert_int_equal(downmix_poll(&d), DOWNMIX_NOTHING);
-    /* both are kept until they are asked for */
+    /* both events are kept until they are read */
     downmix_init(&d, RATE, 1, 0);
     downmix_run(&d, frames, N, mono);
     for (int i = 0; i < 2; i++) assert_int_equal(downmix_poll(&d), DOWNMIX_ZEROS);
     assert_int_equal(downmix_poll(&d), DOWNMIX_NOTHING);
-    /* near silence, once, and not when something louder was heard */
+    /* near silence is reported once, and not after something louder */
     for (size_t i = 0; i < N; i++) frames[i] = noise(-70);
     assert_int_equal(events_of(N, true), 1u << DOWNMIX_QUIET);
     assert_int_equal(events_of(RATE, true), 1u << DOWNMIX_QUIET);

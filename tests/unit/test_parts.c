@@ -1,4 +1,4 @@
-/* Files that were joined, cut, or go on behind their end: all of it is read, or it is said what is not. */
+/* Files that were joined, cut, or continue behind their end: everything is read, or a line says what is not. */
 #include <math.h>
 
 #include "source_files.h"
@@ -12,7 +12,7 @@ static size_t file_bytes(const char *name, uint8_t *to, size_t room)
     return n;
 }
 
-/* Frames of a file that is read to its end, or as far as it says; *line: what it says. */
+/* The frames of a file, read to its end or to an error; *line: the error. */
 static size_t read_file(const char *name, float *out, size_t room, char line[512])
 {
     struct source s = {0};
@@ -51,7 +51,7 @@ static const struct {
                 {"MP3", SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III}};
 enum { JOINABLE = sizeof joinable / sizeof *joinable };
 
-/* cat a b c > joined: what is read is what is read of each. */
+/* cat a b c > joined: the frames are those of a, b and c. */
 static void test_joined_files(void **state)
 {
     static uint8_t bytes[2000000];
@@ -88,7 +88,7 @@ static void test_joined_files(void **state)
     }
 }
 
-/* A part of another rate, or with other channels, is not read and said. */
+/* A part of another rate or number of channels is not read, and a line says so. */
 static void test_joined_files_that_differ(void **state)
 {
     static uint8_t bytes[2000000];
@@ -135,7 +135,7 @@ static void test_cut_files(void **state)
         }
 }
 
-/* What is no sound behind what libsndfile reads. */
+/* Data that is not sound behind what libsndfile reads. */
 static void test_behind_other_files(void **state)
 {
     static const int formats[] = {SF_FORMAT_AIFF | SF_FORMAT_PCM_16, SF_FORMAT_AU | SF_FORMAT_PCM_16,
@@ -179,7 +179,7 @@ static void test_joined_kinds(void **state)
         }
 }
 
-/* The first was cut before somebody joined them: the second is read whole, and the cut is said. */
+/* The first was cut before the join: the second is read whole, and the cut is reported. */
 static void test_joined_to_a_cut_file(void **state)
 {
     static uint8_t bytes[2000000];

@@ -90,7 +90,7 @@ static void test_float_file_is_finite(void **state)
     s.close(&s);
 }
 
-/* libsndfile calls a cut FLAC's end the end. What is there is given first. */
+/* libsndfile reports a cut FLAC as ended. What it contains is read first. */
 static void test_cut_flac_fails_at_its_end(void **state)
 {
     struct source s = {0};
@@ -133,7 +133,7 @@ static void test_raw_files(void **state)
     assert_int_equal(source_file_open(&s, named("x.raw"), &two), SOURCE_OK);
     assert_int_equal(s.rate, 44100);
     assert_int_equal(s.channels, 2);
-    assert_int_equal(read_all(&s, got, N, 1), 2); /* the fifth sample is no frame */
+    assert_int_equal(read_all(&s, got, N, 1), 2); /* the fifth sample is not a whole frame */
     for (int i = 0; i < 4; i++) assert_true(got[i] == (float)s16[i] / 32768);
     s.close(&s);
     write_file("x.f32", f32, sizeof f32);
@@ -142,7 +142,7 @@ static void test_raw_files(void **state)
     assert_int_equal(read_all(&t, got, N, 100), 4);
     assert_true(got[0] == 0.5f && got[1] == 0 && got[2] == 0 && got[3] == -3);
     t.close(&t);
-    write_file("x.raw", "RIFFxxxxWAVE", 12); /* --pcm believes nothing */
+    write_file("x.raw", "RIFFxxxxWAVE", 12); /* --pcm does not look at the bytes */
     assert_int_equal(source_file_open(&u, named("x.raw"), &raw_s16), SOURCE_OK);
     assert_int_equal(read_all(&u, got, N, 100), 6);
     u.close(&u);

@@ -79,11 +79,11 @@ static void expect_refused(const void *bytes, size_t n, const char *what, const 
     assert_int_equal(open_pipe(&s, bytes, n, &none, NULL), SOURCE_FAILED);
     expect_line(&s, what);
     expect_line(&s, help);
-    assert_int_equal(open_pipe(&s, bytes, n, &raw_s16, NULL), SOURCE_OK); /* as asked */
+    assert_int_equal(open_pipe(&s, bytes, n, &raw_s16, NULL), SOURCE_OK); /* --pcm reads anything */
     assert_int_equal(read_all(&s, got, N, 100), n / 2);
     s.close(&s);
     if (strcmp(what, "MPEG audio") == 0)
-        return; /* libsndfile makes something of these in a file, of the others nothing */
+        return; /* libsndfile opens these as a file, but none of the others */
     s = (struct source){0};
     assert_int_equal(source_file_open(&s, write_file("it is", bytes, n), &none), SOURCE_FAILED);
     assert_null(strstr(failure_text(), "--pcm"));
@@ -156,7 +156,7 @@ static void test_frames_are_refused(void **state)
         size_t n = put_mpeg(bytes, cases[i].header, cases[i].frame, 4);
         for (int k = 0; k < 4; k++) memcpy(bytes + cases[i].frame * (size_t)k, cases[i].header, 7);
         expect_refused(bytes, n, cases[i].what, "before it: ffmpeg ");
-        /* one such header alone is a sample that a recording may begin with */
+        /* a single header may be the first sample of a recording */
         for (size_t k = 0; k < sizeof noise; k++) noise[k] = (uint8_t)rand();
         memcpy(noise, cases[i].header, 4);
         assert_int_equal(open_pipe(&s, noise, sizeof noise, &none, NULL), SOURCE_OK);
@@ -165,7 +165,7 @@ static void test_frames_are_refused(void **state)
     }
 }
 
-/* Of every first sample. */
+/* With every value of the first sample. */
 static void test_no_recording_is_refused(void **state)
 {
     static int16_t pcm[4096];
@@ -214,7 +214,7 @@ static void test_anything_else_is_raw(void **state)
             assert_true(got[k] == (float)(int16_t)(p[2 * k] | p[2 * k + 1] << 8) / 32768);
         s.close(&s);
     }
-    /* nothing is assumed where it was said */
+    /* with an option nothing is assumed, so there is no line */
     const struct source_options told[] = {
         {SOURCE_PCM_S16LE, 0, 0, say}, {SOURCE_PCM_NONE, 16000, 0, say}, {SOURCE_PCM_NONE, 0, 1, say}};
     for (int i = 0; i < 3; i++) {
@@ -296,7 +296,7 @@ static void on_alarm(int signal_number)
     (void)signal_number;
 }
 
-/* Every 5 ms, so that one that comes before the read is followed by another. */
+/* Periodic, so that a signal before the read is followed by another. */
 static void start_alarms(long microseconds)
 {
     struct sigaction a = {.sa_handler = on_alarm};
@@ -322,14 +322,14 @@ static void test_signals_interrupt(void **state)
     assert_int_equal(status, SOURCE_OK);
     assert_int_equal(s.read(&s, got, 1000), 5);
     assert_int_equal(s.read(&s, got, 1000), SOURCE_INTERRUPTED);
-    fcntl(writer, F_SETFL, O_NONBLOCK); /* the reader's end waits for itself, whatever its flags are */
+    fcntl(writer, F_SETFL, O_NONBLOCK); /* the reader waits even if the descriptor does not block */
     assert_int_equal(write(writer, "\1\0", 2), 2);
     assert_int_equal(s.read(&s, got, 1000), 1);
     start_alarms(0);
     close(writer);
     assert_int_equal(s.read(&s, got, 1000), 0);
     s.close(&s);
-    start_alarms(5000); /* closing instead of going on frees all */
+    start_alarms(5000); /* closing instead of continuing frees everything */
     assert_int_equal(open_pipe(&s, wav, 7, &none, &writer), SOURCE_INTERRUPTED);
     start_alarms(0);
     s.close(&s);

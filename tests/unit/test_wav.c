@@ -85,8 +85,8 @@ static void put_data(struct bytes *b, uint32_t size_said, const void *body, size
 
 enum { ROOM = 4096 };
 
-/* Pushes all of b in pieces (0: whole, 1: one by one, else random up to most) with room for max_samples a call.
- * Returns the frames, or -1 as wav_push or wav_end said. */
+/* Pushes all of b in pieces (0: whole, 1: one by one, else random up to most) with room for max_samples per call.
+ * Returns the frames, or -1 if wav_push or wav_end failed. */
 static ptrdiff_t parse(struct wav *wav, const struct bytes *b, size_t most, size_t max_samples, float *out)
 {
     wav_init(wav);
@@ -94,7 +94,7 @@ static ptrdiff_t parse(struct wav *wav, const struct bytes *b, size_t most, size
     for (;;) {
         size_t piece = most == 0 ? b->n : most == 1 ? 1 : 1 + next_random() % most, used = 0;
         if (piece > b->n - at) piece = b->n - at;
-        uint8_t *copy = malloc(piece + !piece); /* its own block, so that reading past it shows */
+        uint8_t *copy = malloc(piece + !piece); /* a block of its own, so that a read past its end is detected */
         memcpy(copy, b->data + at, piece);
         size_t had = wav->started ? frames * (size_t)wav->channels : 0, room = max_samples;
         if (room > ROOM - had) room = ROOM - had;
@@ -111,7 +111,7 @@ static ptrdiff_t parse(struct wav *wav, const struct bytes *b, size_t most, size
     return wav_end(wav) < 0 ? -1 : (ptrdiff_t)frames;
 }
 
-/* The same frames in any pieces; returns how many. */
+/* Asserts that the frames are the same in any pieces; returns their number. */
 static ptrdiff_t check(const struct bytes *b, struct wav *wav, float *out)
 {
     static float again[ROOM];
@@ -160,11 +160,11 @@ static void test_plain(void **state)
     put_format(&b, 1, 1, 16000, 16, 0);
     put_data(&b, 16, pcm, 16);
     expect_pcm(&b, 8);
-    put_chunk(&b, "LIST", 10, "INFOxxxxxx"); /* what follows is no audio */
+    put_chunk(&b, "LIST", 10, "INFOxxxxxx"); /* what follows is not audio */
     expect_pcm(&b, 8);
 }
 
-/* What stands behind the data: `size` of 16 bytes in it are said. */
+/* Chunks behind 16 bytes of data whose header says `size`. */
 static struct bytes with_tail(uint32_t size, const void *tail, size_t n)
 {
     struct bytes b = {0};
@@ -185,7 +185,7 @@ static void test_what_stands_behind_the_data(void **state)
                     {"LIST\3\0\0\0INFid3 \2\0\0\0xy", 21}, /* not padded */
                     {"ID3\4\0\0\0\0\0\0and more that is no sound", 34},
                     {"TAGthis is ID3v1", 16},
-                    {"bext\0\0\0\0\1\2\3\4\5\6\7\1\2\3\4", 20}, /* no chunk behind a chunk */
+                    {"bext\0\0\0\0\1\2\3\4\5\6\7\1\2\3\4", 20}, /* not a chunk behind a chunk */
                     {"LIST\xff\xff\xff\x7fINFO", 12},
                     {"\1\0", 2}};
     for (size_t i = 0; i < sizeof no_sound / sizeof *no_sound; i++) {
@@ -204,14 +204,14 @@ static void test_what_stands_behind_the_data(void **state)
     put(&b, pcm, 16);
     assert_int_equal(check(&b, &wav, got), 16);
     for (int i = 0; i < 16; i++) assert_true(got[i] == (float)pcm[i % 8] / 32768);
-    /* unknown names count where the RIFF size has room for them */
+    /* unknown names count if they fit into the RIFF size */
     for (int room = 0; room < 2; room++) {
         struct bytes c = with_tail(16, "abcd\4\0\0\0wxyz", 12);
         memset(c.data + 4, 0, 4);
         c.data[4] = (uint8_t)(c.n - 8 - (room ? 0 : 12));
         assert_int_equal(check(&c, &wav, got), room ? 8 : 14);
     }
-    /* of size 0, and a chunk follows: there is no sound */
+    /* of size 0, followed by a chunk: no sound */
     struct bytes d = {0};
     put_head(&d, "RIFF");
     put_format(&d, 1, 1, 16000, 16, 0);
@@ -234,7 +234,7 @@ static void test_another_wav_behind_the_first(void **state)
         put_chunk(&b, "JUNK", 3, "abc");
         put_format(&b, 3, 1, 16000, 32, 0); /* another coding may follow */
         put_data(&b, 8, (float[2]){0.25f, -0.5f}, 8);
-        ptrdiff_t n = check(&b, &wav, got), more = sizes[i % 4] == 16 ? 0 : 6; /* 12 bytes were taken for sound */
+        ptrdiff_t n = check(&b, &wav, got), more = sizes[i % 4] == 16 ? 0 : 6; /* 12 bytes were read as sound */
         assert_int_equal(n, 10 + more);
         for (int k = 0; k < 8; k++) assert_true(got[k] == (float)pcm[k] / 32768);
         assert_true(got[n - 2] == 0.25f && got[n - 1] == -0.5f);
@@ -287,7 +287,7 @@ static void test_sizes_that_mean_to_the_end(void **state)
     }
 }
 
-/* Sizes that the input does not reach, but for the last frame. */
+/* Sizes that the input does not reach, except for the last frame. */
 static void test_cut(void **state)
 {
     static const uint32_t sizes[] = {16, 17, 18, 1000};
@@ -318,7 +318,7 @@ static void test_rf64(void **state)
         put_chunk(&b, "ds64", 28, ds64.data);
         put_format(&b, 1, 1, 16000, 16, 0);
         put_data(&b, UINT32_MAX, pcm, 16);
-        expect_pcm(&b, 8); /* a size that is too small is not believed */
+        expect_pcm(&b, 8); /* a size that is too small is ignored */
     }
     struct bytes b = {0}; /* none at all */
     put_head(&b, "RF64");

@@ -1,5 +1,5 @@
-/* Our WAV reader against libsndfile: the same samples of generated files, and of files with a few bytes changed the
- * same beginning wherever both take the file for the same thing. Arguments: rounds (200), seed (1). */
+/* Our WAV reader against libsndfile: the same samples from generated files, and from files with a few changed bytes the
+ * same beginning whenever both recognise the file as the same kind. Arguments: rounds (200), seed (1). */
 #include <math.h>
 
 #include "source_files.h"
@@ -163,8 +163,8 @@ static unsigned number(const uint8_t *p, bool big)
     return big ? p[0] << 8 | p[1] : p[1] << 8 | p[0];
 }
 
-/* A header whose samples have more bytes than their bits need, other than 24 bits in 4: libsndfile goes by the bits, we
- * by the size of a frame. */
+/* A header whose samples have more bytes than their bits need, other than 24 bits in 4: libsndfile uses the bits, we
+ * use the size of a frame. */
 static bool is_ambiguous(void)
 {
     const bool big = memcmp(file.bytes, "RIFX", 4) == 0;
