@@ -1,8 +1,8 @@
 /* A simulated microphone, to be preloaded over PortAudio. Environment variables describe it:
  *   FAKE_MIC       its lives, "RATE CHANNELS SECONDS FILE", separated by ';'. In each life it accepts only that rate
  *                  and number of channels, and plays FILE (16 bits, one channel) and then zeros, at the speed of speech
- *                  from its first callback on. After SECONDS (0: never) it is gone, and GONE_MS later it begins its next
- *                  life, with another device number.
+ *                  from its first callback on. After SECONDS (0: never) it is gone, and GONE_MS later its next
+ *                  life begins, with another device number.
  *   FAKE_INPUT     the card accepts any number of channels up to CHANNELS and delivers its first ones; FILE is on input
  *                  FAKE_INPUT, the others have the noise of an open amplifier; -1: FILE is on all inputs, every second
  *                  one inverted
