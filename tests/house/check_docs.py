@@ -5,6 +5,8 @@ TMPDIR set to an empty folder. The lines below it are compared with standard out
 line, and alone in a line for any number of lines. A command without lines below it must end with status 0. Other blocks
 are not run. Both README.md and docs/ must have such blocks.
 
+The walk of a sample in docs/architecture.md names at most 15 functions, each with the file that defines it.
+
 Every parec command names a latency: without one parec delivers sound 2 s at a time.
 Status 77: models/demo has no weights."""
 import glob, os, re, subprocess, sys, tempfile
@@ -53,11 +55,33 @@ def slow_recordings(root):
                     yield f"{name}:{number}: parec without --latency-msec"
 
 
+WALK = "## One sample from the callback to the caption\n"
+
+
+def wrong_steps(root):
+    """What is wrong with the table of the walk."""
+    with open(os.path.join(root, "docs/architecture.md"), encoding="utf-8") as f:
+        section = f.read().partition(WALK)[2].split("\n## ")[0]
+    steps = re.findall(r"^\| \d+ \|.*?\| `(\w+)` \| `([\w./]+)` \|", section, re.M)
+    if not 10 <= len(steps) <= 15:
+        yield f"docs/architecture.md: the walk names {len(steps)} functions"
+    for function, path in steps:
+        defines = re.compile(rf"^[a-z][^\n;=]*\b{function}\([^;]*\{{$", re.M)
+        texts = {}
+        for name in [path, *glob.glob("src/**/*.c", root_dir=root, recursive=True)]:
+            if os.path.exists(os.path.join(root, name)):
+                with open(os.path.join(root, name), encoding="utf-8") as f:
+                    texts[name] = f.read()
+        if not defines.search(texts.get(path, "").replace(")\n{", ") {")):
+            others = sorted(name for name, text in texts.items() if defines.search(text.replace(")\n{", ") {")))
+            yield f"docs/architecture.md: {path} does not define {function}; see {others or 'another name'}"
+
+
 def main(root, *programs):
     selftest()
-    slow = list(slow_recordings(root))
-    if slow:
-        print("\n".join(slow))
+    wrong = [*slow_recordings(root), *wrong_steps(root)]
+    if wrong:
+        print("\n".join(wrong))
         return 1
     if not os.path.exists(os.path.join(root, "models/demo/consolidated.safetensors")):
         print("no demo model to run the examples with")
