@@ -27,7 +27,7 @@ void gpu_gemm_destroy(struct gpu_gemm *gemm);
 /* y [n][rows] fp32 = x [n][k] times w [rows][k] transposed, both bf16. Addresses divisible by 256. */
 int gpu_gemm_product(struct gpu_gemm *gemm, CUdeviceptr w, CUdeviceptr x, CUdeviceptr y, int rows, int k, int n);
 
-/* A matrix a head, fp32: rows `stride` elements apart, heads `step`. */
+/* One fp32 matrix per head: rows are `stride` elements apart, heads `step`. */
 struct gpu_gemm_heads {
     CUdeviceptr at;
     int stride;

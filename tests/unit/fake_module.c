@@ -1,4 +1,5 @@
-/* What the loader meets in place of the CUDA module; FAKE says which. Without it: a good one, whose probe refuses. */
+/* Replaces the CUDA module in the tests of the loader; FAKE selects what. Without FAKE: a valid one, whose probe
+ * refuses. */
 #include <stdio.h>
 
 #include "gpu/module.h"

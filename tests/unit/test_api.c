@@ -214,8 +214,8 @@ static void test_counts(void **state)
     sur_session_destroy(&s);
 }
 
-/* A machine with more processors than cpu_set_t has bits: the kernel refuses a smaller mask. In place of the C
- * library's. */
+/* A machine with more processors than cpu_set_t has bits: the kernel refuses a smaller mask. Replaces the C
+ * library's function. */
 static int machine_cores; /* 0: this machine's, whatever it has: say 2 */
 
 int sched_getaffinity(pid_t pid, size_t n_bytes, cpu_set_t *set)

@@ -1,5 +1,5 @@
 /* A whole checkpoint folder: tensors against params.json, errors that name the file, and the time and memory that
- * opening the published size takes. Folders are made here: a header, and a hole in place of the weights. */
+ * opening the published size takes. The folders made here have a header, and a hole instead of weights. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -134,7 +134,7 @@ static int remove_place(void **state)
     return rmdir(place);
 }
 
-/* Whoever may write the module or its folder could run code in our process. */
+/* A user who may write the module or its folder could run code in our process. */
 static void test_owners(void **state)
 {
     (void)state;

@@ -43,7 +43,7 @@ static size_t run(enum sur_resampler_kind kind, int rate, const float *x, size_t
         size_t space = room - done < max_out ? room - done : max_out;
         got = sur_resampler_process(r, x + at, piece, &used, out + done, space);
         assert_true(used <= piece && got <= space);
-        assert_true(used == piece || got == space); /* it stops early only for want of room */
+        assert_true(used == piece || got == space); /* it stops early only if there is no room */
         at += used, done += got;
     }
     do {

@@ -284,7 +284,7 @@ static int count_beside(const char *folder)
     return n;
 }
 
-/* In place of the C library's: the moment at which a signal may find a file beside the caption file. */
+/* Replaces the C library's: the moment at which a signal may find a file beside the caption file. */
 int rename(const char *from, const char *to)
 {
     if (watched[0]) {
