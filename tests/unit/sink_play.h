@@ -1,4 +1,4 @@
-/* A script of steps played to a sink whose output is kept in memory; for the tests of the sinks. */
+/* For the tests of the sinks: steps that are passed to a sink whose output is kept in memory. */
 #ifndef SINK_PLAY_H
 #define SINK_PLAY_H
 
@@ -50,7 +50,7 @@ static inline void send_group(struct play *p, const struct sur_group *g)
                 .type = SUR_EVENT_GROUP, .t0 = g->t0 + p->skipped, .t1 = g->t1 + p->skipped, .text = g->text});
 }
 
-/* A step, with runners-up "text" of ratio 0.5 if given. */
+/* A step; second: an alternative with ratio 0.5, or NULL. */
 static inline void step(struct play *p, enum sur_token_class class, const char *piece, const char *second)
 {
     char text[SUR_STEP_TEXT_BYTES];
@@ -80,7 +80,7 @@ static inline void pads(struct play *p, int n)
     for (int i = 0; i < n; i++) step(p, SUR_TOKEN_PAD, "[STREAMING_PAD]", NULL);
 }
 
-/* A marker, the words of text as a piece each with its blank, a pad. */
+/* A marker, one piece per word of text with its blank, and a pad. */
 static inline void say(struct play *p, const char *text)
 {
     char piece[256];

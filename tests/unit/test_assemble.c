@@ -1,4 +1,5 @@
-/* Tokens to text and groups: every rule of "Groups", characters over several tokens, what is broken or too long. */
+/* Tokens to text and groups: the rules of assemble.h, characters across tokens, invalid bytes, pieces that are too
+ * long. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +14,8 @@
 #define FFFD "\xef\xbf\xbd"
 #define STEP 1280
 
-/* A script of steps: "W" marker, "P" pad, "E" end of sequence, "O" another special, "=bytes" a piece. The log has a
- * line a step, "text", and "{t0,t1,pieces,text}" for a group that closed; times in steps. */
+/* A script of steps: "W" marker, "P" pad, "E" end of sequence, "O" another special, "=bytes" a piece. The log has
+ * one line per step, "text", and "{t0,t1,pieces,text}" for a group that closed; times in steps. */
 static void play(const char *const *script, char *log, size_t size)
 {
     struct sur_assembler a;
@@ -78,7 +79,7 @@ static void test_closing(void **state)
     CHECK("| a|{0,1,1, a}|", "W", "= a", "E");                           /* EOS */
     CHECK("| a|{0,1,1, a}", "W", "= a");                                 /* the end */
     CHECK("| a|| b|{0,1,2, a b}|", "W", "= a", "O", "= b", "P");         /* other specials do nothing */
-    CHECK("| a|{0,1,1, a}| b|{1,4,1, b}|", "W", "= a", "E", "= b", "P"); /* EOS ends nothing but the group */
+    CHECK("| a|{0,1,1, a}| b|{1,4,1, b}|", "W", "= a", "E", "= b", "P"); /* EOS closes the group only */
 }
 
 static void test_markers_in_a_row(void **state)
@@ -99,7 +100,7 @@ static void test_split_characters(void **state)
 {
     CHECK("|||\xe2\x82\xac|{0,1,3,\xe2\x82\xac}|", "W", "=\xe2", "=\x82", "=\xac", "P");
     CHECK("||\xf0\x9f\x98\x80!|{0,1,2,\xf0\x9f\x98\x80!}|", "W", "=\xf0\x9f", "=\x98\x80!", "P");
-    /* Across pads and a marker: nothing is lost, and the group that has it is the later one. */
+    /* Across pads and a marker no byte is lost; the character belongs to the later group. */
     CHECK("| a||{0,1,2, a}||\xe2\x82\xac|{3,6,1,\xe2\x82\xac}|", "W", "= a", "=\xe2\x82", "P", "P", "=\xac", "P");
     CHECK("| a|{0,1,1, a}|\xc3\xa9|{1,3,1,\xc3\xa9}|", "W", "= a\xc3", "W", "=\xa9", "P");
 }
@@ -109,7 +110,7 @@ static void test_broken(void **state)
     CHECK("|" FFFD "|{0,1,1," FFFD "}|", "W", "=\xff", "P");
     CHECK("||" FFFD "x|{0,1,2," FFFD "x}|", "W", "=\xe2\x82", "=x", "P");
     CHECK("||" FFFD FFFD "|{0,1,2," FFFD FFFD "}|", "W", "=\xf0\x9f", "=\xff", "P");
-    /* A beginning that never went on, at EOS and at the end, in an open group and with none. */
+    /* An incomplete character at EOS and at the end, with and without an open group. */
     CHECK("| a|" FFFD "{0,1,1, a" FFFD "}|", "W", "= a\xe2", "E");
     CHECK("| a"
           "|" FFFD "{0,1,1, a" FFFD "}| b|{1,4,1, b}|",
@@ -184,7 +185,7 @@ static void test_overlong_piece(void **state)
     memset(piece, 'a', sizeof piece);
     assert_true(sur_assembler_step(&a, 2, SUR_TOKEN_TEXT, (const uint8_t *)piece, sizeof piece, text, &g));
     assert_int_equal(strlen(text), SUR_GROUP_BYTES);
-    /* A full group, and a beginning that EOS gives up: the mark is in the step's text, the group is whole. */
+    /* A full group and an incomplete character at EOS: U+FFFD is in the step's text, but not in the group. */
     assert_false(sur_assembler_step(&a, 3, SUR_TOKEN_TEXT, (const uint8_t *)"\xe2", 1, text, &g));
     assert_true(sur_assembler_step(&a, 4, SUR_TOKEN_EOS, NULL, 0, text, &g));
     assert_string_equal(text, FFFD);

@@ -1,4 +1,4 @@
-/* Caption rows, and where they stand. */
+/* Caption rows, the layout, and the status line. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +43,7 @@ static void check(const char *a, const char *b, const char *third)
 static void test_words(void **state)
 {
     begin(12, 3);
-    assert_false(say(" hel", false)); /* not whole yet */
+    assert_false(say(" hel", false)); /* not complete yet */
     assert_false(say("lo", false));
     check("", "", "");
     assert_true(say(" wor", false));
@@ -62,7 +62,7 @@ static void test_words(void **state)
     check("again and", "much longer", "x");
 }
 
-/* At every moment each row is what it was with words added, or all have moved up by one. */
+/* After every event each row has kept its words, with or without new ones, or all rows have moved up. */
 static void test_words_never_jump(void **state)
 {
     static const char *const pieces[] = {" a",       " word", "ier", " \u6f22\u5b57", ".", " averyveryverylongword",
@@ -132,7 +132,7 @@ static void test_skip_and_end(void **state)
     say(" more", false);
     assert_true(captions_event(&c, &(struct sur_event){.type = SUR_EVENT_END, .text = ""}, now));
     check("cut", "[skipped 3.0 s]", "more");
-    assert_true(captions_due_ns(&c) < INT64_MAX); /* and it goes in its time */
+    assert_true(captions_due_ns(&c) < INT64_MAX); /* and it is cleared later */
 }
 
 static void test_resize(void **state)
@@ -214,7 +214,7 @@ static void test_status_row(void **state)
         static const char rest[] = " mic \u6f22  lag 0.3 s  no sound ";
         assert_int_equal(strncmp(row + 10, rest, sizeof rest - 1), 0);
     }
-    layout_make(&l, 24, 3, false, 0); /* what has no room is cut */
+    layout_make(&l, 24, 3, false, 0); /* text without room is cut */
     assert_int_equal(screen_resize(&s, l.screen_rows, l.cols), 0);
     paint_status_line(&s, &l, &st, "no sound", true);
     paint_captions(&s, &l, &c);

@@ -1,4 +1,4 @@
-/* The filter between a program and the emulator: modes, titles, what passes, in pieces of every size. */
+/* The filter between a program and the emulator: modes, titles and the bytes that pass, in pieces of any size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ static void on_title(void *user, const char *title)
     snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "title(%s) ", title);
 }
 
-/* An emulator that takes U+0310 and U+0311 for combining; the second is to come as U+0312, U+0313 not at all. */
+/* Stands for an emulator in which U+0310 to U+0313 combine; U+0311 is passed as U+0312, and U+0313 is not passed. */
 static bool on_join(void *user, uint32_t *code)
 {
     bool joins = *code >= 0x310 && *code <= 0x313;
@@ -32,7 +32,7 @@ static bool on_join(void *user, uint32_t *code)
     return joins;
 }
 
-/* Feeds text in pieces of `size`; returns what passed. */
+/* Feeds text in pieces of `size` bytes; returns the bytes that passed. */
 static const char *pass(const char *text, size_t n, size_t size)
 {
     static char out[FILTER_ROOM(65536)];
@@ -68,7 +68,7 @@ static void test_modes(void **state)
     check("\033[?1l", "\033[?1l", "1=0 ");
     check("a\033[?1000;1006hb", "a\033[?1000;1006hb", "1000=1 1006=1 ");
     check("\033[?1002h\033[?1000h\033[?1003h\033[?1003l", "\033[?1002h\033[?1000h\033[?1003h\033[?1003l",
-          "1002=1 1000=1 1003=1 1003=0 "); /* in their order: the last one counts */
+          "1002=1 1000=1 1003=1 1003=0 "); /* in order: the last one is in effect */
     check("\033[?1004h\033[?2004h\033[?66h", "\033[?1004h\033[?2004h\033[?66h", "1004=1 2004=1 66=1 ");
     check("\033=\033>", "\033=\033>", "66=1 66=0 ");
     check("\033[>4;2m\033[>4m", "\033[>4;2m\033[>4m", "keys=2 keys=0 ");
@@ -83,12 +83,12 @@ static void test_what_is_no_mode(void **state)
           "");
     check("\033[4m\033[1;4;5m\033[>5;2m\033[38;2;1;2;3m", "\033[4m\033[1;4;5m\033[>5;2m\033[38;2;1;2;3m", "");
     check("\033(B\033)0\033#8\0337\0338", "\033(B\033)0\033#8\0337\033[?1048l", "");
-    check("\033[?1\033[?1006h", "\033[?1\033[?1006h", "1006=1 "); /* cut off by another */
+    check("\033[?1\033[?1006h", "\033[?1\033[?1006h", "1006=1 "); /* another sequence begins */
     check("\033[?1\030h", "\033[?1\030h", "");                    /* cancelled */
     check("\033[>?1h\033[?1?h\033[?1$2h\033[?\xc2\xb3h", "\033[>?1h\033[?1\030h\033[?1$\030h\033[?\030\x80h", "");
 }
 
-/* What libvterm 0.1.4 does not survive, each found by tests/fuzz/fuzz_vt.c. */
+/* Input that libvterm 0.1.4 does not survive; each case was found by tests/fuzz/fuzz_vt.c. */
 static void test_what_would_break_the_emulator(void **state)
 {
     check("\033[?99999999999999999999;1h", "\033[?99999;1h", "1=1 ");
@@ -136,12 +136,12 @@ static void test_strings(void **state)
     check("a\033]0;hello\ab", "ab", "title(hello) ");
     check("\033]2;hello\033\\b", "b", "title(hello) ");
     check("\033]2;h\xc3\xa4llo;2\a", "", "title(h\xc3\xa4llo;2) ");
-    check("\033]52;c;aGVsbG8=\a\033]8;;http://x\033\\y\033]10;?\a", "y", ""); /* nobody writes the clipboard */
+    check("\033]52;c;aGVsbG8=\a\033]8;;http://x\033\\y\033]10;?\a", "y", ""); /* programs cannot write the clipboard */
     check("\033]22;x\a\033]\a\033]0\a", "", "");
     check("\033_Gkitty\033\\\033^pm\033\\\033Xsos\033\\z", "z", "");
     check("\033P+q544e\033\\z", "z", "");
     check("\033P$qm\033\\z", "\033P$qm\033\\z", "");
-    check("\033]0;cut\033[?1hz", "\033[?1hz", "1=1 "); /* no end but another sequence */
+    check("\033]0;cut\033[?1hz", "\033[?1hz", "1=1 "); /* ended by another sequence */
     check("\033]0;cut\030z", "z", "");
     check("\033Pa\ab\033\\z", "z", "");
 }
@@ -153,7 +153,7 @@ static void test_long_strings(void **state)
     memcpy(text, "\033]0;", 4);
     memcpy(text + 2000, "\aafter", 6);
     assert_string_equal(pass(text, 2006, 700), "after");
-    assert_string_equal(seen, ""); /* not half a title */
+    assert_string_equal(seen, ""); /* no part of a title */
 }
 
 static void test_noise(void **state)

@@ -1,4 +1,4 @@
-/* Cells: what is drawn for a change makes one screen into the other. The bytes are played back by a terminal of thirty
+/* Cells: the bytes drawn for a change turn one screen into the other. They are interpreted by a terminal of thirty
  * lines, which knows no more than what screen.c may send. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,7 +29,7 @@ static void wipe(struct played *p)
     for (int i = 0; i < ROWS * COLS; i++) strcpy(p->text[i / COLS][i % COLS], " ");
 }
 
-/* What terminals do to the halves of a wide character when one of them is written over. */
+/* What a terminal does to the other half when one half of a wide character is overwritten. */
 static void put_char(struct played *p, int row, int *col, const char *one, int width, const char *pen)
 {
     assert_in_range(row, 0, ROWS - 1);
@@ -105,8 +105,8 @@ static void test_put(void **state)
     assert_int_equal(screen_put(&s, 2, 0, 100, "e\u0301e", &plain), 2);
     assert_string_equal(screen_at(&s, 2, 0)->text, "e\u0301");
     assert_int_equal(screen_put(&s, 3, 0, 4, "abcdefg", &plain), 4);
-    assert_int_equal(screen_put(&s, 3, 0, 4, "abc\u6f22", &plain), 3); /* no half of it */
-    assert_int_equal(screen_put(&s, 3, 0, 4, "\u0301a", &plain), 1);   /* a mark with nothing below it */
+    assert_int_equal(screen_put(&s, 3, 0, 4, "abc\u6f22", &plain), 3); /* no half of a wide character */
+    assert_int_equal(screen_put(&s, 3, 0, 4, "\u0301a", &plain), 1);   /* a combining character without a base */
     for (int i = 0; i < 40; i++)
         screen_put(&s, 3, 0, 4,
                    "a\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301"
@@ -168,7 +168,7 @@ static void test_pens(void **state)
     }
 }
 
-/* Any screen after any other: wide characters over narrow ones, halves cut, attributes, blanks. */
+/* Random screens in turn: wide characters over narrow ones, halves, attributes, blanks. */
 static void test_random(void **state)
 {
     static const char *const words[] = {"a",       "bc",       "\u6f22",     "\u6f22\u5b57",
@@ -185,7 +185,7 @@ static void test_random(void **state)
             struct screen_style style = {.attributes = rand() % 3 ? 0 : CELL_BOLD,
                                          .fg = rand() % 3 ? 0 : CELL_INDEXED(2)};
             screen_blank(&s, row, 0, rand() % 4 ? 0 : COLS);
-            /* as the emulator and paint.c do it, no half of a character is left alone */
+            /* as in the emulator and paint.c, no half of a character is alone */
             while (col > 0 && screen_at(&s, row, col)->width == 0) col--;
             int end = screen_put(&s, row, col, COLS, words[rand() % 8], &style);
             while (end < COLS && screen_at(&s, row, end)->width == 0) screen_blank(&s, row, end, end + 1), end++;
@@ -199,7 +199,7 @@ static void test_random(void **state)
     screen_finish(&s);
 }
 
-/* A half without the other is drawn as a blank, and never as more columns than there are. */
+/* A half without its other half is drawn as a blank, and never exceeds the row. */
 static void test_halves(void **state)
 {
     struct screen s = {0};
@@ -239,7 +239,7 @@ static const char *state_line(int cols, const char *name, const char *trouble)
     return line;
 }
 
-/* What is wrong stands in the line in a form that says it, whatever the width. */
+/* The problem line is shortened to any width without losing its meaning. */
 static void test_state_line(void **state)
 {
     const char *gone = "the microphone default is gone: captions go on when it is back";

@@ -1,4 +1,4 @@
-/* text, jsonl, tokens and the caption file against what they should be, and outputs that fail. jsonl is parsed back. */
+/* text, jsonl, tokens and the caption file: expected output, and outputs that fail. jsonl is parsed back. */
 #include "sink_play.h"
 
 #include <dirent.h>
@@ -31,7 +31,7 @@ static void test_text_as_it_comes(void **state)
     assert_string_equal(written(&p), "Hello there.\n");
     pads(&p, 100);
     say(&p, " And then");
-    pads(&p, 23); /* with say's own pad 24: 1.92 s */
+    pads(&p, 23); /* 24 with the pad of say(): 1.92 s */
     assert_string_equal(written(&p), "Hello there.\nAnd then");
     pads(&p, 1);
     say(&p, " more \xe2\x80\x9cYes!\xe2\x80\x9d");
@@ -60,7 +60,7 @@ static void test_text_width(void **state)
     say(&p, " exactly,ten"); /* 8 + 12 = 20 */
     assert_string_equal(written(&p), "one two three four\nfive six exactly,ten");
     say(&p, " abcdefghijklmnopqrstuvwxyz0123456789"); /* wider than a line */
-    say(&p, " \xe6\x97\xa5\xe6\x9c\xac");             /* 4 columns: 16 + 1 + 4 passes 20 */
+    say(&p, " \xe6\x97\xa5\xe6\x9c\xac");             /* 4 columns: 16 + 1 + 4 exceeds 20 */
     end(&p);
     assert_string_equal(written(&p),
                         "one two three four\nfive six exactly,ten\nabcdefghijklmnopqrst\nuvwxyz0123456789\n"
@@ -109,7 +109,7 @@ static void test_text_times_never_go_back(void **state)
     struct play p;
     open_play(&p, "text", (struct sink_options){.timestamps = true, .width = 25});
     pads(&p, 49);
-    say(&p, " aaaaaaaa bbbbbbbb cccccccc dddddddd"); /* t1 = 4.00, and 0.16 s further back with each piece */
+    say(&p, " aaaaaaaa bbbbbbbb cccccccc dddddddd"); /* t1 = 4.00; t0 is 0.16 s earlier with each piece */
     end(&p);
     assert_string_equal(written(&p), "[00:00:03.760] aaaaaaaa\n[00:00:03.760] bbbbbbbb\n"
                                      "[00:00:03.760] cccccccc\n[00:00:03.760] dddddddd\n");
@@ -125,7 +125,8 @@ static void test_text_alternatives(void **state)
     step(&p, SUR_TOKEN_TEXT, " there", " their");
     step(&p, SUR_TOKEN_TEXT, ".", NULL);
     pads(&p, 8);
-    assert_string_equal(written(&p), "Over [there|their].\n"); /* the brackets hide no full stop */
+    assert_string_equal(written(&p),
+                        "Over [there|their].\n"); /* the full stop ends the line although it follows a bracket */
     close_play(&p);
     open_play(&p, "text", (struct sink_options){.show_alternatives = true, .cutoff = 0.49f});
     step(&p, SUR_TOKEN_TEXT, " there", " their");
@@ -284,7 +285,7 @@ static int count_beside(const char *folder)
     return n;
 }
 
-/* Replaces the C library's: the moment at which a signal may find a file beside the caption file. */
+/* Replaces the C library's rename: while it runs, a signal finds the temporary file. */
 int rename(const char *from, const char *to)
 {
     if (watched[0]) {
@@ -295,7 +296,7 @@ int rename(const char *from, const char *to)
     return renameat(AT_FDCWD, from, AT_FDCWD, to);
 }
 
-/* What ends the program while a caption is being written leaves no file beside the caption file, which is empty. */
+/* If the program ends while captions are being written, no temporary file is left, and the caption file is empty. */
 static void test_caption_file_abandoned(void **state)
 {
     char folder[] = "/tmp/test_sinks.XXXXXX", path[64];
@@ -308,8 +309,8 @@ static void test_caption_file_abandoned(void **state)
     assert_string_equal(read_file(path), "one\n");
     snprintf(watched, sizeof watched, "%s", folder);
     struct sur_event e = {.type = SUR_EVENT_TOKEN, .text = " two three", .piece = " two three", .piece_bytes = 10};
-    assert_int_equal(sink_event(p.sink, &e), SUR_ERR_IO); /* the file beside it has gone */
-    assert_int_equal(sink_event(p.sink, &e), SUR_OK);     /* which is said once */
+    assert_int_equal(sink_event(p.sink, &e), SUR_ERR_IO); /* the temporary file has gone */
+    assert_int_equal(sink_event(p.sink, &e), SUR_OK);     /* reported once */
     watched[0] = 0;
     assert_true(seen_beside > 0);
     assert_string_equal(read_file(path), "");
@@ -368,10 +369,10 @@ static void test_caption_file(void **state)
     assert_null(p.sink);
     unlink(path);
     unlink(link);
-    assert_int_equal(rmdir(folder), 0); /* nothing else was left there */
+    assert_int_equal(rmdir(folder), 0); /* nothing else was left in it */
 }
 
-/* ---- where it goes ---- */
+/* ---- output files ---- */
 
 static void test_reader_gone(void **state)
 {

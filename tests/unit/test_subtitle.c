@@ -1,4 +1,4 @@
-/* srt and vtt: golden cues, and any talk taken apart again. */
+/* srt and vtt: expected cues, and random talks whose cues are parsed back. */
 #include "sink_play.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@ static void test_srt_golden(void **state)
     say(&p, " Hello");  /* t1 0.80 */
     say(&p, " there."); /* marker at 12: t1 1.04 */
     assert_string_equal(written(&p), "");
-    pads(&p, 7); /* with say's pad eight: the line is over, its end is not yet known */
+    pads(&p, 7); /* eight with the pad of say(): the line has ended, the end of its cue is not known yet */
     assert_string_equal(written(&p), "");
     say(&p, " Next"); /* marker at 22: t1 1.84, t0 1.60, which ends the first cue */
     assert_string_equal(written(&p), "1\n00:00:00,560 --> 00:00:01,600\nHello there.\n\n");
@@ -54,7 +54,7 @@ static int64_t ms_of(const char *clock)
     return ((h * 60 + m) * 60 + s) * (int64_t)1000 + ms;
 }
 
-/* Checks cues one by one and gathers their words, each with a blank before it. */
+/* Checks each cue and collects the words, each with a blank before it. */
 static int check_cues(char *text, bool srt, char *words)
 {
     int n = 0;

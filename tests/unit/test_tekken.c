@@ -1,4 +1,4 @@
-/* tekken.json: pieces, special tokens, streaming settings, and every way to be wrong. */
+/* tekken.json: pieces, special tokens, streaming settings, and every kind of error. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,7 +59,7 @@ static void expect_piece(const struct sur_tekken *t, int32_t id, const char *byt
     const char *got = sur_tekken_piece(t, id, &got_n, &got_special);
     assert_non_null(got);
     assert_int_equal(got_n, n);
-    assert_memory_equal(got, bytes, n + 1); /* terminated besides */
+    assert_memory_equal(got, bytes, n + 1); /* terminated, too */
     assert_int_equal(got_special, special);
 }
 
@@ -171,7 +171,7 @@ static void test_broken_json(void **state)
     assert_string_equal(sur_error_text(), "tekken.json: more than 134217728 bytes");
 }
 
-/* The array's brackets, commas and ends are found before its entries are parsed. */
+/* The brackets and commas of the array are found before its entries are parsed. */
 static void test_entries(void **state)
 {
     const char *third = "{\"rank\": 2, \"token_bytes\": \"IHdv\"}";
@@ -183,12 +183,13 @@ static void test_entries(void **state)
     refused(third, "{\"rank\": 2, \"token_bytes\": \"IHdv\"}: {}", "tekken.json: vocab[2]: broken JSON: ':' instead");
     refused("\"+/8A\"}]", "\"+/8A\"}] []", "tekken.json: vocab[3]: broken JSON: ']' instead");
     refused("\"+/8A\"}]", "\"+/8A\"},]", "tekken.json: vocab[4]: broken JSON at line 1: '[' or '{' expected");
-    refused("\"rank\": 3", "\"rank\": 3, \"rank\": 3",
-            "tekken.json: vocab[3]: broken JSON at line 1: duplicate object key"); /* though no id is left for it */
+    refused(
+        "\"rank\": 3", "\"rank\": 3, \"rank\": 3",
+        "tekken.json: vocab[3]: broken JSON at line 1: duplicate object key"); /* although the model has no id for it */
     refused(VOCAB, VOCAB ", " VOCAB, "tekken.json: broken JSON at line 1: duplicate object key");
     refused(VOCAB, "\"vocab\": [ ]", "tekken.json: vocab holds 0 entries, the model needs 3");
     refused(VOCAB, "\"voca\\u0062\": [ ]", "tekken.json: vocab is missing");
-    refused(CONFIG, "\"x\": {\"vocab\": []}", "tekken.json: config is missing"); /* not the outermost object's */
+    refused(CONFIG, "\"x\": {\"vocab\": []}", "tekken.json: config is missing"); /* not in the outermost object */
     refused(VOCAB ", ", "\"vocab\": [\n{},\n\n{}\n],\n7: ", "tekken.json: broken JSON at line 6: ");
 
     struct sur_tekken *t = NULL;
@@ -200,7 +201,7 @@ static void test_entries(void **state)
     sur_tekken_destroy(&t);
 }
 
-/* What jansson holds, and the most that it held. */
+/* The bytes that jansson has allocated, and their maximum. */
 static size_t held, most;
 
 static void *count_malloc(size_t n)
@@ -217,8 +218,8 @@ static void count_free(void *p)
     free(p);
 }
 
-/* begin, then `each` up to n_bytes, then end; a # is a number of its own. What is parsed never takes more than 32 MiB.
- * Returns whether the line says that it would. */
+/* begin, then `each` up to n_bytes, then end; each # becomes another number. Parsing never takes more than 32 MiB.
+ * Returns whether the file was refused because it would. */
 static int refused_for_memory(const char *begin, const char *each, const char *end, size_t n_bytes)
 {
     struct sur_tekken *t = NULL;

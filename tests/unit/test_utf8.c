@@ -1,4 +1,4 @@
-/* UTF-8: what is decoded, what is refused and how much of it, what may be printed, how wide it is. */
+/* UTF-8: decoding, invalid bytes and their length, printable code points, widths. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -129,7 +129,7 @@ static void test_width(void **state)
     assert_int_equal(sur_utf8_width("\xf0\x9f\x98\x80"), 2);         /* an emoji */
     assert_int_equal(sur_utf8_width("a\xff"
                                     "b\xe2\x82"),
-                     4); /* broken and cut count as one each */
+                     4); /* invalid and incomplete bytes count as one each */
     assert_int_equal(sur_utf8_width("\t"), 1);
 }
 

@@ -1,4 +1,4 @@
-/* The emulated terminal: what a program writes, as cells; answers; and noise of every size, which must not break it. */
+/* The emulated terminal: cells for what a program writes, answers, and random bytes at every size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,7 +40,7 @@ static void test_cells(void **state)
     assert_string_equal(screen_at(&s, 4, 19)->text, "z");
     assert_int_equal(screen_at(&s, 4, 19)->attributes, CELL_ITALIC);
     screen_put(&s, 0, 0, 20, "ours", &(struct screen_style){0});
-    vt_draw(vt, &s); /* nothing changed: nothing is copied */
+    vt_draw(vt, &s); /* nothing changed, so nothing is copied */
     assert_string_equal(screen_at(&s, 0, 0)->text, "o");
     vt_draw_all(vt);
     vt_draw(vt, &s);
@@ -57,7 +57,7 @@ static void test_cursor_and_screens(void **state)
     assert_int_equal(vt_create(&vt, 5, 20), SUR_OK);
     screen_resize(&s, 5, 20);
     assert_true(vt_cursor(vt).visible);
-    assert_int_equal(vt_cursor(vt).shape, 0); /* nothing was asked for */
+    assert_int_equal(vt_cursor(vt).shape, 0); /* the program has not set one */
     feed(vt, "shell\033[2;3H\033[?25l\033[5 q");
     struct vt_cursor c = vt_cursor(vt);
     assert_true(c.row == 1 && c.col == 2 && !c.visible && c.shape == VT_BAR && c.blinks);
@@ -90,7 +90,7 @@ static void test_answers(void **state)
     n = vt_reply(vt, reply, 1);
     assert_int_equal(n, 1);
     assert_true(vt_reply(vt, reply, sizeof reply) > 3);
-    for (int i = 0; i < 100000; i++) feed(vt, "\033[6n"); /* and nobody takes the answers */
+    for (int i = 0; i < 100000; i++) feed(vt, "\033[6n"); /* the answers are not read */
     assert_true(vt_reply(vt, reply, sizeof reply) > 0);
     vt_destroy(&vt);
 }
@@ -104,7 +104,7 @@ static bool on_join(void *user, uint32_t *code)
     return vt_joins(user, code);
 }
 
-/* As the overlay does it: through the filter, in pieces of `size` bytes. */
+/* Feeds text through the filter, as the overlay does, in pieces of `size` bytes. */
 static void type(struct vt *vt, struct filter *f, const char *text, size_t size)
 {
     char out[FILTER_ROOM(4096)];
@@ -124,7 +124,7 @@ static void start(struct vt **vt, struct screen *s, struct filter *f, int rows, 
     filter_init(f, &(struct filter_calls){.mode = on_mode, .title = on_title, .joins = on_join, .user = *vt});
 }
 
-/* Combining characters, some of which libvterm takes for wide: each alone, and all of them by turns. */
+/* Combining characters, to some of which libvterm gives a width: each alone, and all in turn. */
 static const char *const marks[] = {"\u302a", "\u302b", "\u302c",     "\u302d",     "\u302e",
                                     "\u3099", "\u309a", "\u0301",     "\u200d",     "\ufe0f",
                                     "\u20e3", "\u1160", "\U000e0100", "\U000e01b0", "\U000e01ef"};
@@ -173,7 +173,7 @@ static void test_runs_of_combining_characters(void **state)
     }
 }
 
-/* A voiced syllable in two characters is as wide as the syllable, wherever it stands and in whatever pieces it comes.
+/* A voiced syllable of two characters is as wide as one, at any column and in pieces of any size.
  */
 static void test_decomposed_japanese(void **state)
 {
@@ -200,7 +200,7 @@ static void test_decomposed_japanese(void **state)
     }
 }
 
-/* libvterm knows neither, and hidden text must not be seen. */
+/* libvterm supports neither; hidden text must not be shown. */
 static void test_faint_and_hidden(void **state)
 {
     struct vt *vt;
@@ -219,7 +219,7 @@ static void test_faint_and_hidden(void **state)
     screen_finish(&s);
 }
 
-/* Many on one character: as many as a cell holds. Those without one stand on a blank. */
+/* Of many combining characters on one base a cell keeps as many as it holds. Without a base they are put on a blank. */
 static void test_combining_characters_in_a_cell(void **state)
 {
     struct vt *vt;
@@ -245,7 +245,7 @@ static void test_combining_characters_in_a_cell(void **state)
     screen_finish(&s);
 }
 
-/* What a program writes is not ours to trust. */
+/* The output of a program is untrusted. */
 static void test_noise(void **state)
 {
     static const char *const bits[] = {"\033[",      "\033]",
