@@ -15,24 +15,24 @@
 
 enum { N_EVENTS = 8 };
 
-static const int64_t look_ns = 200000000, patience_ns = 2000000000, stuck_ns = 2500000000;
+static const int64_t poll_ns = 200000000, finish_ns = 2000000000, stuck_ns = 2500000000;
 static const int64_t forever_ns = INT64_MAX;
 
-/* The thread may outlive the main thread's interest in it: then nothing here is freed. */
+/* If device_finish abandons the thread, nothing here is freed. */
 struct device {
-    struct mic *mic; /* NULL: the thread makes the list of devices, and ends */
-    int wake, told;  /* descriptors: posted to for the thread; by the thread when one of the flags below is set */
+    struct mic *mic;     /* NULL: the thread lists the devices, and ends */
+    int wake, main_flag; /* event descriptors: wakes the thread; posted to by the thread when it sets a flag below */
 
-    /* the thread's until `opened` is set, then immutable */
+    /* device thread until `opened` is set, then immutable */
     int status;
     char error[512]; /* the line of a failure */
-    char *text;      /* of the list */
+    char *text;      /* the list */
     struct mic_info info;
     struct capture *capture;
 
     atomic_bool opened, paused, ended; /* the thread sets them */
     atomic_bool stop, pause;           /* the main thread sets them */
-    _Atomic int64_t busy_since;        /* when the thread called into PortAudio; 0: it is not there */
+    _Atomic int64_t busy_since;        /* since when the thread has been in a call of PortAudio; 0: in none */
 
     pthread_mutex_t lock;
     struct device_event events[N_EVENTS]; /* under the lock, as are the next two lines */
@@ -41,33 +41,33 @@ struct device {
 
     /* the main thread */
     pthread_t thread;
-    bool running, stopped, taken /* the capture or the text is the caller's */;
+    bool running, stopped, taken /* the caller owns the capture or the text */;
     int64_t stopped_ns;
-    int64_t seen_busy, looked_ns, stuck_for; /* the call that was seen last; for how long it has been looked at */
-    bool stuck_said;                         /* of that call */
+    int64_t seen_busy, checked_ns, stuck_for; /* busy_since at the last check; how long that call has been observed */
+    bool stuck_reported;                      /* that call was reported */
 };
 
 static atomic_bool left_behind;
 
-/* ---- the thread ---- */
+/* ---- device thread ---- */
 
-static void set(struct device *d, atomic_bool *flag)
+static void set_flag(struct device *d, atomic_bool *flag)
 {
     atomic_store(flag, true);
-    os_wake_post(d->told);
+    os_wake_post(d->main_flag);
 }
 
-static void enter(struct device *d)
+static void begin_call(struct device *d)
 {
     atomic_store(&d->busy_since, sur_clock_ns());
 }
 
-static void leave(struct device *d)
+static void end_call(struct device *d)
 {
     atomic_store(&d->busy_since, 0);
 }
 
-static void tell(struct device *d, enum mic_event what)
+static void add_event(struct device *d, enum mic_event what)
 {
     pthread_mutex_lock(&d->lock);
     if (d->n_in - d->n_out < N_EVENTS)
@@ -76,51 +76,51 @@ static void tell(struct device *d, enum mic_event what)
     pthread_mutex_unlock(&d->lock);
 }
 
-static void open_it(struct device *d)
+static void open_or_list(struct device *d)
 {
-    enter(d);
+    begin_call(d);
     d->status = d->mic ? mic_open(d->mic) : mic_list(&d->text);
     if (d->status != MIC_OK) snprintf(d->error, sizeof d->error, "%s", failure_text());
     if (d->status == MIC_OK && d->mic) {
         d->info = *mic_get_info(d->mic);
         d->capture = mic_capture(d->mic);
     }
-    leave(d);
-    set(d, &d->opened);
+    end_call(d);
+    set_flag(d, &d->opened);
 }
 
-static void watch(struct device *d)
+static void poll_mic(struct device *d)
 {
     bool pause = atomic_load(&d->pause), paused = atomic_load(&d->paused);
-    enter(d);
+    begin_call(d);
     if (pause && !paused) {
         mic_pause(d->mic);
-        set(d, &d->paused);
+        set_flag(d, &d->paused);
     } else if (paused && !pause) {
         mic_resume(d->mic);
         atomic_store(&d->paused, false);
     }
     enum mic_event what = mic_watch(d->mic);
-    leave(d);
-    if (what != MIC_NOTHING) tell(d, what);
+    end_call(d);
+    if (what != MIC_NOTHING) add_event(d, what);
 }
 
 static void *device_thread(void *arg)
 {
     struct device *d = arg;
-    open_it(d);
+    open_or_list(d);
     while (d->status == MIC_OK && d->mic && !atomic_load(&d->stop)) {
-        watch(d);
-        os_wake_wait(d->wake, -1, look_ns);
+        poll_mic(d);
+        os_wake_wait(d->wake, -1, poll_ns);
     }
-    enter(d);
+    begin_call(d);
     if (d->mic) mic_close(d->mic);
-    leave(d);
-    set(d, &d->ended);
+    end_call(d);
+    set_flag(d, &d->ended);
     return NULL;
 }
 
-/* ---- the main thread ---- */
+/* ---- main thread ---- */
 
 static void destroy(struct device **device)
 {
@@ -132,43 +132,45 @@ static void destroy(struct device **device)
     }
     mic_destroy(&d->mic);
     if (d->wake >= 0) close(d->wake);
-    if (d->told >= 0) close(d->told);
+    if (d->main_flag >= 0) close(d->main_flag);
     pthread_mutex_destroy(&d->lock);
     free(d);
     *device = NULL;
 }
 
-/* One line when the thread has been in one call into PortAudio for too long. Only time in which this thread looked
- * counts: a process that was stopped (SIGSTOP, a suspended machine) says nothing about the sound server. */
-static void look_stuck(struct device *d)
+/* Prints a notice once if the thread has been in one call of PortAudio for too long. Counts only time in which this
+ * function was called regularly, so that a stopped process or a suspended machine does not look like a sound server
+ * that does not answer. */
+static void check_stuck(struct device *d)
 {
-    int64_t busy = atomic_load(&d->busy_since), now = sur_clock_ns(), since = now - d->looked_ns;
-    d->looked_ns = now;
+    int64_t busy = atomic_load(&d->busy_since), now = sur_clock_ns(), since = now - d->checked_ns;
+    d->checked_ns = now;
     if (busy == 0 || busy != d->seen_busy) {
         d->seen_busy = busy;
         d->stuck_for = 0;
-        d->stuck_said = false;
+        d->stuck_reported = false;
         return;
     }
-    d->stuck_for += since < 2 * look_ns ? since : 2 * look_ns;
-    if (d->stuck_for < stuck_ns || d->stuck_said) return;
+    d->stuck_for += since < 2 * poll_ns ? since : 2 * poll_ns;
+    if (d->stuck_for < stuck_ns || d->stuck_reported) return;
     message_notice(MESSAGE_ANY, "the sound server does not answer: still waiting");
-    d->stuck_said = true;
+    d->stuck_reported = true;
 }
 
-/* Sleeps until the thread has set the flag, or until until_ns; where a signal may end it, Ctrl-Z stops the process. */
+/* Sleeps until the thread has set the flag, until until_ns or, with by_signal, until a stop is requested; meanwhile
+ * Ctrl-Z stops the process. Returns the flag. */
 static bool wait_until(struct device *d, const atomic_bool *flag, int64_t until_ns, bool by_signal)
 {
     while (!atomic_load(flag) && sur_clock_ns() < until_ns && !(by_signal && os_signal_stop())) {
         int64_t left = until_ns - sur_clock_ns();
-        os_wake_wait(d->told, by_signal ? os_signal_fd() : -1, left < look_ns ? left > 0 ? left : 0 : look_ns);
+        os_wake_wait(d->main_flag, by_signal ? os_signal_fd() : -1, left < poll_ns ? left > 0 ? left : 0 : poll_ns);
         if (by_signal && until_ns == forever_ns && os_signal_suspend()) os_signal_sleep();
-        if (until_ns == forever_ns) look_stuck(d);
+        if (until_ns == forever_ns) check_stuck(d);
     }
     return atomic_load(flag);
 }
 
-/* Takes mic, also when it fails. */
+/* Owns mic, also on failure. */
 static struct device *create(struct mic *mic)
 {
     struct device *d = calloc(1, sizeof *d);
@@ -177,15 +179,15 @@ static struct device *create(struct mic *mic)
     pthread_mutex_init(&d->lock, NULL);
     d->main_wake = -1;
     d->wake = os_wake_open();
-    d->told = os_wake_open();
+    d->main_flag = os_wake_open();
     d->mic = mic;
-    if (d->wake >= 0 && d->told >= 0) d->running = sur_thread_start(&d->thread, device_thread, d) == 0;
+    if (d->wake >= 0 && d->main_flag >= 0) d->running = sur_thread_start(&d->thread, device_thread, d) == 0;
     if (d->running) return d;
     destroy(&d);
     return NULL;
 }
 
-/* Starts the thread and waits for the answer to its first question. On MIC_OK the device is the caller's. */
+/* Starts the thread and waits until it has opened mic, or listed the devices. On MIC_OK the caller owns the device. */
 static int start(struct device **device, struct mic *mic)
 {
     struct device *d = *device = create(mic);
@@ -235,7 +237,7 @@ struct device_event device_poll(struct device *d)
     pthread_mutex_lock(&d->lock);
     if (d->n_out != d->n_in) event = d->events[d->n_out++ % N_EVENTS];
     pthread_mutex_unlock(&d->lock);
-    if (!d->stopped) look_stuck(d);
+    if (!d->stopped) check_stuck(d);
     return event;
 }
 
@@ -243,7 +245,7 @@ void device_pause(struct device *d)
 {
     atomic_store(&d->pause, true);
     os_wake_post(d->wake);
-    wait_until(d, &d->paused, sur_clock_ns() + patience_ns, true);
+    wait_until(d, &d->paused, sur_clock_ns() + finish_ns, true);
 }
 
 void device_resume(struct device *d)
@@ -269,8 +271,8 @@ bool device_finish(struct device **device)
     if (!d) return true;
     device_stop(d);
     device_set_wake(d, -1);
-    bool hangs = d->stuck_said && atomic_load(&d->busy_since) == d->seen_busy;
-    bool ended = wait_until(d, &d->ended, d->stopped_ns + (hangs ? 0 : patience_ns), false);
+    bool hangs = d->stuck_reported && atomic_load(&d->busy_since) == d->seen_busy;
+    bool ended = wait_until(d, &d->ended, d->stopped_ns + (hangs ? 0 : finish_ns), false);
     *device = NULL;
     if (ended) {
         pthread_join(d->thread, NULL);

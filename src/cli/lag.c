@@ -27,7 +27,7 @@ double lag_too_slow(struct lag_speed *s, int64_t steps, int64_t behind, int64_t 
     if (n < LAG_FIRST_STEPS) return 0;
     s->done = true;
     double ms = (double)(now_ns - s->first_ns) * 1e-6 / (double)n, late = (ms - 80) * (double)n;
-    /* A source that pauses makes steps rare, too; but then nothing piles up. */
+    /* Steps are also rare if the source pauses, but then no backlog grows. */
     double piled = (double)(behind - s->first_behind) * 1000 / SUR_RATE;
     return late > 80 && piled > late / 2 ? ms : 0;
 }

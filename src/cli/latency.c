@@ -18,7 +18,7 @@ static int bin_of(int64_t ns)
     return bin < LATENCY_BINS ? (int)bin : LATENCY_BINS - 1;
 }
 
-/* Its upper edge. */
+/* Upper edge of a bin. */
 static double bin_ms(int bin)
 {
     return bin < FINE_BINS ? 0.05 * (bin + 1) : 200 + 10.0 * (bin - FINE_BINS + 1);
@@ -44,7 +44,7 @@ double latency_percentile(const struct latency *l, double p)
     return (double)l->max_ns * 1e-6;
 }
 
-/* [[upper edge in ms, steps], ...]; the last one has no edge. */
+/* [[upper edge in ms, steps], ...]; the last bin has no edge. */
 static void put_histogram(struct output *out, const struct latency *l)
 {
     static const double edges[] = {0.5, 1,  1.5, 2,  2.5, 3,  3.5, 4,   5,   6,    8,

@@ -1,4 +1,4 @@
-/* Added latency of steps (docs/realtime.md): collected a step at a time, reported at the end as JSON. Main thread. */
+/* Added latency per step (docs/realtime.md), collected during the run and reported at the end as JSON. Main thread. */
 #ifndef LATENCY_H
 #define LATENCY_H
 
@@ -12,22 +12,23 @@ struct latency {
     int64_t bins[LATENCY_BINS]; /* latency_bin's */
 };
 
-/* What the report says beside it. */
+/* The other fields of the report. */
 struct latency_context {
     const char *source, *backend, *resampler; /* resampler: "none", "soxr", "speex" */
     int rate, delay_ms;
-    double resampler_ms;        /* the longest time by which its output ran behind its input */
-    double period_ms;           /* the longest block that the source delivered */
-    double longest_queue_ms;    /* captured and not encoded, after the start */
-    double skipped_ms;          /* time that was not heard, for whatever reason */
-    int64_t skips, lost_frames; /* skips by the lag policy; frames that the ring had no room for, or no device gave */
+    double resampler_ms;     /* the longest delay of the resampler */
+    double period_ms;        /* the longest block that the source delivered */
+    double longest_queue_ms; /* captured and not encoded, after the start */
+    double skipped_ms;       /* time without audio, for any reason */
+    int64_t skips,
+        lost_frames; /* skips by the lag policy; frames that the ring had no space for, or that no device delivered */
 };
 
-/* A step whose audio came at entry_ns and whose text was out at written_ns. */
+/* Adds a step whose audio was captured at entry_ns and whose text was written at written_ns. */
 void latency_add(struct latency *l, int64_t entry_ns, int64_t written_ns);
-/* A percentile in ms, exact to 0.05 ms below 200 ms and to 10 ms up to 80 s; 0 without steps. */
+/* Returns a percentile in ms, exact to 0.05 ms below 200 ms and to 10 ms up to 80 s; 0 if there are no steps. */
 double latency_percentile(const struct latency *l, double p);
-/* SUR_OK, or SUR_ERR_IO with a line. */
+/* Writes the report. SUR_OK, or SUR_ERR_IO with a line (util/failure.h). */
 int latency_report(const struct latency *l, const struct latency_context *context, const char *path);
 
 #endif

@@ -35,7 +35,7 @@ static void add_descriptor(struct named *all, size_t *n, bool written, const cha
     (*n)++;
 }
 
-/* Two outputs may share a terminal, a pipe or /dev/null: nothing is overwritten there. */
+/* Outputs may share a terminal, a pipe or /dev/null, where nothing is overwritten. */
 static bool collide(const struct named *a, const struct named *b)
 {
     if ((!a->written && !b->written) || !os_file_same(&a->file, &b->file)) return false;
@@ -55,7 +55,7 @@ static bool ends(const char *path, const char *with)
     return n >= m && strcmp(path + n - m, with) == 0;
 }
 
-/* A file that surtitle reads as part of a model. What else lies in its folder may be an earlier transcript. */
+/* Whether the file is read as part of a model. Other files in the folder may be earlier transcripts. */
 static bool is_part(const char *path)
 {
     return ends(path, "/params.json") || ends(path, "/tekken.json") || ends(path, ".safetensors") ||

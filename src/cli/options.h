@@ -14,10 +14,10 @@ struct options {
     int delay_ms, threads, vram_limit;                                                 /* 0: not given */
     int gpu;                                                                           /* -1: not given */
     int pcm, rate, channels; /* pcm: enum source_pcm; 0: not given */
-    int channel;             /* the one to take, from 1; 0: not given */
+    int channel;             /* from 1; 0: not given */
     int format;              /* index into options_formats */
     int width;               /* 0: not given */
-    char *const *command;    /* what stands after --, NULL-terminated; NULL: nothing */
+    char *const *command;    /* the words after --, NULL-terminated; NULL: none */
     int log_level;
     float alternatives; /* the cutoff; negative: not given */
     float max_lag;      /* seconds; 0: not given */

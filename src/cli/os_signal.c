@@ -16,10 +16,10 @@
 
 enum { DOUBLED_NS = 500000000 }; /* wrappers and process groups send one Ctrl-C twice within milliseconds */
 
-static atomic_bool signalled, ended; /* the end was asked for: by a signal; by the program (os_signal_request_stop) */
+static atomic_bool signalled, ended;       /* a stop was requested: by a signal; by the program */
 static _Atomic int64_t first_interrupt_ns; /* 0: no SIGINT came yet */
 static volatile sig_atomic_t suspend;
-static int stop_fd = -1; /* before the handlers are there, immutable */
+static int stop_fd = -1; /* set before the handlers are installed */
 static void (*_Atomic before_exit[2])(void);
 
 static void clean_up(void)
@@ -53,8 +53,8 @@ static void on_stop(int signal)
     errno = error;
 }
 
-/* SIGTERM and SIGHUP only ever ask, because supervisors and timeout(1) send them twice; a person who presses Ctrl-C
- * again does not want to wait. */
+/* A second SIGTERM or SIGHUP changes nothing, because supervisors and timeout(1) send them twice. A user who presses
+ * Ctrl-C again does not want to wait. */
 static void on_interrupt(int signal)
 {
     int64_t now = sur_clock_ns(), none = 0;
@@ -71,7 +71,7 @@ static void on_suspend(int signal)
 
 static void on_clock(int signal) {}
 
-/* SA_RESETHAND has made the default of it again. */
+/* SA_RESETHAND has restored the default action. */
 static void on_crash(int signal)
 {
     clean_up();
@@ -79,11 +79,11 @@ static void on_crash(int signal)
     raise(signal);
 }
 
-/* A file of the model that was cut or cannot be read, which is said; or a fault of the program like any other. */
+/* A file of the model was truncated or cannot be read: prints that. Any other SIGBUS is a crash. */
 static void on_bus(int number, siginfo_t *info, void *context)
 {
     static atomic_flag entered = ATOMIC_FLAG_INIT;
-    /* Several workers meet the same hole: only the first leaves, and not before the terminal is as it was. */
+    /* Several workers may fault: only the first exits, after it has restored the terminal. */
     while (atomic_flag_test_and_set(&entered)) pause();
     const char *line = info->si_code == BUS_ADRERR ? sur_model_fault(info->si_addr) : NULL;
     if (!line) {
@@ -106,7 +106,7 @@ static void handle(int signal, void (*handler)(int))
     sigaction(signal, &action, NULL);
 }
 
-/* A sanitizer has handlers of its own, which stay. */
+/* Keeps the handlers of a sanitizer. */
 static void handle_crashes(void)
 {
     static const int crashes[] = {SIGABRT, SIGSEGV, SIGILL, SIGFPE, SIGSYS, SIGTRAP};
@@ -134,7 +134,7 @@ void os_signal_install(void)
     sigemptyset(&bus.sa_mask);
     sigaction(SIGBUS, &bus, NULL);
     handle_crashes();
-    sigprocmask(SIG_UNBLOCK, &ours, NULL); /* a mask is inherited, too */
+    sigprocmask(SIG_UNBLOCK, &ours, NULL); /* masks are inherited */
 }
 
 bool os_signal_stop(void)
@@ -157,15 +157,15 @@ void os_signal_before_exit(void (*restore)(void))
 void os_signal_watch_suspend(void)
 {
     struct sigaction is;
-    /* a shell without job control has it ignored: so it stays */
+    /* stays ignored under a shell without job control */
     if (sigaction(SIGTSTP, NULL, &is) == 0 && is.sa_handler != SIG_IGN) handle(SIGTSTP, on_suspend);
 }
 
 bool os_signal_suspend(void)
 {
-    bool wished = suspend;
+    bool requested = suspend;
     suspend = 0;
-    return wished;
+    return requested;
 }
 
 void os_signal_sleep(void)

@@ -19,19 +19,19 @@
 enum { LINE_BYTES = 512, LAST_BYTES = 2048, PATIENCE_MS = 500 };
 
 static int out_fd = STDOUT_FILENO, err_fd = STDERR_FILENO; /* written before there are threads */
-static atomic_bool stuck;                                  /* standard error took nothing when it was written to last */
+static atomic_bool stuck;                                  /* standard error accepted nothing at the last write */
 
 static struct {
     bool on;
     int pipe; /* read end, non-blocking */
     pthread_t thread;
     void (*line)(const char *text);
-    atomic_flag reading; /* held around each read, and what follows up to here: */
+    atomic_flag reading; /* a lock around each read; it covers the next two: */
     char last[LAST_BYTES];
     size_t n_last;
 } diverted = {.reading = ATOMIC_FLAG_INIT};
 
-/* A sanitizer's reports are no library's noise. */
+/* A sanitizer's reports go to standard error, not to the log. */
 extern void __sanitizer_set_report_fd(void *fd) __attribute__((weak));
 
 int os_stdout_fd(void)
@@ -68,7 +68,7 @@ bool os_stderr_write(const char *text, size_t n)
 
 /* ---- the pipe ---- */
 
-/* Reads what there is into text and keeps it for os_stderr_show_last. The caller holds `reading`. */
+/* Reads available bytes into text, and keeps them for os_stderr_show_last. The caller holds `reading`. */
 static ssize_t read_some(char *text, size_t size)
 {
     ssize_t n = read(diverted.pipe, text, size);
@@ -107,8 +107,8 @@ static void *read_lines(void *arg)
     return arg;
 }
 
-/* A descriptor for the same pipe or terminal that never blocks, whatever the one that was inherited does and whoever
- * else fills the pipe; else a copy of that one. */
+/* Returns a descriptor of the same pipe or terminal that never blocks, independent of the flags of the inherited one,
+ * which other processes share. For other files, a copy of the inherited descriptor. */
 static int keep_stderr(void)
 {
     struct stat is;
@@ -131,7 +131,7 @@ void os_stderr_divert(void (*line)(const char *text))
     if (diverted.on) {
         if (__sanitizer_set_report_fd) __sanitizer_set_report_fd((void *)(intptr_t)err);
         setvbuf(stdout, NULL, _IOLBF, 0);
-        atexit(os_stderr_show_last); /* a library that ends the program has said why */
+        atexit(os_stderr_show_last); /* a library that calls exit has written why */
         dup2(fds[1], STDOUT_FILENO);
         dup2(fds[1], STDERR_FILENO);
         close(fds[1]);
@@ -155,7 +155,7 @@ void os_stderr_restore(void)
     if (nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0) close(STDOUT_FILENO);
     if (nowhere >= 0) close(nowhere);
     dup2(err_fd, STDERR_FILENO);
-    /* a child that a library started may hold the other end for ever */
+    /* a child process of a library may keep the other end open for ever */
     clock_gettime(CLOCK_REALTIME, &soon);
     soon.tv_sec++;
     diverted.on = false;
@@ -171,6 +171,6 @@ void os_stderr_show_last(void)
     char text[LINE_BYTES];
     if (!diverted.on) return;
     for (int i = 0; i < 100 && atomic_flag_test_and_set(&diverted.reading); i++) nanosleep(&look, NULL);
-    while (read_some(text, sizeof text) > 0) continue; /* what crashed may be the thread that reads */
+    while (read_some(text, sizeof text) > 0) continue; /* the thread that reads may have crashed */
     os_stderr_write(diverted.last, diverted.n_last);
 }

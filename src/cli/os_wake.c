@@ -14,7 +14,7 @@ int os_wake_open(void)
 void os_wake_post(int fd)
 {
     uint64_t one = 1;
-    if (write(fd, &one, sizeof one) < 0) return; /* the counter is full: it wakes all the same */
+    if (write(fd, &one, sizeof one) < 0) return; /* the counter is full, so the descriptor is readable */
 }
 
 void os_wake_wait(int fd, int other, int64_t timeout_ns)
@@ -24,7 +24,7 @@ void os_wake_wait(int fd, int other, int64_t timeout_ns)
     uint64_t n;
     if (ppoll(fds, other >= 0 ? 2 : 1, timeout_ns < 0 ? NULL : &timeout, NULL) < 0) return;
     for (int i = 0; i < 2; i++)
-        if (fds[i].revents && read(fds[i].fd, &n, sizeof n) < 0) return; /* another thread took it */
+        if (fds[i].revents && read(fds[i].fd, &n, sizeof n) < 0) return; /* another thread has reset it */
 }
 
 bool os_wake_raise(atomic_bool *flag)

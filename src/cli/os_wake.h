@@ -1,4 +1,4 @@
-/* How one thread wakes another. */
+/* Event descriptors, by which one thread wakes another. */
 #ifndef OS_WAKE_H
 #define OS_WAKE_H
 
@@ -6,12 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A descriptor, or -1. Closed by close(2). */
+/* Returns a descriptor, or -1. Close it by close(2). */
 int os_wake_open(void);
-/* Any thread, and signal handlers: the thread that waits, or the next one to wait, wakes. */
+/* Wakes the thread that waits, or the next one to wait. Any thread; async-signal-safe. */
 void os_wake_post(int fd);
-/* Sleeps until a thread or handler posts to one of the two (other may be -1: none), or for timeout_ns (negative: for
- * ever); a signal ends it early, too. What was posted is taken. */
+/* Sleeps until one of the two descriptors is posted to (other may be -1: none), a signal is handled, or timeout_ns have
+ * passed (negative: no limit). Resets the descriptors that were posted to. */
 void os_wake_wait(int fd, int other, int64_t timeout_ns);
 
 /* A flag that says that a thread is about to wait, so that another thread posts only when that is needed.

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How many files NAME.gguf there are in folder; the last one's path in file. */
+/* Returns the number of files NAME.gguf in folder, and in file the path of the last one. */
 static int count_gguf(char *file, size_t size, const char *folder)
 {
     int n = 0;
@@ -21,7 +21,7 @@ static int count_gguf(char *file, size_t size, const char *folder)
     return n;
 }
 
-/* folder/rest, if there is a model in it. The specification says that relative folders are ignored. */
+/* Looks for a model in folder/rest. Ignores a relative folder, as the XDG specification says. */
 static int try_folder(char *path, size_t size, const char *folder, size_t n, const char *rest)
 {
     char file[PATH_MAX], gguf[PATH_MAX];

@@ -61,7 +61,7 @@ static bool is_sane(struct arrivals *a, const struct arrivals_block *b)
     return b->recorded_s > 0 && b->current_s > 0 && age >= 0 && age <= oldest_s && b->recorded_s > before;
 }
 
-/* How far the block's first frame is behind each clock. */
+/* Computes how far the block's first frame is behind each clock. */
 static void measure(struct arrivals *a, const struct arrivals_block *b, int64_t behind_ns[ARRIVALS_CLOCKS])
 {
     int64_t now = a->now_ns = awake_and_asleep_ns(a, b), sound = a->sound_ns + sound_ns(a, a->frames);
@@ -71,7 +71,7 @@ static void measure(struct arrivals *a, const struct arrivals_block *b, int64_t 
         a->sane ? now - (int64_t)((b->current_s - b->recorded_s) * (double)second) - sound : INT64_MAX;
 }
 
-/* Both clocks only err on the late side, or by noise: the smaller rise is right. */
+/* Apart from noise both clocks err only on the late side, so the smaller rise is right. */
 static int64_t rise(const struct arrivals *a, const int64_t behind_ns[ARRIVALS_CLOCKS])
 {
     int64_t delivered = behind_ns[ARRIVALS_DELIVERED] - a->expected_ns[ARRIVALS_DELIVERED];
@@ -84,8 +84,8 @@ static int64_t within(int64_t value, int64_t most)
     return value > most ? most : value < -most ? -most : value;
 }
 
-/* Follows a sound card that is a little fast or slow. What comes earlier than ever is closer to the truth; but after a
- * loss it may mean that the loss was not as long, so that the next one is not told in full. */
+/* Follows the drift of the sound card. A block that is earlier than expected corrects the expectation, except after a
+ * loss: there it may mean that the loss was shorter than reported, and the next loss is then reduced. */
 static bool follow(struct arrivals *a, const struct arrivals_block *b, const int64_t behind_ns[ARRIVALS_CLOCKS])
 {
     bool moved = false;
@@ -105,7 +105,7 @@ static bool follow(struct arrivals *a, const struct arrivals_block *b, const int
     int64_t change[ARRIVALS_CLOCKS] = {0};
     for (int i = 0; i < ARRIVALS_CLOCKS; i++)
         if (a->lowest_ns[i] != INT64_MAX) change[i] = a->lowest_ns[i] - a->expected_ns[i];
-    /* what the other clock does not show is a delay until delivery that has grown, or shrinks again */
+    /* a change that the other clock does not show is a change of the delivery's delay */
     int64_t delay = a->sane ? change[ARRIVALS_DELIVERED] - change[ARRIVALS_RECORDED] : 0;
     if (delay < delay_least_ns && delay > -delay_least_ns) delay = 0;
     if (delay < -a->delay_ns) delay = -a->delay_ns;
@@ -133,7 +133,7 @@ static int64_t least(const struct arrivals *a)
     return a->device ? 0 : a->pinned ? least_reported_ns : least_ns;
 }
 
-/* Nothing is held back any more: what has not come by now does not come. */
+/* Ends the doubt: frames that have not arrived by now are lost. */
 static void decide(struct arrivals *a, struct arrivals_advice *advice)
 {
     if (a->rise_ns > least(a)) lose(a, advice);

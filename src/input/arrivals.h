@@ -1,13 +1,13 @@
-/* What is missing between the blocks of a microphone, found from when they came. Pure. Part of the program.
+/* Detects losses between the blocks of a microphone from the times of their arrival. No I/O, no clock of its own.
  *
- * A block that comes late may only have been delivered late: then what was recorded meanwhile comes right after it,
- * faster than in real time. So nothing is decided by a single block. What counts is how far the frames delivered so far
- * are behind the clock. That grows with every delay, shrinks again when late blocks come, and keeps what was lost. When
- * it has grown, the caller holds blocks back until half a second of sound has come at the speed of sound; then the
- * lowest value of that time is the loss, and its place is known.
+ * A late block may only have been delivered late: then the blocks recorded meanwhile follow faster than real time. So
+ * one block decides nothing. The measure is how far the frames delivered so far are behind the clock. It grows with
+ * each delay, shrinks when late blocks arrive, and keeps what was lost. Once it has grown, the caller holds blocks back
+ * until half a second of audio has arrived in real time; the lowest value in that time is the loss, and its position is
+ * known.
  *
- * The clock and the sound card differ: a slow change is followed and is no loss. Where the host API says sensibly when
- * a block was recorded, a loss has to show in those times, too. Time in which the machine was suspended is a loss. */
+ * The clock and the sound card drift: a slow change is followed and is not a loss. If the host API reports plausible
+ * times of recording, a loss must show in them, too. Time in which the machine was suspended is a loss. */
 #ifndef ARRIVALS_H
 #define ARRIVALS_H
 
@@ -18,19 +18,19 @@ enum { ARRIVALS_DELIVERED, ARRIVALS_RECORDED, ARRIVALS_CLOCKS };
 
 struct arrivals_block {
     int64_t frames;               /* at the device's rate */
-    int64_t now_ns;               /* delivered, by the monotonic clock */
-    int64_t asleep_ns;            /* how far CLOCK_BOOTTIME is ahead of that clock: it goes on in a suspended machine */
-    double recorded_s, current_s; /* host API: when the first frame was recorded, and the time now; 0: unknown */
-    bool overflow;                /* host API: something was lost before this block */
-    bool reopened;                /* the first block of another stream */
+    int64_t now_ns;               /* time of delivery, monotonic clock */
+    int64_t asleep_ns;            /* CLOCK_BOOTTIME less that clock: grows while the machine is suspended */
+    double recorded_s, current_s; /* host API: time of the first frame, and now; 0: unknown */
+    bool overflow;                /* host API: frames were lost before this block */
+    bool reopened;                /* the first block of a new stream */
     int rate;                     /* of the device now, Hz */
 };
 
-/* In this order: append the loss, before the oldest block held back, or else before this one; release the blocks held
- * back; hold back or release this one. */
+/* To be followed in this order: record the loss before the oldest block held back or, if there is none, before this
+ * block; release the blocks held back; hold this block back or not. */
 struct arrivals_advice {
     int64_t lost;     /* frames at the capture's rate; 0: nothing */
-    bool device;      /* they were lost with the device */
+    bool device;      /* lost while the device was away */
     bool release;     /* all blocks held back so far */
     bool hold;        /* this block and those after it, until release */
     bool first_moved; /* arrivals_first_ns has changed */
@@ -54,12 +54,11 @@ struct arrivals {
     int64_t now_ns, doubt_ns;   /* of this block; when doubt began, or blocks were released */
 };
 
-void arrivals_init(struct arrivals *a, int rate); /* rate: of the capture, Hz; the sum of losses is exact at it */
+void arrivals_init(struct arrivals *a, int rate); /* rate: of the capture, Hz, at which losses are counted */
 struct arrivals_advice arrivals_look(struct arrivals *a, const struct arrivals_block *block);
-/* The stream has ended: decides about what is held back. Only lost, device and release are set. */
+/* The stream has ended: decides about the blocks held back. Sets only lost, device and release. */
 struct arrivals_advice arrivals_settle(struct arrivals *a);
-/* When the first frame was recorded, by the clock of now_ns; later blocks make it more exact, until something is lost.
- */
+/* Time at which the first frame was recorded, by the clock of now_ns. Later blocks make it more exact, until a loss. */
 int64_t arrivals_first_ns(const struct arrivals *a);
 
 #endif

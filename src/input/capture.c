@@ -10,7 +10,7 @@
 enum { N_BLOCKS = 1 << 16 }; /* 120 s in blocks of 2 ms, with room */
 
 struct block {
-    uint64_t end; /* samples ever put, with this block's */
+    uint64_t end; /* samples ever stored, including this block's */
     int64_t entry_ns;
 };
 
@@ -19,9 +19,9 @@ struct capture {
     struct sur_ring *ring;
     struct block *blocks; /* [N_BLOCKS] */
     /* producer */
-    int64_t pending[3]; /* lost before the next block that is published, by enum sur_skip_reason */
+    int64_t pending[3]; /* losses before the next block to be published, by enum sur_skip_reason */
     bool holds;
-    uint64_t n_held, held_from; /* blocks that are not published, and the samples before the first of them */
+    uint64_t n_held, held_from; /* blocks not yet published; samples before the first of them */
     _Atomic int64_t lost, back; /* read by any thread */
     _Atomic int64_t first_wall;
     _Atomic uint64_t published;  /* samples of the blocks published; read by any thread */
@@ -33,7 +33,7 @@ struct capture {
     struct sur_timeline losses;
 };
 
-/* Writes to every page now: the callback must not wait for the kernel to find one, and memory does not grow later. */
+/* Writes to every page now, so that the callback causes no page faults. */
 static void touch(struct capture *c)
 {
     enum { PAGE = 4096 };
@@ -70,7 +70,7 @@ void capture_destroy(struct capture **capture)
 
 /* ---- producer ---- */
 
-static size_t room(const struct capture *c)
+static size_t free_samples(const struct capture *c)
 {
     return sur_ring_capacity(c->ring) - (size_t)(sur_ring_written(c->ring) - sur_ring_read(c->ring));
 }
@@ -95,7 +95,8 @@ bool capture_put(struct capture *c, struct downmix *mix, const float *frames, si
     uint64_t put = atomic_load_explicit(&c->blocks_put, memory_order_relaxed) + c->n_held;
     if (n == 0) return true;
     if (c->n_held == 0) c->held_from = sur_ring_written(c->ring);
-    if (put - atomic_load_explicit(&c->blocks_taken, memory_order_acquire) == N_BLOCKS || room(c) < n) return false;
+    if (put - atomic_load_explicit(&c->blocks_taken, memory_order_acquire) == N_BLOCKS || free_samples(c) < n)
+        return false;
     for (size_t done = 0; done < n;) {
         float *to;
         size_t m = sur_ring_reserve(c->ring, &to);
@@ -170,7 +171,7 @@ void capture_take(struct capture *c, size_t n)
 
 bool capture_ended(struct capture *c)
 {
-    bool ended = atomic_load_explicit(&c->ended, memory_order_acquire); /* before the blocks: none comes after it */
+    bool ended = atomic_load_explicit(&c->ended, memory_order_acquire); /* read before the blocks: none follows it */
     return ended && atomic_load_explicit(&c->blocks_put, memory_order_acquire) ==
                         atomic_load_explicit(&c->blocks_taken, memory_order_relaxed);
 }
@@ -179,7 +180,7 @@ bool capture_ended(struct capture *c)
 
 int64_t capture_waiting(const struct capture *c)
 {
-    uint64_t read = sur_ring_read(c->ring); /* first: the difference is never negative */
+    uint64_t read = sur_ring_read(c->ring); /* read first, so that the difference is never negative */
     return (int64_t)(atomic_load_explicit(&c->published, memory_order_relaxed) - read);
 }
 

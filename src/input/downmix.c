@@ -221,7 +221,7 @@ const char *downmix_text(enum downmix_event event)
         [DOWNMIX_NOTHING] = "",
         [DOWNMIX_ZEROS] = "gives nothing but zeros: is it muted, or does nothing play there?",
         [DOWNMIX_QUIET] = "is below -60 dBFS, too quiet to be speech: is it the right input?",
-        [DOWNMIX_ANTIPHASE] = "has channels that cancel each other (antiphase): one of them is taken",
+        [DOWNMIX_ANTIPHASE] = "has channels that cancel each other (antiphase): only one of them is used",
     };
     return texts[event];
 }

@@ -1,14 +1,14 @@
-/* Interleaved frames of 1 to 64 channels to mono. Part of the program; used wherever samples enter it: capture_put
- * (microphone, pipe, paced file) and whole files.
+/* Converts interleaved frames of 1 to 64 channels to mono, wherever samples enter the program: in capture_put and for
+ * whole files.
  *
- * One channel that the caller names, or the average of the channels that live: a channel is left out while it holds
- * digital zeros, or a level that is far below the loudest channel. Plain mono, and stereo whose channels both live,
- * give the exact bits of the plain average. Where the channels cancel each other (antiphase), the loudest one is taken.
+ * Uses the channel that the caller selects, or the average of the live channels. A channel is not live while it holds
+ * digital zeros, or its level is far below that of the loudest channel. Mono, and stereo with two live channels, give
+ * exactly the bits of the plain average. If the channels cancel each other (antiphase), the loudest one is used.
  *
- * Decisions are made on windows of 5 ms counted from the first frame, and a window uses what was heard before it: how
- * frames are cut into calls never changes a bit, and nothing is delayed. A change is a fade over one window. */
-#ifndef SUR_AUDIO_DOWNMIX_H
-#define SUR_AUDIO_DOWNMIX_H
+ * Decisions are made per window of 5 ms, counted from the first frame, and take effect in the next window, by a fade
+ * over that window. So nothing is delayed, and the division of frames into calls never changes a bit. */
+#ifndef DOWNMIX_H
+#define DOWNMIX_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,12 +17,12 @@
 
 #include "surtitle.h"
 
-/* Things that a person wants to know, each returned once per event by downmix_poll. */
+/* Findings for the user; downmix_poll returns each of them once. */
 enum downmix_event {
     DOWNMIX_NOTHING = 0,
-    DOWNMIX_ZEROS,     /* nothing but digital zeros for 5 s; again after any other sample and 5 s more of zeros */
+    DOWNMIX_ZEROS,     /* 5 s of digital zeros; again after another sample and 5 s more of zeros */
     DOWNMIX_QUIET,     /* nothing above -60 dBFS in the first 10 s, or at all */
-    DOWNMIX_ANTIPHASE, /* the channels cancel each other, so one of them is taken; again 10 s after its end */
+    DOWNMIX_ANTIPHASE, /* the channels cancel each other, so one of them is used; again 10 s after its end */
     DOWNMIX_EVENTS
 };
 
@@ -34,7 +34,7 @@ struct downmix_set {
 /* The caller's memory. */
 struct downmix {
     /* immutable after init */
-    int n_channels, only; /* only: the channel to take, from 0; -1: those that live */
+    int n_channels, only; /* only: the channel to use, from 0; -1: the live ones */
     size_t window;        /* frames */
     /* the thread that calls downmix_run */
     size_t at; /* frames of the current window */
@@ -56,18 +56,18 @@ struct downmix {
     atomic_uint events[DOWNMIX_EVENTS];
 };
 
-/* rate in Hz, 1000 or more; channels 1 to 64; channel: the one to take, counted from 1, or 0 for those that live. */
+/* rate: 1000 Hz or more. channels: 1 to 64. channel: the one to use, counted from 1; 0: the live ones. */
 void downmix_init(struct downmix *d, int rate, int channels, int channel);
-/* n frames [n, channels] to n samples; mono may be the same memory as frames. Neither blocks, locks, allocates nor
- * makes a system call: it may run in an audio callback. */
+/* frames [n, channels] to mono [n], which may be the same memory. RT safe: does not block, lock, allocate or make a
+ * system call. */
 void downmix_run(struct downmix *d, const float *frames, size_t n, float *mono);
-/* The same thread: no frames follow. What was nothing but zeros, or too quiet from beginning to end, becomes an event
- * however short it was. */
+/* The same thread as downmix_run: no frames follow. An input that was digital silence or too quiet from beginning to
+ * end becomes an event, however short it was. */
 void downmix_end(struct downmix *d);
 
-/* Any thread. An event that was not returned yet, or DOWNMIX_NOTHING. */
+/* Any thread. Returns an event that was not returned before, or DOWNMIX_NOTHING. */
 enum downmix_event downmix_poll(struct downmix *d);
-/* What an event means, to be put behind the name of the source: "gives nothing but zeros: ..." */
+/* A predicate for the name of the source: "gives nothing but zeros: ..." */
 const char *downmix_text(enum downmix_event event);
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "util/failure.h"
 
-enum { NAME_BYTES = 64, FIRST_PERSON = 1000 /* below are the users of the system's services */ };
+enum { NAME_BYTES = 64, FIRST_PERSON = 1000 /* users below are system services */ };
 
 static const char *variable(const char *name)
 {
@@ -32,7 +32,8 @@ static const char *user_name(uid_t uid, char name[NAME_BYTES])
     return name;
 }
 
-/* The socket that libpulse connects to; false: the server is none of this machine's sockets, or there is no saying. */
+/* Finds the socket that libpulse connects to. Returns false if the server is not a socket of this machine, or unknown.
+ */
 static bool find_socket(struct sockaddr_un *address)
 {
     const char *server = variable("PULSE_SERVER"), *runtime = variable("PULSE_RUNTIME_PATH"),
@@ -41,7 +42,7 @@ static bool find_socket(struct sockaddr_un *address)
     int n = 0;
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     if (server) {
-        if (*server == '{' && strchr(server, '}')) server = strchr(server, '}') + 1; /* for one machine alone */
+        if (*server == '{' && strchr(server, '}')) server = strchr(server, '}') + 1; /* a server for one machine only */
         if (strncmp(server, "unix:", 5) == 0) server += 5;
         if (*server != '/') return false;
         n = snprintf(address->sun_path, size, "%.*s", (int)strcspn(server, " "), server);
@@ -55,7 +56,7 @@ static bool find_socket(struct sockaddr_un *address)
     return (size_t)n < size;
 }
 
-/* 0, or why not. */
+/* Returns 0 or an errno. */
 static int try_connect(const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -64,7 +65,7 @@ static int try_connect(const struct sockaddr_un *address)
     return error;
 }
 
-/* Another person who is logged in, and so probably has the sound server. */
+/* Finds another user who is logged in, and so probably runs the sound server. */
 static bool find_person(uid_t *uid)
 {
     DIR *dir = opendir("/run/user");
@@ -123,7 +124,7 @@ int os_sound_server_no_device(int code)
     if (error == ENOENT || error == ENOTDIR || error == ECONNREFUSED)
         is_missing(address.sun_path, code);
     else if (error == 0 && !variable("PULSE_SERVER") && !variable("PULSE_RUNTIME_PATH") && !variable("XDG_RUNTIME_DIR"))
-        failure(code, "a sound server runs, but XDG_RUNTIME_DIR, which says where, is not set: set it to %.*s",
+        failure(code, "a sound server runs, but XDG_RUNTIME_DIR is not set: set it to %.*s",
                 (int)(strlen(address.sun_path) - strlen("/pulse/native")), address.sun_path);
     else
         refuses(address.sun_path, error, code);
@@ -134,14 +135,11 @@ int os_sound_server_no_source(int code)
 {
     const char *source = variable("PULSE_SOURCE");
     if (source)
-        failure(
-            code,
-            "the sound server gives no source %.100s, which PULSE_SOURCE names: 'pactl list short sources' says what "
-            "there is",
-            source);
-    else
         failure(code,
-                "the sound server gives no microphone: 'pactl list short sources' says what there is to record, and "
-                "'pactl set-default-source NAME' chooses one");
+                "the sound server gives no source %.100s, which PULSE_SOURCE names: see 'pactl list short sources'",
+                source);
+    else
+        failure(code, "the sound server gives no microphone: 'pactl list short sources' lists the sources, and "
+                      "'pactl set-default-source NAME' chooses one");
     return code;
 }

@@ -1,5 +1,5 @@
-/* Why a sound server (PulseAudio, or PipeWire in its place) gives no microphone. PortAudio and ALSA do not say, and
- * libpulse says "Connection refused" whatever the cause is. */
+/* Finds out why a sound server (PulseAudio, or PipeWire as its replacement) provides no microphone. PortAudio and ALSA
+ * do not report the cause, and libpulse reports "Connection refused" for every cause. */
 #ifndef OS_SOUND_SERVER_H
 #define OS_SOUND_SERVER_H
 

@@ -1,4 +1,4 @@
-/* What the kinds of source share: names, errors, and the command that makes a WAV of anything. */
+/* Shared by the implementations of a source: names, refusals, the ffmpeg command of messages. */
 #include "input/source.h"
 
 #include <stdio.h>
@@ -12,7 +12,7 @@ void source_set_name(struct source *source, const char *name)
     sur_utf8_clean(source->name, sizeof source->name, name, strlen(name));
 }
 
-/* As one word for a shell; false: it is too long, or holds what a message would not show as it is. */
+/* Quotes path as one word for a shell. Returns false if it is too long, or a message would not show it unchanged. */
 static bool quote(char *to, size_t room, const char *path)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=,@%+-";
@@ -22,7 +22,7 @@ static bool quote(char *to, size_t room, const char *path)
     sur_utf8_clean(clean, sizeof clean, path, n);
     if (strcmp(clean, path) != 0 || 4 * n + 5 > room) return false;
     bool quoted = path[strspn(path, plain)] != 0;
-    if (path[0] == '-') at += (size_t)sprintf(to, "./"); /* no option */
+    if (path[0] == '-') at += (size_t)sprintf(to, "./"); /* not an option */
     if (quoted) to[at++] = '\'';
     for (; *path; path++) {
         if (*path == '\'')

@@ -1,10 +1,11 @@
-/* Where samples come from: one small table a kind. Part of the program, which feeds what it reads as SUR_F32LE at the
- * source's rate and channels.
+/* Sources of audio: files, pipes, standard input. The program feeds their frames to a session as SUR_F32LE.
  *
- * The struct is the caller's and all zeros before it is opened. After a failed open, `error` is one line for people
- * (names cleaned) and nothing is held; after a good one, close frees what is held. One thread at a time. */
-#ifndef SUR_AUDIO_SOURCE_H
-#define SUR_AUDIO_SOURCE_H
+ * The caller owns the struct and zeroes it before an open call. A failed call keeps one line for the user
+ * (util/failure.h). After a failed open nothing is held; after a successful one close frees it.
+ *
+ * Thread-safety: one thread at a time per source. */
+#ifndef SOURCE_H
+#define SOURCE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,7 +16,7 @@
 enum source_status {
     SOURCE_OK = 0,
     SOURCE_FAILED = -1,      /* the input cannot be read: exit 1 */
-    SOURCE_INTERRUPTED = -2, /* a signal came; nothing is lost: look at the stop flag and call again, or close */
+    SOURCE_INTERRUPTED = -2, /* a signal came; nothing is lost: call again, or close */
     SOURCE_USAGE = -3,       /* options that contradict the input: exit 2 */
 };
 
@@ -32,52 +33,53 @@ enum source_pcm {
     SOURCE_PCM_ALAW
 };
 
-/* What the command line says of raw samples; 0: it says nothing. */
+/* Raw samples as the command line describes them; 0: not given. */
 struct source_options {
     enum source_pcm pcm; /* --pcm */
-    int rate, channels;  /* --rate, --channels; their ranges are the caller's to check */
-    /* Lines that are no failures, without "surtitle: "; called by open and read, in their thread. NULL: not said. */
+    int rate, channels;  /* --rate, --channels; the caller checks their ranges */
+    /* Called with a notice, without "surtitle: ", by open and read in their thread; may be NULL. */
     void (*say)(const char *line);
 };
 
 struct source {
     char name[128]; /* for messages: printable UTF-8 */
     int rate, channels;
-    bool grows; /* a file that somebody was still writing when it was opened: read waits for more */
-    /* Up to max_frames interleaved frames of float, finite, full scale 1 (16 bits: exactly s16 / 32768). Waits for the
-     * first whole frame, not for more. Returns how many, 0 at the end, SOURCE_FAILED or SOURCE_INTERRUPTED. An input
-     * that ends before its first frame has failed, and so has one that ends before its header says so, or that goes on
-     * with what is not read: all frames that could be read were given. A partial last frame is dropped. */
+    bool grows; /* a program was still writing the file when it was opened: read waits for more */
+    /* Reads up to max_frames interleaved frames of finite floats; full scale is 1 (16 bits: exactly s16 / 32768). Waits
+     * for the first whole frame, not for more. Returns the number of frames, 0 at the end, SOURCE_FAILED or
+     * SOURCE_INTERRUPTED. It fails, after all frames that can be read, if the input has none, ends earlier than its
+     * header says, or continues with something that cannot be read. Drops a partial last frame. */
     ptrdiff_t (*read)(struct source *source, float *frames, size_t max_frames);
-    void (*close)(struct source *source); /* NULL while nothing is held; may be called once */
-    void *state;                          /* of the kind */
+    void (*close)(struct source *source); /* NULL: nothing is held; may be called once */
+    void *state;                          /* of the implementation */
 };
 
-/* FILE. What it is its first bytes say, as below. A regular file that somebody still writes is read as it grows.
- * --rate or --channels without --pcm: SOURCE_USAGE. */
+/* Opens FILE; its first bytes decide the format, as in source_stream_open. A regular file that a program still writes
+ * is read as it grows. SOURCE_USAGE: --rate or --channels without --pcm. */
 int source_file_open(struct source *source, const char *path, const struct source_options *options);
-/* Standard input, which stays open after close. A terminal is refused; a regular file is read as one. */
+/* Opens standard input, which stays open after close. Refuses a terminal; reads a regular file as a file. */
 int source_stdin_open(struct source *source, const struct source_options *options);
-/* Any descriptor, by its first bytes (input/source_kind.h): with options->pcm raw samples, else WAV (input/wav.h); of a
- * regular file whatever libsndfile reads; other containers, and what is no sound, refused with the line that helps;
- * anything else is raw s16le, 16 kHz and mono if options do not say otherwise, but of a file with a name, which is
- * refused. Waits for those bytes and a WAV's header; --rate or --channels against a WAV: SOURCE_USAGE. owned: closed by
- * close and by a failed open. path: the name of a file, to be used in a command line; else NULL. */
+/* Opens a descriptor. With options->pcm it holds raw samples. Otherwise its first bytes decide (input/source_kind.h):
+ * WAV (input/wav.h); from a regular file whatever libsndfile reads; other containers, and data that is no audio, are
+ * refused with a line that helps. Data of no known format is raw s16le, 16 kHz and mono unless options say otherwise;
+ * in a regular file with a name it is refused. Waits for those bytes and for a WAV's header. SOURCE_USAGE: --rate or
+ * --channels for a WAV. owned: close, or a failed open, closes fd. path: of the file, for use in a command line, or
+ * NULL. */
 int source_stream_open(struct source *source, int fd, bool owned, const char *name, const char *path,
                        const struct source_options *options);
 
-/* ---- for the kinds ---- */
+/* ---- for the implementations ---- */
 
-/* A regular file for libsndfile, of the kind that its first bytes say. Owns fd, also where it fails. */
+/* Opens a regular file of this kind by libsndfile. Owns fd, also on failure. */
 int source_sndfile_open(struct source *source, int fd, const char *path, struct kind kind);
 
 void source_set_name(struct source *source, const char *name);
-/* The command that makes a WAV of a file, for messages: "ffmpeg ... -i 'a file' -f wav - | surtitle -". */
+/* A command for messages that converts a file: "ffmpeg ... -i 'a file' -f wav - | surtitle -". */
 struct source_command {
     char line[256];
 };
 struct source_command source_ffmpeg(const char *path);
-/* What its first bytes say makes it unreadable; from_file: ffmpeg can be given its name. SOURCE_FAILED. */
+/* Fails because this kind cannot be read. from_file: ffmpeg can open it by name. Returns SOURCE_FAILED. */
 int source_refuse(struct source *source, struct kind kind, bool from_file, const char *path);
 
 #endif

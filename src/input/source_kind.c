@@ -3,11 +3,11 @@
 #include <string.h>
 #include <strings.h>
 
-/* ---- names at the beginning ---- */
+/* ---- formats by a signature ---- */
 
 static const struct name {
     enum kind_class class;
-    uint8_t at, n; /* where the bytes stand, and how many they are */
+    uint8_t at, n; /* offset and number of the bytes */
     const char *bytes, *name;
 } names[] = {
     {KIND_FLAC, 0, 4, "fLaC", "FLAC"},
@@ -71,7 +71,7 @@ static struct kind by_name(const uint8_t *p, size_t n, size_t *length)
     return more;
 }
 
-/* RIFF and its kin: what is in them stands at 8. */
+/* RIFF and the like: the kind of content is at byte 8. */
 static struct kind by_form(const uint8_t *p, size_t n)
 {
     static const char *const wav[] = {"RIFF", "RF64", "BW64", "RIFX"};
@@ -89,7 +89,7 @@ static struct kind by_form(const uint8_t *p, size_t n)
     return (struct kind){0};
 }
 
-/* ---- frames: one header is met by chance in samples, two at the right distance are not ---- */
+/* ---- formats by their frames: one header may occur in samples by chance, two at the right distance do not ---- */
 
 bool kind_mpeg_frame(const uint8_t *p, struct mpeg_frame *f)
 {
@@ -115,7 +115,7 @@ bool kind_mpeg_frame(const uint8_t *p, struct mpeg_frame *f)
     return true;
 }
 
-/* Layer I is left out: nobody has it, and FF FF, the sample -1, is frequent. */
+/* Layer I is left out: it is not in use, and its bytes FF FF, the sample -1, are frequent. */
 static size_t mpeg_length(const uint8_t *p)
 {
     struct mpeg_frame f;
@@ -143,7 +143,7 @@ static size_t ac3_length(const uint8_t *p)
     return rate == 0 ? 4 * k : rate == 2 ? 6 * k : 2 * (k * 320 / 147 + (size_t)(code & 1));
 }
 
-/* What does not change from frame to frame has to be the same in both headers. */
+/* Compares the fields that are the same in all frames. */
 static struct kind by_frames(const uint8_t *p, size_t n, bool end)
 {
     static const struct {
@@ -158,7 +158,7 @@ static struct kind by_frames(const uint8_t *p, size_t n, bool end)
         if (n < kinds[i].header) continue;
         size_t at = kinds[i].length(p);
         int seen = 0;
-        /* Three headers, or two where there is no more: two alone are met in noise about once in 10^7 starts. */
+        /* Three headers, or two at the end: two occur in noise about once in 10^7 beginnings. */
         for (; at > 0 && seen < 2 && at + kinds[i].header <= n; seen++) {
             bool same = true;
             for (size_t k = 0; k < 4; k++) same = same && ((p[k] ^ p[at + k]) & kinds[i].same[k]) == 0;
@@ -184,7 +184,7 @@ static struct kind by_packets(const uint8_t *p, size_t n, bool end)
     return (struct kind){0};
 }
 
-/* ---- headers that more than a name makes ---- */
+/* ---- formats by more than a signature ---- */
 
 static struct kind by_header(const uint8_t *p, size_t n, bool end)
 {
@@ -202,7 +202,7 @@ static struct kind by_header(const uint8_t *p, size_t n, bool end)
     return none;
 }
 
-/* Bytes of one printable character of text at p, 0: none, or -1: it is cut off by the end. */
+/* Returns the bytes of the printable character at p; 0: there is none, -1: it is truncated. */
 static int text_length(const uint8_t *p, size_t n)
 {
     if (*p < 0x80) return (*p >= ' ' && *p < 0x7F) || (*p >= '\t' && *p <= '\r') || *p == 0x1B;
@@ -215,7 +215,7 @@ static int text_length(const uint8_t *p, size_t n)
     return length;
 }
 
-/* No recording begins with so much printable text: as 16-bit samples all of these are loud. */
+/* No recording begins with so much printable text: as 16-bit samples it would be loud. */
 static struct kind by_text(const uint8_t *p, size_t n, bool end)
 {
     enum { ENOUGH = 48, LEAST = 8 };
@@ -240,7 +240,7 @@ struct kind kind_of(const uint8_t *bytes, size_t n, bool end)
     size_t length = 0;
     struct kind name = by_name(bytes, n, &length), text = by_text(bytes, n, end), more = {0};
     if (name.class != KIND_UNKNOWN && name.class != KIND_MORE && length <= 4 && text.class != KIND_UNKNOWN)
-        name = text; /* words that begin like a container */
+        name = text; /* text that begins like a container */
     struct kind found[] = {by_form(bytes, n),         name, by_header(bytes, n, end), by_frames(bytes, n, end),
                            by_packets(bytes, n, end), text};
     for (size_t i = 0; i < sizeof found / sizeof *found; i++) {

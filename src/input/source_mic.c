@@ -20,8 +20,8 @@ enum { SERVER_RATE = 48000, SERVER_CHANNELS = 2, BLOCKS_A_SECOND = 100 };
 enum { PIECE = 1024 /* frames that are converted at a time */, SPEEX_QUALITY = 8 };
 
 static const int64_t silent_ns = 1000000000, retry_ns = 1000000000;
-/* A Bluetooth headset that changes its profile takes seconds, and takes them again when it is reopened: so the wait for
- * a first block is long from the start, and doubles. */
+/* A Bluetooth headset needs seconds to change its profile, and again when it is reopened. So the wait for the first
+ * block is long from the start, and doubles. */
 static const int64_t late_ns = 3000000000, first_patience_ns = 15000000000, most_patience_ns = 120000000000;
 
 enum state { CLOSED, WAITING /* for the first callback */, OPEN, LOST, PAUSED };
@@ -30,19 +30,19 @@ struct mic {
     /* immutable once open */
     struct mic_info info;
     struct capture *capture;
-    const char *wanted; /* the caller's, NULL for the default one */
-    int channel;        /* from 1; 0: those that live */
+    const char *wanted; /* the caller's; NULL: the default device */
+    int channel;        /* from 1; 0: the live ones */
 
     /* the watching thread */
     enum state state;
     PaStream *stream;
     bool initialised, heard /* a block has come in this run */, lost_said, late_said;
     char found[MIC_NAME_BYTES]; /* raw name of the device that was opened; by it a lost one is found again */
-    int64_t opened_ns, tried_ns, patience_ns; /* patience: how long the next first block is waited for */
+    int64_t opened_ns, tried_ns, patience_ns; /* patience: the wait for the next first block */
 
     /* the callback; between a stream's end and the next one's start the watching thread */
-    bool resuming;                 /* the next block is the first one of another stream */
-    struct arrivals arrivals;      /* what is missing between the blocks */
+    bool resuming;                 /* the next block is the first of a new stream */
+    struct arrivals arrivals;      /* finds losses between the blocks */
     struct downmix mix;            /* to mono, at the device's rate; its events are the watching thread's */
     SpeexResamplerState *converts; /* a device that is back at another rate, to the capture's; NULL: it has that rate */
     struct downmix mono;           /* of what was converted */
@@ -54,14 +54,14 @@ struct mic {
     atomic_bool began; /* a block has come */
 };
 
-/* ---- the callback: copies, counts, returns ---- */
+/* ---- the callback: RT safe ---- */
 
 static void put(struct mic *m, struct downmix *mix, const float *frames, size_t n, int64_t now)
 {
     if (!capture_put(m->capture, mix, frames, n, now)) capture_lose(m->capture, SUR_SKIP_GAP, (int64_t)n);
 }
 
-/* speexdsp allocates nothing here. */
+/* RT safe: speexdsp does not allocate here. */
 static void put_converted(struct mic *m, const float *frames, size_t n, int64_t now)
 {
     float mono[PIECE], out[PIECE];
@@ -86,7 +86,7 @@ static void follow(struct mic *m, struct arrivals_advice advice)
     if (advice.hold) capture_hold(m->capture);
 }
 
-/* What was lost before this block, or is not known yet. */
+/* Records losses before this block, and holds blocks back while a loss is in doubt. */
 static void look_for_losses(struct mic *m, int64_t frames, const PaStreamCallbackTimeInfo *time, bool overflow,
                             int64_t now)
 {
@@ -107,7 +107,7 @@ static void look_for_losses(struct mic *m, int64_t frames, const PaStreamCallbac
     if (!advice.hold) atomic_fetch_add_explicit(&m->blocks, 1, memory_order_release);
 }
 
-/* No block comes any more: what is held back is decided. */
+/* The stream has ended: decides about the blocks held back. */
 static void settle(struct mic *m)
 {
     if (atomic_load(&m->began)) follow(m, arrivals_settle(&m->arrivals));
@@ -126,13 +126,13 @@ static int on_samples(const void *in, void *out, unsigned long n, const PaStream
     return paContinue;
 }
 
-/* A stream that hangs may come back to life after mic_stop; its samples are dropped. */
+/* A stream that hung may call this after mic_stop; its samples are dropped. */
 static int on_block(const void *in, void *out, unsigned long n, const PaStreamCallbackTimeInfo *time,
                     PaStreamCallbackFlags flags, void *user)
 {
     struct mic *m = user;
     int next = paContinue;
-    atomic_store(&m->in_callback, true); /* before the look at stopped, which mic_stop writes before it looks here */
+    atomic_store(&m->in_callback, true); /* before the load of stopped: mic_stop stores that, then loads this */
     if (!atomic_load(&m->stopped)) next = on_samples(in, out, n, time, flags, user);
     atomic_store(&m->in_callback, false);
     return next;
@@ -140,7 +140,7 @@ static int on_block(const void *in, void *out, unsigned long n, const PaStreamCa
 
 /* ---- devices ---- */
 
-/* What a sound server's plug is called: it reports 44,100 Hz and 32 channels whatever the source is. */
+/* Whether this is the name of a sound server's ALSA plugin, which reports 44,100 Hz and 32 channels for any source. */
 static bool is_server(const char *name)
 {
     return strcmp(name, "default") == 0 || strcmp(name, "pulse") == 0 || strcmp(name, "pipewire") == 0;
@@ -161,7 +161,7 @@ static PaDeviceIndex by_name(const char *name, bool part)
     return paNoDevice;
 }
 
-/* PortAudio's default is the first device there is; the sound server's is what people have chosen. */
+/* PortAudio's default is the first device; the sound server's is the one that the user has chosen. */
 static PaDeviceIndex default_device(void)
 {
     static const char *const names[] = {"default", "pipewire", "pulse"};
@@ -174,7 +174,8 @@ static PaDeviceIndex default_device(void)
     return by_name("", true);
 }
 
-/* Indices change when devices come and go, PortAudio's and the card's: "USB Audio (hw:1,0)" may be back as hw:2,0. */
+/* By name: the indices of PortAudio and of ALSA change when devices come and go. "USB Audio (hw:1,0)" may be back as
+ * hw:2,0. */
 static PaDeviceIndex find_again(const struct mic *m)
 {
     char stem[MIC_NAME_BYTES];
@@ -205,13 +206,13 @@ static PaDeviceIndex find(const struct mic *m)
 static void close_stream(struct mic *m)
 {
     if (m->stream) {
-        /* a stream that delivers ends when told to; one that hangs has to be torn off */
+        /* Pa_StopStream waits for a stream, and would hang with one that hangs */
         if (m->state == OPEN && Pa_IsStreamActive(m->stream) == 1)
             Pa_StopStream(m->stream);
         else
             Pa_AbortStream(m->stream);
         Pa_CloseStream(m->stream);
-        atomic_store(&m->in_callback, true); /* mic_stop settles, too: as in on_block only one of them does */
+        atomic_store(&m->in_callback, true); /* mic_stop settles, too: only one of the two may, as in on_block */
         if (!atomic_load(&m->stopped)) settle(m);
         atomic_store(&m->in_callback, false);
     }
@@ -232,9 +233,9 @@ static PaError try(struct mic *m, PaDeviceIndex device, int rate, int channels)
     return Pa_OpenStream(&m->stream, &in, NULL, rate, (unsigned long)(rate / BLOCKS_A_SECOND), paClipOff, on_block, m);
 }
 
-/* All channels, because speech may be on any of them: of a stream of fewer, PortAudio delivers a card's first ones. A
- * sound server's plug, or ALSA's own, says that it has 32 or more whatever the source is, and mixes the source's to
- * those that it is asked for. */
+/* All channels, because speech may be on any of them, and a stream of fewer channels has only the card's first ones. A
+ * plugin of a sound server or of ALSA reports 32 or more for any source, and mixes the source's channels to the number
+ * that is requested. */
 static int most_channels(const struct mic *m, const PaDeviceInfo *d)
 {
     int most = d->maxInputChannels;
@@ -242,7 +243,7 @@ static int most_channels(const struct mic *m, const PaDeviceInfo *d)
     return m->channel > most ? m->channel : most;
 }
 
-/* The best rate, else another: for a reopened device the best is the capture's. All channels, else fewer. */
+/* Tries the best rate first, which is the capture's if the device is reopened, and all channels before fewer. */
 static PaError open_any(struct mic *m, PaDeviceIndex device)
 {
     const PaDeviceInfo *d = Pa_GetDeviceInfo(device);
@@ -262,7 +263,7 @@ static PaError open_any(struct mic *m, PaDeviceIndex device)
     return e;
 }
 
-/* The capture has the rate of the first opening, for the session has it; what comes at another one is converted. */
+/* The capture keeps the rate of the first opening, as the session does; another rate is converted. */
 static int fit_capture(struct mic *m)
 {
     if (!m->capture) {
@@ -287,7 +288,7 @@ static int start(struct mic *m)
     PaError e = Pa_StartStream(m->stream);
     if (realtime) os_priority_normal();
     if (e != paNoError)
-        return failure(MIC_FAILED, "the microphone %s does not start: %s", m->info.name, Pa_GetErrorText(e));
+        return failure(MIC_FAILED, "cannot start the microphone %s: %s", m->info.name, Pa_GetErrorText(e));
     m->state = WAITING;
     m->opened_ns = sur_clock_ns();
     return MIC_OK;
@@ -295,13 +296,13 @@ static int start(struct mic *m)
 
 static int open_device(struct mic *m)
 {
-    setenv("JACK_NO_START_SERVER", "1", 0); /* looking for devices shall not start one */
+    setenv("JACK_NO_START_SERVER", "1", 0); /* listing the devices must not start a server */
     PaError e = Pa_Initialize();
-    if (e != paNoError) return failure(MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
+    if (e != paNoError) return failure(MIC_FAILED, "cannot start PortAudio: %s", Pa_GetErrorText(e));
     m->initialised = true;
     PaDeviceIndex device = find(m);
     if (device == paNoDevice && m->wanted && !is_server(m->wanted))
-        return failure(MIC_NO_DEVICE, "no microphone is called '%.80s': --list-devices says what there is", m->wanted);
+        return failure(MIC_NO_DEVICE, "no microphone is named '%.80s': see --list-devices", m->wanted);
     if (device == paNoDevice) return os_sound_server_no_device(MIC_NO_DEVICE);
     const char *name = Pa_GetDeviceInfo(device)->name;
     snprintf(m->found, sizeof m->found, "%s", name);
@@ -313,7 +314,7 @@ static int open_device(struct mic *m)
     e = open_any(m, device);
     if (e == paUnanticipatedHostError && is_server(name)) return os_sound_server_no_source(MIC_FAILED);
     if (e != paNoError)
-        return failure(MIC_FAILED, "the microphone %s does not open: %s", m->info.name, Pa_GetErrorText(e));
+        return failure(MIC_FAILED, "cannot open the microphone %s: %s", m->info.name, Pa_GetErrorText(e));
     int status = fit_capture(m);
     if (status != MIC_OK) return status;
     atomic_store(&m->blocks, 0);
@@ -339,7 +340,7 @@ int mic_open(struct mic *m)
 void mic_stop(struct mic *m)
 {
     atomic_store(&m->stopped, true);
-    while (atomic_load(&m->in_callback)) sur_clock_sleep_until(sur_clock_ns() + 1000000); /* it only copies */
+    while (atomic_load(&m->in_callback)) sur_clock_sleep_until(sur_clock_ns() + 1000000); /* the callback is short */
     settle(m);
 }
 
@@ -367,7 +368,7 @@ struct capture *mic_capture(const struct mic *m)
 
 /* ---- watching ---- */
 
-/* Callbacks may stop without an error, and a stream that is no longer active never becomes so again. */
+/* Callbacks may stop without an error, and a stream that is no longer active never becomes active again. */
 static bool delivers(const struct mic *m, int64_t now)
 {
     int64_t patience = m->state == WAITING ? m->patience_ns : silent_ns;
@@ -375,7 +376,7 @@ static bool delivers(const struct mic *m, int64_t now)
     return Pa_IsStreamActive(m->stream) == 1 && now - since < patience;
 }
 
-/* Of a device that has not delivered in this run, or since mic_resume, it is said once that it is late. */
+/* Reports once that a device which has not delivered in this run, or since mic_resume, is late. */
 static enum mic_event late(struct mic *m)
 {
     if (m->late_said || m->lost_said) return MIC_NOTHING;
@@ -395,7 +396,7 @@ static enum mic_event lose(struct mic *m)
 
 static enum mic_event try_again(struct mic *m, int64_t now)
 {
-    close_stream(m); /* hangs for as long as a sound server does not answer: so not before the loss was told */
+    close_stream(m); /* may hang until a sound server answers, so it is called after the loss was reported */
     if (now - m->tried_ns < retry_ns) return MIC_NOTHING;
     m->resuming = m->heard;
     bool opened = open_device(m) == MIC_OK;
@@ -465,7 +466,7 @@ static void put_devices(FILE *f)
         fprintf(f, "%c %5d  %-40s  %-12s  %7.0f  %8d\n", i == chosen ? '*' : ' ', i, name, api ? api->name : "",
                 d->defaultSampleRate, d->maxInputChannels);
     }
-    fprintf(f, "* is taken without --device\n");
+    fprintf(f, "* is the default\n");
 }
 
 int mic_list(char **text)
@@ -474,7 +475,7 @@ int mic_list(char **text)
     *text = NULL;
     setenv("JACK_NO_START_SERVER", "1", 0);
     PaError e = Pa_Initialize();
-    if (e != paNoError) return failure(MIC_FAILED, "PortAudio does not start: %s", Pa_GetErrorText(e));
+    if (e != paNoError) return failure(MIC_FAILED, "cannot start PortAudio: %s", Pa_GetErrorText(e));
     int status = MIC_OK;
     if (by_name("", true) == paNoDevice) {
         status = os_sound_server_no_device(MIC_NO_DEVICE);

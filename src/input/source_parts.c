@@ -14,7 +14,7 @@ struct reader {
     uint8_t bytes[WINDOW_BYTES];
 };
 
-/* n bytes of the file at a place, n at most KIND_MOST_BYTES; NULL: it has not so many there. */
+/* Returns n bytes of the file at a position, n at most KIND_MOST_BYTES; NULL: the file is shorter. */
 static const uint8_t *look(struct reader *r, int64_t at, size_t n)
 {
     if (at < 0 || at + (int64_t)n > r->size) return NULL;
@@ -27,7 +27,7 @@ static const uint8_t *look(struct reader *r, int64_t at, size_t n)
     return r->bytes + (at - r->at);
 }
 
-/* The place of a byte at or behind `at`; the file's size: none. */
+/* Returns the position of a byte, from `at` on; the file's size if there is none. */
 static int64_t next_byte(struct reader *r, int64_t at, uint8_t byte)
 {
     while (look(r, at, 1)) {
@@ -39,7 +39,7 @@ static int64_t next_byte(struct reader *r, int64_t at, uint8_t byte)
     return r->size;
 }
 
-/* A recording of another kind begins at a place, which libsndfile does not reach: all from there on is behind. */
+/* A recording of another kind begins here, which libsndfile does not read: all that follows is `behind`. */
 static bool is_foreign(struct parts *parts, struct reader *r, int64_t at, enum kind_class own)
 {
     int64_t left = r->size - at;
@@ -71,9 +71,9 @@ static int add(struct parts *parts, int64_t begin)
 
 struct mpeg {
     struct mpeg_frame first;  /* of this part */
-    int64_t frames, promised; /* promised: as the Xing, Info or VBRI tag says; 0: there is none */
-    int64_t since;            /* frames since the promised ones were over */
-    int64_t over;             /* where that was */
+    int64_t frames, promised; /* promised: by the Xing, Info or VBRI tag; 0: no tag */
+    int64_t since;            /* frames after the promised ones */
+    int64_t over;             /* position of the first of them */
 };
 
 static uint32_t be32(const uint8_t *p)
@@ -86,7 +86,7 @@ static uint32_t le32(const uint8_t *p)
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-/* Length of a tag that stands between frames: ID3v2, ID3v1, APE; 0: there is none. */
+/* Returns the length of a tag between frames (ID3v2, ID3v1, APE); 0: there is none. */
 static int64_t tag_length(struct reader *r, int64_t at)
 {
     const uint8_t *p = look(r, at, 10);
@@ -104,7 +104,7 @@ static bool same_stream(const struct mpeg_frame *a, const struct mpeg_frame *b)
     return a->rate == b->rate && a->layer == b->layer && a->channels == b->channels;
 }
 
-/* A frame at a place. sure: the place follows a frame; else another one has to follow. */
+/* Parses a frame. sure: it follows a frame; otherwise another frame has to follow it. */
 static bool frame_at(struct reader *r, int64_t at, bool sure, struct mpeg_frame *f)
 {
     struct mpeg_frame next;
@@ -115,7 +115,7 @@ static bool frame_at(struct reader *r, int64_t at, bool sure, struct mpeg_frame 
     return p && kind_mpeg_frame(p, &next) && next.rate == f->rate && next.layer == f->layer;
 }
 
-/* How many frames the tag in a frame promises; -1: the frame has no tag; 0: a tag without a number. */
+/* Returns how many frames the tag in a frame promises; -1: no tag; 0: a tag without a number. */
 static int64_t promise(struct reader *r, int64_t at, const struct mpeg_frame *f)
 {
     const uint8_t *p = f->layer == 3 ? look(r, at + (int64_t)f->tag, 12) : NULL;
@@ -124,12 +124,12 @@ static int64_t promise(struct reader *r, int64_t at, const struct mpeg_frame *f)
     return p && memcmp(p, "VBRI", 4) == 0 ? (int64_t)be32(p + 14) : -1;
 }
 
-/* One frame; 0, or -1: no memory. */
+/* Counts one frame. Returns 0, or -1 if there is not enough memory. */
 static int take_frame(struct parts *parts, struct mpeg *m, struct reader *r, int64_t at, const struct mpeg_frame *f)
 {
     int64_t promised = promise(r, at, f);
     bool begins = m->frames > 0 && (promised >= 0 || !same_stream(f, &m->first));
-    if (m->since == LEAST_FRAMES) { /* more than the tag of the part promised: another part, without a tag */
+    if (m->since == LEAST_FRAMES) { /* more frames than the tag promised: another part, without a tag */
         if (add(parts, m->over) < 0) return -1;
         *m = (struct mpeg){.first = m->first, .frames = LEAST_FRAMES};
     }
@@ -138,7 +138,7 @@ static int take_frame(struct parts *parts, struct mpeg *m, struct reader *r, int
     if (m->frames == 0) m->first = *f;
     if (promised >= 0 && m->frames == 0 && m->promised == 0) {
         m->promised = promised;
-        return 0; /* the tag's frame is no sound */
+        return 0; /* the frame of the tag holds no audio */
     }
     if (m->promised > 0 && m->frames == m->promised && m->since == 0) m->over = at;
     if (m->promised > 0 && m->frames == m->promised)
@@ -164,7 +164,7 @@ static int find_mpeg(struct parts *parts, struct reader *r)
             sure = true;
         } else if (sure && is_foreign(parts, r, at, KIND_MPEG)) {
             break;
-        } else { /* damage, or something else: the next place where two frames stand */
+        } else { /* damage: continue at the next two frames */
             at = next_byte(r, at + 1, 0xFF);
             sure = false;
         }
@@ -175,7 +175,7 @@ static int find_mpeg(struct parts *parts, struct reader *r)
 
 /* ---- Ogg ---- */
 
-/* Bytes of the page at a place; 0: there is none. *flags: 2 it begins a stream, 4 it ends one. */
+/* Returns the length of the page here; 0: there is none. *flags: 2: begins a stream, 4: ends one. */
 static int64_t page_length(struct reader *r, int64_t at, int *flags)
 {
     const uint8_t *p = look(r, at, 27);
@@ -201,7 +201,7 @@ static int find_ogg(struct parts *parts, struct reader *r)
         }
         if (length == 0) {
             if (sure && is_foreign(parts, r, at, KIND_OGG)) break;
-            at = next_byte(r, (sure ? page : at) + 1, 'O'); /* the page may be cut, and another file begin in it */
+            at = next_byte(r, (sure ? page : at) + 1, 'O'); /* the page may be truncated, with another file after it */
             sure = false;
             continue;
         }
@@ -221,9 +221,9 @@ static int find_ogg(struct parts *parts, struct reader *r)
     return 0;
 }
 
-/* ---- FLAC: libsndfile knows from its header whether it is whole ---- */
+/* ---- FLAC: libsndfile finds out by its header whether it is whole ---- */
 
-/* Nothing but decoding tells where FLAC ends, so other kinds are looked for at every byte, first by these. */
+/* Only decoding tells where a FLAC ends, so other kinds are searched at every byte, first by these bytes. */
 static bool may_begin(const uint8_t *p)
 {
     struct mpeg_frame f;
@@ -234,7 +234,7 @@ static bool may_begin(const uint8_t *p)
     return *p == 0xFF && kind_mpeg_frame(p, &f) && f.layer == 3;
 }
 
-/* Behind the blocks of a header, which may hold pictures, and the header of the WAV that it was made of. */
+/* Skips the blocks of a header, which may hold pictures, and the header of the WAV that it was made from. */
 static int64_t flac_frames(struct reader *r, int64_t at)
 {
     const uint8_t *p;
@@ -261,7 +261,7 @@ static int find_flac(struct parts *parts, struct reader *r)
     return 0;
 }
 
-/* ---- the others: the end that the header says ---- */
+/* ---- other formats: the end given by the header ---- */
 
 static int64_t caf_end(struct reader *r)
 {
@@ -275,7 +275,7 @@ static int64_t caf_end(struct reader *r)
     return at;
 }
 
-/* 0: not known. */
+/* Returns 0 if it is unknown. */
 static int64_t end_by_header(struct reader *r)
 {
     const uint8_t *p = look(r, 0, 24);
@@ -300,12 +300,12 @@ static int64_t end_by_header(struct reader *r)
 static void compare_end(struct parts *parts, struct reader *r)
 {
     int64_t end = end_by_header(r);
-    parts->cut = end > r->size + 8; /* what pads a last chunk may be missing */
+    parts->cut = end > r->size + 8; /* the padding of a last chunk may be missing */
     if (end > 0 && end + 8 < r->size && tag_length(r, end) == 0 && tag_length(r, end + 1) == 0)
         parts->behind = r->size - end;
 }
 
-/* ---- all ---- */
+/* ---- all formats ---- */
 
 int parts_find(struct parts *parts, int fd, int64_t size, struct kind kind)
 {
@@ -330,7 +330,7 @@ int parts_find(struct parts *parts, int fd, int64_t size, struct kind kind)
             break;
         }
     }
-    if (status == 0) parts->part[parts->n - 1].end = size - parts->behind; /* it may trouble libsndfile */
+    if (status == 0) parts->part[parts->n - 1].end = size - parts->behind; /* libsndfile may fail on those bytes */
     free(r);
     if (status < 0) parts_free(parts);
     return status;

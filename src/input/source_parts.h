@@ -1,7 +1,7 @@
-/* Where in a file the recordings begin and end that somebody joined (cat a.mp3 b.mp3): libsndfile stops at the end of
- * the first. And whether the last one is whole. By headers alone: nothing is decoded. */
-#ifndef SUR_AUDIO_SOURCE_PARTS_H
-#define SUR_AUDIO_SOURCE_PARTS_H
+/* Finds the parts of a file that was joined from several recordings (cat a.mp3 b.mp3), of which libsndfile reads only
+ * the first, and whether the last part is whole. Parses headers; decodes nothing. */
+#ifndef SOURCE_PARTS_H
+#define SOURCE_PARTS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,18 +10,20 @@
 
 struct part {
     int64_t begin, end; /* bytes */
-    bool cut;           /* the next one begins before this one is whole; not set for the last one */
+    bool cut;           /* the next part begins before this one is whole; not set for the last part */
 };
 
 struct parts {
-    struct part *part; /* [n], n >= 1; they cover the file but for what is behind */
+    struct part *part; /* [n], n >= 1; they cover the file except for `behind` */
     int n, room;
-    bool cut;       /* the last one has no end of its own: pages, frames or bytes are missing */
-    int64_t behind; /* bytes that libsndfile does not read: behind the end that the header says, or of another kind */
-    const char *behind_name; /* of that kind; NULL: not known */
+    bool cut;       /* the last part is truncated: pages, frames or bytes are missing */
+    int64_t behind; /* bytes at the end that libsndfile does not read: after the end given by the header, or of another
+                       kind */
+    const char *behind_name; /* their kind; NULL: unknown */
 };
 
-/* Reads fd by pread; size: of the file. 0, or -1: no memory. What cannot be told is one whole part. */
+/* Reads fd, of size bytes, by pread. Returns 0, or -1 if there is not enough memory. A file whose parts cannot be found
+ * is one whole part. */
 int parts_find(struct parts *parts, int fd, int64_t size, struct kind kind);
 void parts_free(struct parts *parts);
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* The bytes of a sample as the most significant ones of 64 bits. */
+/* Returns the bytes of a sample as the most significant bytes of 64 bits. */
 static uint64_t load(const struct pcm_format *f, const uint8_t *p)
 {
     uint64_t u = 0;

@@ -1,6 +1,6 @@
-/* Samples as bytes: how one is stored, and its value as float. For raw input and the WAV reader. */
-#ifndef SUR_AUDIO_SOURCE_PCM_H
-#define SUR_AUDIO_SOURCE_PCM_H
+/* Codings of samples, for raw PCM and the WAV reader. */
+#ifndef SOURCE_PCM_H
+#define SOURCE_PCM_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,8 +20,8 @@ struct pcm_format {
     bool big_endian;
 };
 
-/* Writes n samples to out: whole numbers of w bits as x / 2^(w-1); mu-law and A-law (G.711) as 16 bits; floats as they
- * are, 0 where not finite. */
+/* Converts n samples: integers of w bits to x / 2^(w-1), mu-law and A-law (G.711) as 16 bits, floats unchanged, or 0 if
+ * not finite. */
 void pcm_convert(const struct pcm_format *format, const uint8_t *bytes, size_t n, float *out);
 
 #endif

@@ -17,20 +17,20 @@
 #include "util/failure.h"
 
 struct audio_file {
-    SNDFILE *file; /* of the part that is read; NULL: of none */
+    SNDFILE *file; /* of the current part; NULL: none is open */
     int fd;
     int64_t size; /* of the file, when it was opened */
     struct parts parts;
     int part;
-    int64_t at;              /* of libsndfile in the part, bytes */
-    int64_t given, promised; /* frames of the part; promised is 0 where the file does not say for sure */
+    int64_t at;              /* libsndfile's position in the part, bytes */
+    int64_t given, promised; /* frames of the part: returned; according to its header, 0 if that is not reliable */
     int64_t before;          /* frames of the parts before it */
     bool failed;             /* a part was not read to its end */
     char why[512];           /* the line that says so; the parts behind it are read first */
-    char path[256];          /* for the command that a message shows; "": too long */
+    char path[256];          /* for the command in a message; "": too long */
 };
 
-/* ---- what libsndfile sees: one part ---- */
+/* ---- one part, as a file for libsndfile ---- */
 
 static const struct part *part(const struct audio_file *a)
 {
@@ -96,11 +96,11 @@ static double seconds(const struct source *source, int64_t frames)
 
 static int not_read(struct source *source, const struct audio_file *a, const char *what)
 {
-    return failure(SOURCE_FAILED, "%s goes on behind %.1f s with %s, which is not read: %s", source->name,
+    return failure(SOURCE_FAILED, "%s continues after %.1f s with %s, which is not read: %s", source->name,
                    seconds(source, a->before), what, source_ffmpeg(a->path[0] ? a->path : NULL).line);
 }
 
-/* Opens what was joined behind the part that is over. SOURCE_OK, or SOURCE_FAILED. */
+/* Opens the next part. Returns SOURCE_OK or SOURCE_FAILED. */
 static int next_part(struct source *source, struct audio_file *a)
 {
     SF_INFO info;
@@ -117,9 +117,9 @@ static int next_part(struct source *source, struct audio_file *a)
     return not_read(source, a, what);
 }
 
-/* Why the part is not over although libsndfile says so; SOURCE_OK: it is. A cut FLAC ends early, and libsndfile calls
- * that the end. Elsewhere its length is an estimate, or taken from what is there, and the file's own structure tells.
- */
+/* libsndfile reports the end of the part. Returns SOURCE_OK, or SOURCE_FAILED if the part is not whole. libsndfile
+ * reports no error at the end of a truncated FLAC. For other formats its length is an estimate or the size of the file,
+ * so the structure of the file decides (source_parts.h). */
 static int end_part(struct source *source, struct audio_file *a)
 {
     struct stat is;
@@ -128,7 +128,7 @@ static int end_part(struct source *source, struct audio_file *a)
     if (sf_error(a->file) != SF_ERR_NO_ERROR)
         return failure(SOURCE_FAILED, "cannot read %s: %s", source->name, sf_strerror(a->file));
     if (last && fstat(a->fd, &is) == 0 && is.st_size > a->size)
-        return failure(SOURCE_FAILED, "%s was still being written: it is read up to %.1f s", source->name,
+        return failure(SOURCE_FAILED, "%s was still being written; it is read up to %.1f s", source->name,
                        seconds(source, all));
     if (a->given < a->promised)
         return failure(SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s of %.1f", source->name,
@@ -177,7 +177,7 @@ static void file_close(struct source *source)
 
 /* ---- opening ---- */
 
-/* What the failed open means, and what helps. */
+/* libsndfile cannot open the file: says why, and what helps. */
 static int not_opened(struct source *source, const char *path, struct kind kind, bool cut)
 {
     const char *why = sf_strerror(NULL);
@@ -202,7 +202,7 @@ int source_sndfile_open(struct source *source, int fd, const char *path, struct 
     if (a) a->fd = fd;
     if (!a) close(fd);
     if (!a || fstat(fd, &is) < 0 || parts_find(&a->parts, fd, is.st_size, kind) < 0) {
-        failure(SOURCE_FAILED, "no memory for reading %s", source->name);
+        failure(SOURCE_FAILED, "not enough memory to read %s", source->name);
         goto fail;
     }
     a->size = is.st_size;
@@ -212,11 +212,12 @@ int source_sndfile_open(struct source *source, int fd, const char *path, struct 
         goto fail;
     }
     if (info.channels < 1 || info.channels > SUR_CHANNELS_MAX) {
-        failure(SOURCE_FAILED, "%s has %d channels; 1 to %d are read", source->name, info.channels, SUR_CHANNELS_MAX);
+        failure(SOURCE_FAILED, "%s has %d channels; 1 to %d are supported", source->name, info.channels,
+                SUR_CHANNELS_MAX);
         goto fail;
     }
     if (info.samplerate < SUR_RATE_MIN || info.samplerate > SUR_RATE_MAX) {
-        failure(SOURCE_FAILED, "%s has %d Hz; %d to %d are read", source->name, info.samplerate, SUR_RATE_MIN,
+        failure(SOURCE_FAILED, "%s has %d Hz; %d to %d are supported", source->name, info.samplerate, SUR_RATE_MIN,
                 SUR_RATE_MAX);
         goto fail;
     }

@@ -15,7 +15,7 @@
 #include "util/failure.h"
 
 enum { SNIFF_BYTES = 12, BUFFER_BYTES = 65536 };
-/* A file that is being written: how often it is looked at, and when it counts as finished although somebody has it
+/* A file that is being written: how often its size is polled, and when it counts as finished although a program has it
  * open. */
 enum { LOOK_MS = 50, PATIENCE_MS = 10000 };
 
@@ -24,12 +24,12 @@ enum shape { SHAPE_UNKNOWN, SHAPE_RAW, SHAPE_WAV };
 struct stream {
     int fd;
     bool owned;
-    bool grows;   /* a regular file: more may be written behind its end */
-    bool regular; /* such a file, from its beginning on */
+    bool grows;   /* a regular file that may still be written */
+    bool regular; /* a regular file, read from its beginning */
     enum shape shape;
-    bool end;      /* of the input's bytes */
-    bool any;      /* a frame was given */
-    bool drained;  /* what stands behind a WAV that failed was read, so that its writer does not die */
+    bool end;      /* no bytes follow */
+    bool any;      /* a frame was returned */
+    bool drained;  /* the rest of a WAV that failed was read, so that its writer gets no SIGPIPE */
     int waited_ms; /* for a file to grow */
     void (*say)(const char *line);
     size_t at, filled; /* buffer[at, filled) was read and not used */
@@ -47,10 +47,9 @@ static const struct pcm_format formats[] = {
 
 /* ---- a file that grows ---- */
 
-/* A program has the file open for writing: then there is no read lease. That is known only of files of our own and on
- * some file systems, and not where our own descriptor can write (surtitle - <> FILE); else the time of the last change
- * says it. A lease that is broken in this moment sends SIGURG,
- * which does nothing. */
+/* Whether a program has the file open for writing: then the kernel grants no read lease. It answers only for the user's
+ * own files, on some file systems, and not if this descriptor can write (surtitle - <> FILE); otherwise the time of the
+ * last change decides. If the lease is broken at this moment, SIGURG comes, which is ignored. */
 static bool is_written(int fd)
 {
     struct stat is;
@@ -66,7 +65,7 @@ static bool is_written(int fd)
     return fstat(fd, &is) == 0 && now.tv_sec - is.st_mtim.tv_sec >= 0 && now.tv_sec - is.st_mtim.tv_sec < 2;
 }
 
-/* Its end was met: SOURCE_OK after a wait, 1 if it is finished, SOURCE_INTERRUPTED. */
+/* At the end of the file. Returns SOURCE_OK after a wait, 1 if the file is finished, or SOURCE_INTERRUPTED. */
 static int wait_for_growth(struct source *source)
 {
     struct stream *s = source->state;
@@ -74,7 +73,7 @@ static int wait_for_growth(struct source *source)
     if (!is_written(s->fd)) return 1;
     if (s->waited_ms >= PATIENCE_MS) {
         snprintf(line, sizeof line,
-                 "%s has not grown for %d s and counts as finished, although a program may still write it",
+                 "%s has not grown for %d s: it is read as finished, although a program may still write it",
                  source->name, PATIENCE_MS / 1000);
         if (s->say) s->say(line);
         return 1;
@@ -83,7 +82,7 @@ static int wait_for_growth(struct source *source)
     return poll(NULL, 0, LOOK_MS) < 0 && errno == EINTR ? SOURCE_INTERRUPTED : SOURCE_OK;
 }
 
-/* Waits for more bytes. SOURCE_OK, also at the end; SOURCE_INTERRUPTED; SOURCE_FAILED. */
+/* Waits for more bytes. Returns SOURCE_OK, also at the end, SOURCE_INTERRUPTED or SOURCE_FAILED. */
 static int fill(struct source *source)
 {
     struct stream *s = source->state;
@@ -107,7 +106,7 @@ static int fill(struct source *source)
     return SOURCE_OK;
 }
 
-/* ---- what it is ---- */
+/* ---- the format ---- */
 
 static int sniff(struct source *source, struct kind *kind)
 {
@@ -120,7 +119,7 @@ static int sniff(struct source *source, struct kind *kind)
     }
 }
 
-/* Up to the data. */
+/* Reads up to the data. */
 static int read_wav_header(struct source *source)
 {
     struct stream *s = source->state;
@@ -141,7 +140,7 @@ static int read_wav_header(struct source *source)
 
 /* ---- samples ---- */
 
-/* Whole frames of the buffer, at most max; raw samples. */
+/* Converts whole frames of raw samples in the buffer, at most max; returns how many. */
 static size_t convert_raw(struct stream *s, int channels, float *out, size_t max)
 {
     size_t frame = (size_t)s->format.bytes * (size_t)channels, n = (s->filled - s->at) / frame;
@@ -151,7 +150,7 @@ static size_t convert_raw(struct stream *s, int channels, float *out, size_t max
     return n;
 }
 
-/* A WAV that fails behind its first samples: what was heard is kept, and the writer may finish. */
+/* A WAV failed after its first samples: reads the rest, so that its writer can finish. */
 static ptrdiff_t wav_failed(struct source *source)
 {
     struct stream *s = source->state;
@@ -207,12 +206,12 @@ static int begin(struct source *source, int fd, bool owned, const char *name)
     source_set_name(source, name);
     if (isatty(fd)) {
         if (owned) close(fd);
-        return failure(SOURCE_FAILED, "%s is a terminal: name a FILE, or send sound through a pipe", source->name);
+        return failure(SOURCE_FAILED, "%s is a terminal: name a FILE, or send audio through a pipe", source->name);
     }
     struct stream *s = calloc(1, sizeof *s);
     if (!s) {
         if (owned) close(fd);
-        return failure(SOURCE_FAILED, "no memory for reading %s", source->name);
+        return failure(SOURCE_FAILED, "not enough memory to read %s", source->name);
     }
     s->fd = fd;
     s->owned = owned;
@@ -234,19 +233,19 @@ static void be_raw(struct source *source, const struct source_options *options)
     source->channels = options->channels ? options->channels : 1;
 }
 
-/* Nothing said what the samples are: that they are taken for something is said once. */
+/* No option describes the samples: a notice says what they are read as. */
 static void assume_raw(struct source *source, const struct source_options *options)
 {
     char line[256];
     struct stream *s = source->state;
     be_raw(source, options);
     if (!options->say || options->rate || options->channels || s->filled < 2) return;
-    snprintf(line, sizeof line, "%s is taken as s16le, 16000 Hz, mono (--pcm, --rate and --channels say otherwise)",
+    snprintf(line, sizeof line, "%s is read as s16le, 16000 Hz, mono (change with --pcm, --rate and --channels)",
              source->name);
     options->say(line);
 }
 
-/* libsndfile reads the file from its beginning on; it wants a descriptor of its own. */
+/* libsndfile reads the file from its beginning, by a descriptor of its own. */
 static int hand_over(struct source *source, const char *path, struct kind kind)
 {
     struct stream *s = source->state;
@@ -263,7 +262,7 @@ static int open_wav(struct source *source, const char *path, const struct source
 {
     struct stream *s = source->state;
     if (s->shape != SHAPE_WAV && (options->rate || options->channels))
-        return failure(SOURCE_USAGE, "%s is for raw samples, and %s is a WAV that says it itself",
+        return failure(SOURCE_USAGE, "%s is for raw PCM, and %s is a WAV with its own header",
                        options->rate ? "--rate" : "--channels", source->name);
     if (s->shape != SHAPE_WAV) wav_init(&s->wav);
     s->shape = SHAPE_WAV;
@@ -306,7 +305,7 @@ int source_stream_open(struct source *source, int fd, bool owned, const char *na
                        const struct source_options *options)
 {
     int status =
-        source->state ? SOURCE_OK : begin(source, fd, owned, name); /* there is a state after an interruption */
+        source->state ? SOURCE_OK : begin(source, fd, owned, name); /* after an interruption there is a state */
     if (status != SOURCE_OK) return status;
     struct stream *s = source->state;
     struct stat is;
@@ -331,16 +330,16 @@ int source_stdin_open(struct source *source, const struct source_options *option
 int source_file_open(struct source *source, const char *path, const struct source_options *options)
 {
     struct stat st;
-    if (source->state) /* goes on after an interruption */
+    if (source->state) /* continues after an interruption */
         return source_stream_open(source, -1, true, path, path, options);
     source_set_name(source, path);
     if (options->pcm == SOURCE_PCM_NONE && (options->rate || options->channels))
-        return failure(SOURCE_USAGE, "%s is for raw samples: say --pcm too, or let %s say it itself",
+        return failure(SOURCE_USAGE, "%s is for raw PCM: add --pcm, or leave it to the header of %s",
                        options->rate ? "--rate" : "--channels", source->name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == EINTR) return SOURCE_INTERRUPTED; /* a FIFO waits for its writer */
     if (fd < 0 && errno == ENOENT && strstr(path, "://"))
-        return failure(SOURCE_FAILED, "%s is no file; ffmpeg reads addresses: %s", source->name,
+        return failure(SOURCE_FAILED, "%s is an address, not a file; ffmpeg reads it: %s", source->name,
                        source_ffmpeg(path).line);
     if (fd < 0 || fstat(fd, &st) < 0)
         failure(SOURCE_FAILED, "cannot open %s: %s", source->name, strerror(errno));

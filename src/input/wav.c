@@ -5,7 +5,7 @@
 #include <string.h>
 
 enum { TAG_PCM = 1, TAG_FLOAT = 3, TAG_ALAW = 6, TAG_MULAW = 7, TAG_EXTENSIBLE = 0xFFFE };
-enum { STREAMED = 0x7FFFF000 }; /* sizes from here on are what programs write that cannot know */
+enum { STREAMED = 0x7FFFF000 }; /* sizes from here on are written by programs that do not know the size */
 
 static uint32_t number16(const struct wav *wav, const uint8_t *p)
 {
@@ -56,7 +56,7 @@ static const char *tag_name(uint32_t tag)
     return "an unknown format";
 }
 
-/* EXTENSIBLE: a GUID whose first two bytes are the tag and whose rest is that of media subtypes, or of ambisonic sound.
+/* EXTENSIBLE has a GUID: two bytes of format tag, and the rest of the GUIDs of media subtypes, or of ambisonic audio.
  */
 static bool is_media_subtype(const uint8_t *guid)
 {
@@ -65,7 +65,7 @@ static bool is_media_subtype(const uint8_t *guid)
     return memcmp(guid + 2, rest[0], 14) == 0 || memcmp(guid + 2, rest[1], 14) == 0;
 }
 
-/* Whole numbers fill their bytes from the top, whatever `bits` says; 17 to 24 bits may stand in 4 bytes. */
+/* Integers are left-justified in their bytes, whatever `bits` says; 17 to 24 bits may be in 4 bytes. */
 static int read_coding(struct wav *wav, uint32_t tag, uint32_t bits, uint32_t frame_bytes, uint32_t channels)
 {
     struct pcm_format f = {.big_endian = wav->big_endian};
@@ -127,7 +127,7 @@ static bool starts_wav(const uint8_t *p)
     return is_name(p, "RIFF") || is_name(p, "RF64") || is_name(p, "BW64") || is_name(p, "RIFX");
 }
 
-/* The first 8 bytes of a WAV, whose "WAVE" was seen, too. */
+/* Begins a WAV with its first 8 bytes; its "WAVE" was read, too. */
 static void begin_wav(struct wav *wav, const uint8_t *p)
 {
     wav->big_endian = is_name(p, "RIFX");
@@ -194,7 +194,7 @@ static bool is_printable(const uint8_t *p)
     return true;
 }
 
-/* hold has what was wanted. 0, or -1 on failure. */
+/* `hold` has the bytes wanted. Returns 0, or -1 on failure. */
 static int gathered(struct wav *wav)
 {
     size_t n = wav->wanted;
@@ -229,11 +229,11 @@ static int gathered(struct wav *wav)
     return 0;
 }
 
-/* ---- behind the data ---- */
+/* ---- after the data ---- */
 
 enum what { NO_CHUNK, CHUNK, TAGS, ANOTHER_WAV };
 
-/* Eight bytes. Names that writers put behind the data are known; others count where the RIFF size has room for them. */
+/* Whether 8 bytes after the data are a chunk: its name is one that writers put there, or the RIFF size covers it. */
 static enum what classify(const struct wav *wav, const uint8_t *p)
 {
     static const char known[][5] = {"data", "LIST", "list", "id3 ", "ID3 ", "bext", "iXML", "axml", "aXML", "_PMX",
@@ -249,7 +249,7 @@ static enum what classify(const struct wav *wav, const uint8_t *p)
     return expected && is_printable(p) ? CHUNK : NO_CHUNK;
 }
 
-/* One byte more is in `ahead`. 0, or -1 on failure. */
+/* `ahead` has one more byte. Returns 0, or -1 on failure. */
 static int behind(struct wav *wav)
 {
     if (wav->n_ahead < 8) return 0;
@@ -282,7 +282,7 @@ static int behind(struct wav *wav)
     return 0;
 }
 
-/* How many of n bytes come before the end of the next "RIFF....WAVE", that included; *matched: what was seen of it. */
+/* Returns how many of n bytes there are up to the end of the next "RIFF....WAVE"; *matched: its bytes found so far. */
 static size_t find_wav(const uint8_t *p, size_t n, size_t *matched, bool *big_endian)
 {
     static const char pattern[13] = "RIFF....WAVE";
@@ -301,7 +301,7 @@ static size_t find_wav(const uint8_t *p, size_t n, size_t *matched, bool *big_en
     return i;
 }
 
-/* The next WAV begins where nothing said that this one ends. */
+/* Another WAV begins where no size ends this one. */
 static void begin_found_wav(struct wav *wav)
 {
     uint8_t header[8] = {'R', 'I', 'F', wav->found_big_endian ? 'X' : 'F'};
@@ -317,7 +317,7 @@ static void convert(struct wav *wav, const uint8_t *p, size_t n_frames, float *o
     wav->frames += n_frames;
 }
 
-/* Bytes of data, up to n, to frames. */
+/* Converts up to n bytes of data to frames. */
 static size_t push_data(struct wav *wav, const uint8_t *bytes, size_t n, size_t *n_used, float *out, size_t max)
 {
     size_t channels = (size_t)wav->channels, frame = channels * (size_t)wav->format.bytes, used = 0, frames = 0;
@@ -326,7 +326,7 @@ static size_t push_data(struct wav *wav, const uint8_t *bytes, size_t n, size_t 
     if (n > wav->left) n = (size_t)wav->left;
     if (wav->endless) n = find_wav(bytes, n, &seen, &unused);
     while (used < n && (frames + 1) * channels <= max) {
-        if (wav->held > 0 || n - used < frame) { /* a frame that came in pieces */
+        if (wav->held > 0 || n - used < frame) { /* a frame in pieces */
             size_t take = frame - wav->held < n - used ? frame - wav->held : n - used;
             memcpy(wav->hold + wav->held, bytes + used, take);
             wav->held += take;
@@ -348,7 +348,7 @@ static size_t push_data(struct wav *wav, const uint8_t *bytes, size_t n, size_t 
     return frames;
 }
 
-/* Frames of what was gathered behind the data and is sound, then of the bytes; ends the data where it ends. */
+/* Converts the bytes in `ahead` that turned out to be audio, then new bytes, and ends the data at its size. */
 static size_t read_data(struct wav *wav, const uint8_t *bytes, size_t n, size_t *n_used, float *out, size_t max)
 {
     bool again = wav->again < wav->n_ahead;
@@ -364,7 +364,7 @@ static size_t read_data(struct wav *wav, const uint8_t *bytes, size_t n, size_t 
     return frames;
 }
 
-/* One state's share of n bytes, n > 0; returns how many, or -1 on failure. */
+/* Processes bytes in one state, n > 0; returns how many, or -1 on failure. */
 static ptrdiff_t read_header(struct wav *wav, const uint8_t *bytes, size_t n)
 {
     size_t taken;
@@ -416,7 +416,7 @@ ptrdiff_t wav_push(struct wav *wav, const uint8_t *bytes, size_t n, size_t *n_us
             used += taken;
             frames += (ptrdiff_t)got;
             samples_given += got * (size_t)wav->channels;
-            if (wav->state == WAV_DATA && taken == 0 && wav->again == before) break; /* no room for a frame */
+            if (wav->state == WAV_DATA && taken == 0 && wav->again == before) break; /* no space for a frame */
         } else {
             ptrdiff_t taken = read_header(wav, bytes + used, n - used);
             if (taken < 0) break;
@@ -424,7 +424,7 @@ ptrdiff_t wav_push(struct wav *wav, const uint8_t *bytes, size_t n, size_t *n_us
         }
     }
     *n_used = used;
-    return frames > 0 || wav->state != WAV_FAILED ? frames : -1; /* what was heard before it failed comes first */
+    return frames > 0 || wav->state != WAV_FAILED ? frames : -1; /* frames before the failure come first */
 }
 
 int wav_end(struct wav *wav)

@@ -1,19 +1,19 @@
-/* WAV as it comes through a pipe or from a file: bytes pushed in, in pieces of any length; frames out.
+/* A push parser for WAV: takes bytes in pieces of any length, from a pipe or a file, and returns frames.
  *
  * RIFF, RF64, BW64 and RIFX (big-endian) with WAVE; chunks in any order up to `data`, LIST, JUNK and unknown ones
  * skipped, odd sizes padded or not. PCM of 1 to 32 bits, left-justified in whole bytes, float of 32 and 64, A-law and
- * mu-law, all also as EXTENSIBLE; everything else is an error that names it.
+ * mu-law, all also as EXTENSIBLE; another coding is an error that names it.
  *
- * Sizes are not believed where they are known to lie. Programs that write to a pipe cannot know the length: a `data`
- * size of 0, or of 0x7FFFF000 and more in a RIFF (sox writes that, ffmpeg 0xFFFFFFFF), may mean to the end, and so does
- * an RF64's unless ds64 gives one. A recorder that was killed leaves a size that is too small, and one above 4 GiB
- * wraps. So what stands behind the data decides: chunks are skipped, another `data` chunk is more sound, another WAV of
- * the same rate and channels goes on (of others: an error), and what is none of these is sound. A size that the input
- * does not reach is reported by wav_end. A partial last frame is dropped.
+ * The `data` size may be wrong. Programs that write to a pipe do not know the length: 0, or 0x7FFFF000 and more in a
+ * RIFF (sox writes that, ffmpeg 0xFFFFFFFF), may mean "to the end", and so does the size in an RF64 without ds64. A
+ * recorder that was killed leaves a size that is too small, and a size above 4 GiB wraps. So the bytes after the data
+ * decide: chunks are skipped, another `data` chunk is more audio, another WAV of the same rate and channels continues
+ * it (one of others is an error), and anything else is audio. wav_end reports an input that is shorter than its size. A
+ * partial last frame is dropped.
  *
- * Part of the program, not of the library: it allocates nothing, reads nothing, and keeps no pointer. */
-#ifndef SUR_AUDIO_WAV_H
-#define SUR_AUDIO_WAV_H
+ * Allocates nothing, does no I/O and keeps no pointer. */
+#ifndef WAV_H
+#define WAV_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,11 +27,11 @@ enum wav_state {
     WAV_CHUNK,  /* 8 bytes: name and size */
     WAV_FORMAT, /* the beginning of fmt */
     WAV_SIZES,  /* the beginning of ds64 */
-    WAV_SKIP,   /* what is not wanted of a chunk */
+    WAV_SKIP,   /* the rest of a chunk */
     WAV_DATA,   /* frames; rate, channels and format are known */
-    WAV_BEHIND, /* the bytes behind a chunk that follows the data, or behind the data */
-    WAV_DRAIN,  /* what is no sound and no chunk; another WAV may follow */
-    WAV_FAILED, /* error says why */
+    WAV_BEHIND, /* the bytes after the data, or after a chunk that follows it */
+    WAV_DRAIN,  /* neither audio nor chunks; another WAV may follow */
+    WAV_FAILED, /* see error */
 };
 
 /* The caller's memory. */
@@ -39,8 +39,8 @@ struct wav {
     /* known from the first WAV_DATA on */
     int rate, channels;
     struct pcm_format format;
-    bool unsupported; /* it failed because this reader does not know the coding */
-    char error[192];
+    bool unsupported; /* the parser does not know the coding; another reader may */
+    char error[192];  /* a clause for a message, "it ends before its data"; kept, because calls after a failure fail */
     enum wav_state state;
     /* inside */
     bool is_rf64, big_endian, has_format;
@@ -62,12 +62,12 @@ struct wav {
 };
 
 void wav_init(struct wav *wav);
-/* Takes up to n bytes, *n_used says how many, and writes whole frames, at most max_samples floats (channels of them a
- * frame), as pcm_convert does. It stops before a frame that does not fit; with less room than one frame it stops at the
- * data, so that the header can be read first. It may have frames to give without more bytes. Returns how many frames it
- * wrote, or -1 with error set. */
+/* Takes up to n bytes, *n_used of them, and writes whole frames, at most max_samples floats (`channels` per frame), as
+ * pcm_convert does. Stops before a frame that does not fit; with space for less than one frame it stops at the data, so
+ * that the caller can read the header first. May write frames without taking bytes. Returns the number of frames
+ * written, or -1 with error set. */
 ptrdiff_t wav_push(struct wav *wav, const uint8_t *bytes, size_t n, size_t *n_used, float *samples, size_t max_samples);
-/* There are no more bytes. 0 if there was data and all that the header promised, else -1 with error set. */
+/* No bytes follow. Returns 0 if there was data and as much as the header says, else -1 with error set. */
 int wav_end(struct wav *wav);
 
 #endif

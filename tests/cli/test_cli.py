@@ -179,7 +179,7 @@ class Input(unittest.TestCase):
         s16 = clip(1)
         f32 = struct.pack(f"<{len(s16) // 2}f", *(v / 32768 for v in struct.unpack(f"<{len(s16) // 2}h", s16)))
         want = tokens("--pcm", "s16le", "-", data=s16)
-        r = check(run("--format", "tokens", "-", data=s16), 0, "standard input is taken as s16le, 16000 Hz, mono")
+        r = check(run("--format", "tokens", "-", data=s16), 0, "standard input is read as s16le, 16000 Hz, mono")
         assert r.stdout == want and r.stderr.count(b"\n") == 1
         assert tokens("--log-level", "error", "-", data=s16) == want
         assert tokens("--channels", "1", "-", data=s16) == want

@@ -227,7 +227,7 @@ class Input(unittest.TestCase):
             assert expect(tokens("-", stdin=f), 0).stdout == want
         with open(path("x.aiff"), "rb") as f:
             expect(tokens("-", input=f.read()), 1, [], 1, ["AIFF", "put this before it: ffmpeg"])
-        r = expect(tokens("-", input=RAW), 0, None, 1, ["standard input is taken as s16le, 16000 Hz, mono"])
+        r = expect(tokens("-", input=RAW), 0, None, 1, ["standard input is read as s16le, 16000 Hz, mono"])
         assert r.stdout == want
         for how in [["--pcm", "s16le"], ["--rate", "16000"], ["--channels", "1"], ["--log-level", "error"]]:
             assert expect(tokens(*how, "-", input=RAW), 0).stdout == want

@@ -173,7 +173,7 @@ static void test_joined_kinds(void **state)
             write_file("joined", bytes, n);
             size_t read = read_file("joined", got, 8 * N, line);
             char want[80];
-            snprintf(want, sizeof want, "goes on behind 0.6 s with %s, which is not read", name);
+            snprintf(want, sizeof want, "continues after 0.6 s with %s, which is not read", name);
             if (read != frames || !strstr(line, want))
                 fail_msg("%s, %s: %zu of %zu, '%s'", joinable[a].name, name, read, frames, line);
         }

@@ -204,8 +204,8 @@ static void test_anything_else_is_raw(void **state)
         struct source s;
         said[0] = 0;
         assert_int_equal(open_pipe(&s, cases[i].bytes, cases[i].n, &speaking, NULL), SOURCE_OK);
-        assert_string_equal(said, "standard input is taken as s16le, 16000 Hz, mono (--pcm, --rate and --channels say "
-                                  "otherwise)\n");
+        assert_string_equal(said, "standard input is read as s16le, 16000 Hz, mono (change with --pcm, --rate and "
+                                  "--channels)\n");
         assert_int_equal(s.rate, 16000);
         assert_int_equal(s.channels, 1);
         assert_int_equal(read_all(&s, got, N, 4), cases[i].n / 2);
