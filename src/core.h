@@ -1,4 +1,4 @@
-/* What model.c and session.c share: an open model. */
+/* An open model, as model.c and session.c share it, and the checks of options. */
 #ifndef SUR_CORE_H
 #define SUR_CORE_H
 
@@ -14,18 +14,18 @@ struct sur_model { /* immutable after open, but for n_sessions */
     struct sur_checkpoint *checkpoint;
     const struct sur_tekken_info *tekken;
     const struct sur_backend *backend;
-    void *state;           /* the backend's */
-    atomic_int n_sessions; /* open sessions; close refuses to pull the model from under them */
-    int n_forks;           /* sur_forks when it was opened */
+    void *state;           /* of the backend */
+    atomic_int n_sessions; /* open sessions; sur_model_close refuses while there are any */
+    int n_forks;           /* sur_forks at open */
 };
 
-/* How many forks lie between this process and the one that first opened a model. A model that was opened before one of
- * them has lost its threads (and its GPU): nothing of the backend may be called. */
+/* Returns the number of forks between this process and the one that first opened a model. In a child process a model of
+ * the parent has no threads and no GPU, so no function of its backend may be called. */
 int sur_forks(void);
-/* SUR_OK, or SUR_ERR_ARGUMENT with a line when the process is a fork of the one that opened the model. */
+/* SUR_ERR_ARGUMENT: the model was opened before a fork, by the parent. */
 int sur_check_process(const struct sur_model *model);
 
-/* SUR_OK, or SUR_ERR_ARGUMENT with a line (options.c). */
+/* Check all fields (options.c). SUR_ERR_ARGUMENT. */
 int sur_check_model_options(const struct sur_model_options *options);
 int sur_check_session_options(const struct sur_session_options *options, int delay_ms, const struct sur_model *model);
 

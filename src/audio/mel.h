@@ -2,8 +2,10 @@
  *
  * Periodic Hann of 400, DFT of 400 points, hop 160; frame k is centred on sample 160 k, so it needs samples up to
  * 160 k + 199; before the first sample there are zeros. Power, Slaney mel filters (0 to 8000 Hz, Slaney norm), log10,
- * floor, scaling. Computed in fp64 from fp32 samples, rounded to fp32 once: the same bits however samples arrive.
- * The caller feeds the pads. Encode thread only. No allocation after create.
+ * floor, scaling. Computed in fp64 from fp32 samples, rounded to fp32 once; the bits do not depend on how samples
+ * arrive. The caller feeds the pads.
+ *
+ * Threads: one at a time. RT safe after create.
  *
  * The transform is our own, exactly 400 points in fp64: kissfft as distributions build it is single precision, whose
  * rounding (2^-24 of the loudest bin) is as large as a quiet bin beside a loud one and moves its log-mel by up to 6e-4.
@@ -19,11 +21,11 @@ struct sur_mel;
  */
 int sur_mel_create(struct sur_mel **mel, int n_mels, double log_max);
 void sur_mel_destroy(struct sur_mel **mel);
-/* Takes up to n samples and writes up to max_frames frames, out [max_frames, n_mels]; *n_used says how many samples
- * it took (it stops when the output is full). Returns how many frames it wrote. */
+/* Takes up to n samples, sets *n_used to how many, and writes up to max_frames frames, out [max_frames, n_mels]. It
+ * stops when the output is full. Returns the number of frames written. */
 size_t sur_mel_process(struct sur_mel *mel, const float *samples, size_t n, size_t *n_used, float *out,
                        size_t max_frames);
-/* What it computes with, rounded to fp32: filters [n_mels, 201], window [400]. */
+/* Copies its tables, rounded to fp32: filters [n_mels, 201], window [400]. */
 void sur_mel_tables(const struct sur_mel *mel, float *filters, float *window);
 
 #endif

@@ -11,14 +11,12 @@ const struct sur_params synthetic_full = {.encoder = {1280, 32, 64, 5120, 32, 32
                                           .vocab_size = 131072,
                                           .ada_dim = 32,
                                           .n_mels = 128,
-                                          .downsample = 4,
                                           .log_mel_max = 1.5};
 static const struct sur_params tiny = {.encoder = {128, 3, 32, 512, 4, 4, 48, 1e6, 1e-5},
                                        .decoder = {192, 3, 32, 384, 8, 2, 64, 1e6, 1e-5},
                                        .vocab_size = 1512,
                                        .ada_dim = 32,
                                        .n_mels = 128,
-                                       .downsample = 4,
                                        .log_mel_max = 1.5};
 
 /* The types of a file's matrices. */

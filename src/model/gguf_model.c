@@ -102,7 +102,7 @@ static int read_tower(const struct sur_gguf *f, bool encoder, struct sur_tower *
 
 int sur_gguf_params(const struct sur_gguf *f, struct sur_params *params)
 {
-    struct sur_params p = {.downsample = 4};
+    struct sur_params p = {0};
     char path[192];
     int rc = check_architecture(f);
     if (rc == SUR_OK) rc = check_constants(f);

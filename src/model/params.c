@@ -113,7 +113,6 @@ static int read_encoder(const json_t *root, struct sur_params *p)
     if ((rc = may_string(o, path, "norm_type", "rms_norm")) != SUR_OK) return rc;
     if ((rc = sur_json_object(whisper, WHISPER, "downsample_args", &downsample)) != SUR_OK) return rc;
     if ((rc = need_number(downsample, WHISPER "downsample_args.", "downsample_factor", 4)) != SUR_OK) return rc;
-    p->downsample = 4;
     return SUR_OK;
 }
 

@@ -4,6 +4,7 @@
 
 #include "model/gguf.h"
 #include "model/gguf_model.h"
+#include "model/schedule.h"
 #include "text/tekken.h"
 #include "util/utf8.h"
 
@@ -74,8 +75,8 @@ static uint64_t append_sizes(struct buffer *b, const struct sur_params *p)
         F32(ENCODER "rope_theta", e->rope_theta),
         F32(ENCODER "rms_norm_eps", e->norm_eps),
         STRING(ENCODER "hidden_act", "silu"),
-        U32(PROJECTOR "downsample_factor", p->downsample),
-        U32(PROJECTOR "input_dim", p->downsample * (double)e->dim),
+        U32(PROJECTOR "downsample_factor", SUR_TOKEN_ROWS),
+        U32(PROJECTOR "input_dim", SUR_TOKEN_ROWS * (double)e->dim),
         STRING(PROJECTOR "hidden_act", "gelu"),
         U32(PROJECTOR "audio_length_per_tok", 8),
         U32(DECODER "n_layers", d->n_layers),

@@ -68,7 +68,6 @@ static void test_published(void **state)
     assert_int_equal(p.encoder.n_kv_heads, 32);
     assert_int_equal(p.encoder.window, 750);
     assert_int_equal(p.n_mels, 128);
-    assert_int_equal(p.downsample, 4);
     assert_true(p.log_mel_max == 1.5);
 }
 
