@@ -53,8 +53,9 @@ void screen_blank(struct screen *s, int row, int from, int to)
 static void append(struct cell *cell, const char *bytes, size_t n)
 {
     size_t used = strlen(cell->text);
-    if (used + n < sizeof cell->text)
-        memcpy(cell->text + used, bytes, n + 1); /* too many combining characters are dropped */
+    if (used + n >= sizeof cell->text) return; /* too many combining characters: the rest are dropped */
+    memcpy(cell->text + used, bytes, n);
+    cell->text[used + n] = 0;
 }
 
 int screen_put(struct screen *s, int row, int col, int to, const char *text, const struct screen_style *style)
@@ -63,21 +64,19 @@ int screen_put(struct screen *s, int row, int col, int to, const char *text, con
     if (to > s->cols) to = s->cols;
     while (*text) {
         uint32_t c;
-        char one[5] = "";
-        int took = sur_utf8_decode((const uint8_t *)text, strnlen(text, 4), &c);
-        size_t n = took > 0 ? (size_t)took : 1;
-        memcpy(one, text, n);
+        const char *bytes = text;
+        size_t n = sur_utf8_next(bytes, strnlen(bytes, 4), &c);
+        int width = sur_utf8_char_width(c);
         text += n;
-        int width = sur_utf8_width(one);
         if (width == 0) {
-            if (last) append(last, one, n);
+            if (last) append(last, bytes, n);
             continue;
         }
         if (col + width > to) break;
         last = screen_at(s, row, col);
         *last =
             (struct cell){.width = (uint8_t)width, .attributes = style->attributes, .fg = style->fg, .bg = style->bg};
-        append(last, one, n);
+        append(last, bytes, n);
         for (int i = 1; i < width; i++) {
             *screen_at(s, row, col + i) = *last;
             screen_at(s, row, col + i)->width = 0;

@@ -7,13 +7,10 @@
 
 void json_append_text(struct output *out, const char *text, size_t n)
 {
-    const uint8_t *bytes = (const uint8_t *)text;
     for (size_t i = 0; i < n;) {
         uint32_t c;
         char safe[4];
-        int took = sur_utf8_decode(bytes + i, n - i, &c);
-        i += took > 0 ? (size_t)took : took < 0 ? (size_t)-took : n - i;
-        if (!sur_utf8_printable(c)) c = SUR_UTF8_REPLACEMENT;
+        i += sur_utf8_next(text + i, n - i, &c);
         if (c == '"' || c == '\\') output_append(out, "\\", 1);
         output_append(out, safe, (size_t)sur_utf8_encode(c, safe));
     }

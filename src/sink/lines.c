@@ -4,15 +4,10 @@
 
 #include "util/utf8.h"
 
-/* Decodes one character. Returns its bytes; *width is its columns. */
-static size_t next_char(const char *text, uint32_t *code_point, int *width)
+/* Decodes one character. Returns its bytes. */
+static size_t next_char(const char *text, uint32_t *code_point)
 {
-    char one[5] = "";
-    int took = sur_utf8_decode((const uint8_t *)text, strnlen(text, 4), code_point);
-    size_t n = took > 0 ? (size_t)took : 1; /* invalid bytes were replaced by U+FFFD before */
-    memcpy(one, text, n);
-    *width = sur_utf8_width(one);
-    return n;
+    return sur_utf8_next(text, strnlen(text, 4), code_point);
 }
 
 static bool ends_sentence(uint32_t c)
@@ -44,8 +39,7 @@ void lines_pause_add(struct lines_pause *p, int64_t step, const char *text)
     p->any = true;
     while (*text) {
         uint32_t c;
-        int width;
-        text += next_char(text, &c, &width);
+        text += next_char(text, &c);
         if (!closes_quote(c)) p->sentence = ends_sentence(c);
     }
 }
@@ -88,12 +82,12 @@ size_t lines_fit(const char *text, int width, size_t *next)
     int column = 0;
     for (;;) {
         uint32_t c;
-        int columns;
         if (!text[i]) {
             take = i;
             break;
         }
-        size_t n = next_char(text + i, &c, &columns);
+        size_t n = next_char(text + i, &c);
+        int columns = sur_utf8_char_width(c);
         if (c == ' ' && i > 0 && text[i - 1] != ' ') last_blank = i;
         if (column + columns > width && i > 0) {
             take = c == ' ' || last_blank == 0 ? i : last_blank;

@@ -83,12 +83,10 @@ bool sur_utf8_printable(uint32_t c)
     }
 }
 
-/* Decodes the next code point of a complete text, n > 0 bytes; U+FFFD for what is invalid, cut or unprintable. Returns
- * the number of bytes that it takes. */
-static size_t next_clean(const uint8_t *bytes, size_t n, uint32_t *code_point)
+size_t sur_utf8_next(const char *text, size_t n_bytes, uint32_t *code_point)
 {
-    int took = sur_utf8_decode(bytes, n, code_point);
-    if (took == 0) return n; /* cut at the end: one U+FFFD for the rest */
+    int took = sur_utf8_decode((const uint8_t *)text, n_bytes, code_point);
+    if (took == 0) return n_bytes; /* cut at the end: one U+FFFD for the rest */
     if (took < 0) return (size_t)-took;
     if (!sur_utf8_printable(*code_point)) *code_point = SUR_UTF8_REPLACEMENT;
     return (size_t)took;
@@ -97,12 +95,11 @@ static size_t next_clean(const uint8_t *bytes, size_t n, uint32_t *code_point)
 void sur_utf8_clean(char *out, size_t size, const char *text, size_t n_bytes)
 {
     if (size == 0) return;
-    const uint8_t *in = (const uint8_t *)text;
     size_t used = 0;
     for (size_t i = 0; i < n_bytes;) {
         uint32_t c;
         char bytes[4];
-        i += next_clean(in + i, n_bytes - i, &c);
+        i += sur_utf8_next(text + i, n_bytes - i, &c);
         size_t n = (size_t)sur_utf8_encode(c, bytes);
         if (used + n >= size) break;
         memcpy(out + used, bytes, n);
@@ -111,15 +108,19 @@ void sur_utf8_clean(char *out, size_t size, const char *text, size_t n_bytes)
     out[used] = 0;
 }
 
+int sur_utf8_char_width(uint32_t code_point)
+{
+    return code_point < 0x7f ? 1 : utf8proc_charwidth((utf8proc_int32_t)code_point);
+}
+
 int sur_utf8_width(const char *text)
 {
-    const uint8_t *in = (const uint8_t *)text;
     size_t n = strlen(text);
     int width = 0;
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += next_clean(in + i, n - i, &c);
-        width += c < 0x7f ? 1 : utf8proc_charwidth((utf8proc_int32_t)c);
+        i += sur_utf8_next(text + i, n - i, &c);
+        width += sur_utf8_char_width(c);
     }
     return width;
 }

@@ -20,11 +20,15 @@ int sur_utf8_decode(const uint8_t *bytes, size_t n, uint32_t *code_point);
 int sur_utf8_encode(uint32_t code_point, char out[4]);
 /* Returns false for C0, DEL, C1, bidirectional controls, U+2028, U+2029, and unassigned or private code points. */
 bool sur_utf8_printable(uint32_t code_point);
+/* Decodes the next code point of a complete text, n_bytes > 0, as one that is safe to print: U+FFFD for what is
+ * invalid, cut or not printable. Returns the number of bytes that it takes. */
+size_t sur_utf8_next(const char *text, size_t n_bytes, uint32_t *code_point);
 /* Copies n_bytes of text to out [size], always terminated if size > 0. What is not valid or not printable becomes
  * U+FFFD. A text that does not fit is cut after a code point. */
 void sur_utf8_clean(char *out, size_t size, const char *text, size_t n_bytes);
-/* Returns the number of terminal columns: 0 for a combining character, 2 for a wide one, 1 for each U+FFFD that
- * sur_utf8_clean would write. */
+/* Returns the terminal columns of a printable code point: 0 for a combining character, 2 for a wide one. */
+int sur_utf8_char_width(uint32_t code_point);
+/* Returns the terminal columns of a text, as sur_utf8_clean would copy it. */
 int sur_utf8_width(const char *text);
 
 #endif

@@ -119,6 +119,24 @@ static void test_clean(void **state)
     check_clean("", 0, 63, "");
 }
 
+static void test_next(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t n, took;
+        uint32_t code_point;
+        int width;
+    } cases[] = {{"ab", 2, 1, 'a', 1},         {"\xe6\x97\xa5x", 4, 3, 0x65e5, 2}, {"\xcc\x81", 2, 2, 0x301, 0},
+                 {"\x1b[", 2, 1, 0xfffd, 1},   {"\xe2\x82x", 3, 2, 0xfffd, 1},     {"\xe2\x82", 2, 2, 0xfffd, 1},
+                 {"\xff\xff", 2, 1, 0xfffd, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t c;
+        assert_int_equal(sur_utf8_next(cases[i].text, cases[i].n, &c), cases[i].took);
+        assert_int_equal(c, cases[i].code_point);
+        assert_int_equal(sur_utf8_char_width(c), cases[i].width);
+    }
+}
+
 static void test_width(void **state)
 {
     assert_int_equal(sur_utf8_width(""), 0);
@@ -140,6 +158,7 @@ int main(void)
         cmocka_unit_test(test_broken),
         cmocka_unit_test(test_printable),
         cmocka_unit_test(test_clean),
+        cmocka_unit_test(test_next),
         cmocka_unit_test(test_width),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
