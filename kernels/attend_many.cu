@@ -1,14 +1,15 @@
-/* Attention of a tiled pass: four warps take 64 rows, so that keys and values pass through shared memory once for 64.
+/* Attention for more than 8 queries: four warps share 64 rows, so that keys and values pass through shared memory once
+ * per 64 rows.
  *
- * A warp has 16 rows and all keys of a block: what several warps do in attend.cuh, and pass one another, it does alone,
- * in the same order. So the bits are the same; and it takes the same blocks of keys for its 16 rows, no more. */
+ * A warp has 16 rows and all keys of a block. It does alone, and in the same order, what several warps of attend.cu do
+ * together, so the bits are the same. It takes only the key blocks that its 16 rows see. */
 #include "attend.cuh"
 
 #define ROW_WARPS  4
 #define WARP_ROWS  16
 #define GROUP_ROWS (WARP_ROWS * ROW_WARPS)
 
-/* score[i]: rows g and g + 8 of the warp's, keys 8 i + 2 t and + 1. */
+/* score[i] of lane 4 g + t: rows g and g + 8 of the warp, keys 8 i + 2 t and 8 i + 2 t + 1. */
 template <int DP> DEVICE void all_scores(float (&score)[KEYS / 8][4], uint32_t q_hi, uint32_t q_lo, uint32_t keys)
 {
     const int lane = threadIdx.x % 32, m = lane / 8, r = lane % 8;
@@ -35,7 +36,7 @@ template <int DP> DEVICE void all_scores(float (&score)[KEYS / 8][4], uint32_t q
     }
 }
 
-/* Two weights as the tensor cores take them: high halves, and low ones. */
+/* Splits two weights into high and low halves, as mma takes them. */
 DEVICE void split_weights(uint32_t &hi, uint32_t &lo, float a, float b)
 {
     a *= WEIGHT_SCALE;
@@ -47,8 +48,8 @@ DEVICE void split_weights(uint32_t &hi, uint32_t &lo, float a, float b)
     lo = *(const uint32_t *)&low;
 }
 
-/* Softmax of a block: its weights, split, as what the second product multiplies by; its maximum and sum for each of the
- * thread's two rows, which see keys from[h] .. to[h] of the block. */
+/* Softmax of a block: the split weights, as input of the second product, and maximum and sum of each of the thread's
+ * two rows. Row h sees keys from[h] .. to[h] of the block. */
 DEVICE void all_weights(float (&score)[KEYS / 8][4], const float *factor, const int *from, const int *to,
                         uint32_t (&w_hi)[KEYS / 16][4], uint32_t (&w_lo)[KEYS / 16][4], float *most, float *weight)
 {
@@ -88,7 +89,7 @@ DEVICE void all_weights(float (&score)[KEYS / 8][4], const float *factor, const 
     }
 }
 
-/* What a thread has gathered of its two rows: all DP elements by eight, 2 t and + 1 of each. */
+/* What a thread has summed of its two rows so far: of each 8 of the DP elements 2 t and 2 t + 1. */
 template <int DP> struct gathered {
     float sum[DP / 8][4], weight[2], run[2];
 
@@ -153,11 +154,11 @@ template <int DP> struct gathered {
     }
 };
 
-/* By 128 threads; thread block (row group of 64, K/V head). BUFFERS: of keys and values; 2: they arrive a block ahead.
- * This function is long: as attend.cuh's attend. */
+/* 128 threads; thread block (row group of 64, K/V head). BUFFERS: of keys and values; with 2 they arrive one block
+ * ahead. This function is long: its steps share nearly all of its variables. */
 template <int DP, int BUFFERS> static __device__ void attend_many(const sur_gpu_attend &p)
 {
-    /* queries split, and of each buffer keys and values: 4 (GROUP_ROWS + BUFFERS KEYS) DP bytes */
+    /* split queries; keys and values of each buffer: 4 (GROUP_ROWS + BUFFERS KEYS) DP bytes */
     DYNAMIC_SHARED(shared, 128);
     constexpr uint32_t TILE = KEYS * DP * 2;
     char *q_hi = shared, *q_lo = q_hi + GROUP_ROWS * DP * 2;
@@ -167,12 +168,12 @@ template <int DP, int BUFFERS> static __device__ void attend_many(const sur_gpu_
     const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_row0 = row0 + warp * WARP_ROWS;
     auto last_of = [&](int row, int n) { return (n_rows - row < n ? n_rows : row + n) - 1; };
 
-    /* The position was written at least two kernels ago; so was every block that no query's own position lies in: read
-     * before the wait on the assumption of instructions.cuh. */
+    /* The position, and every block without a position of this pass, were written at least two kernels ago: they are
+     * read before the wait (see instructions.cuh). */
     const int64_t first = *at<const int64_t>(p.position);
     const int64_t to = (first + last_of(row0, GROUP_ROWS) / group) / KEYS;
     int64_t block = seen_by(p, first, row0 / group).from / KEYS;
-    /* the warp's own share of them; none if it has no rows */
+    /* the blocks that the warp's rows see; none if it has no rows */
     const int64_t my_from = my_row0 < n_rows ? seen_by(p, first, my_row0 / group).from / KEYS : to + 1;
     const int64_t my_to = (first + last_of(my_row0, WARP_ROWS) / group) / KEYS;
     auto fetch = [&](int64_t b, int buffer) {
@@ -202,7 +203,7 @@ template <int DP, int BUFFERS> static __device__ void attend_many(const sur_gpu_
     for (; block <= to; block++, buffer = (buffer + 1) % BUFFERS) {
         const uint32_t keys = buffers + buffer * 2 * TILE;
         copy_wait<0>();
-        __syncthreads(); /* it is there, for all; and all have left the other buffer */
+        __syncthreads(); /* the block has arrived for all warps, and all have finished with the other buffer */
         if (BUFFERS == 2) fetch(block + 1, buffer ^ 1);
         if (block >= my_from && block <= my_to) {
             float score[KEYS / 8][4] = {}, most[2], weight[2];

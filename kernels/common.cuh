@@ -1,5 +1,5 @@
-/* What the kernels share: the split of an activation, the input of a product and what becomes of its sums. Arithmetic
- * that decides bits is written with explicit roundings, so that no two kernels contract it differently. */
+/* What the kernels share: the split of an activation, norms, the input of a product, and what a product does after its
+ * sums. Arithmetic is written with explicit roundings, so that no two kernels contract it differently. */
 #pragma once
 
 #include <instructions.cuh>
@@ -13,27 +13,27 @@ template <typename T> DEVICE T *at(sur_gpu_ptr p)
 
 /* ---- numbers ---- */
 
-/* floor(i / n) for an_nth = 1 / n, i below 2^20: a division of whole numbers takes five times as many instructions. */
+/* floor(i / n) for an_nth = 1 / n and i below 2^20: an integer division takes five times as many instructions. */
 DEVICE int floor_times(int i, float an_nth)
 {
     return __float2int_rz(__fmul_rn((float)i + 0.5f, an_nth));
 }
 
-/* x = hi + lo to 2^-17 of x. */
+/* Splits x into hi + lo, to 2^-17 of x. */
 DEVICE void split(float x, __nv_bfloat16 &hi, __nv_bfloat16 &lo)
 {
     hi = __float2bfloat16_rn(x);
     lo = __float2bfloat16_rn(__fsub_rn(x, __bfloat162float(hi)));
 }
 
-/* Two neighbours split. */
+/* Splits two neighbours. */
 DEVICE void split_pair(__nv_bfloat162 &hi, __nv_bfloat162 &lo, float a, float b)
 {
     hi = __floats2bfloat162_rn(a, b);
     lo = __floats2bfloat162_rn(__fsub_rn(a, __low2float(hi)), __fsub_rn(b, __high2float(hi)));
 }
 
-/* Nearest even, saturated: what a ring of fp16 holds. Infinity becomes 65504, too, and NaN -65504 (docs/model.md). */
+/* To nearest even, saturated, for a ring of fp16. Infinity becomes 65504, NaN -65504 (docs/model.md). */
 DEVICE __half saturated_half(float x)
 {
     return __float2half_rn(fminf(fmaxf(x, -65504.0f), 65504.0f));
@@ -50,20 +50,22 @@ DEVICE float silu_mul(float gate, float up)
 
 /* ---- norms ---- */
 
+/* The sum over the warp, in all lanes. */
 DEVICE float fold_warp(float sum)
 {
     for (int step = 16; step; step >>= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
     return sum;
 }
-/* The sum of squares of a group of 8, in all of the 8 neighbouring lanes that have an element each; of a last group
- * what does not exist is 0. All lanes of the warp call it. */
+/* The sum of squares of a group of 8 elements, one in each of 8 neighbouring lanes; all 8 get it. Elements past the end
+ * are 0. All lanes of the warp call it. */
 DEVICE float fold_squares(float x)
 {
     float sum = __fmul_rn(x, x);
     for (int step = 4; step; step >>= 1) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, step));
     return sum;
 }
-/* 1 / sqrt(mean + eps) of n elements whose squares are summed by groups. All lanes of a warp call it, and have it. */
+/* 1 / sqrt(mean of squares + eps) of n elements; squares: sums by groups of 8. All lanes of the warp call it and get
+ * it. */
 DEVICE float rms_scale(const float *squares, int n, float eps)
 {
     float sum = 0;
@@ -75,7 +77,8 @@ DEVICE float rms_scale(const float *squares, int n, float eps)
         for (int j = 0; j < 12; j++)
             if (from + 32 * j < (n + 7) / 8) sum = __fadd_rn(sum, part[j]);
     }
-    return rsqrtf(__fadd_rn(__fdividef(fold_warp(sum), (float)n), eps)); /* to 2^-21, always the same way */
+    return rsqrtf(
+        __fadd_rn(__fdividef(fold_warp(sum), (float)n), eps)); /* to 2^-21; every kernel computes it this way */
 }
 
 /* Element i of column c, before any norm. */
@@ -86,12 +89,12 @@ DEVICE float input_element(const sur_gpu_input &in, int c, int i)
     return __ldcg(x + (size_t)c * in.stride + i);
 }
 
-/* ---- what becomes of sums ---- */
+/* ---- after the sums ---- */
 
-/* Where put_split puts halves, for many of them: what all have in common is worked out once. */
+/* Where split results go; computes once what many elements have in common. */
 struct split_places {
     __nv_bfloat16 *hi, *lo;
-    int a_column;
+    int column_step;
     bool fragments;
 
     DEVICE_MEMBER split_places(sur_gpu_ptr hi_, sur_gpu_ptr lo_, int pitch)
@@ -99,16 +102,16 @@ struct split_places {
         hi = at<__nv_bfloat16>(hi_);
         fragments = !lo_;
         lo = fragments ? hi + SUR_GPU_LOW : at<__nv_bfloat16>(lo_);
-        a_column = fragments ? (int)SUR_GPU_FRAGMENT : pitch;
+        column_step = fragments ? (int)SUR_GPU_FRAGMENT : pitch;
     }
-    /* Of element i of column c, from hi and from lo; i + 1 follows an even i. */
+    /* Index of element i of column c, for hi and for lo. Element i + 1 is next to an even i. */
     DEVICE_MEMBER size_t index(int c, int i) const
     {
-        return (size_t)c * a_column + (fragments ? sur_gpu_fragment_at(i) : i);
+        return (size_t)c * column_step + (fragments ? sur_gpu_fragment_at(i) : i);
     }
 };
 
-/* Split into row `row` of column c: pitch elements a column, or fragments. */
+/* Writes v, split, to row `row` of column c. */
 DEVICE void put_split(sur_gpu_ptr hi, sur_gpu_ptr lo, int pitch, int c, int row, float v)
 {
     const split_places to(hi, lo, pitch);
@@ -116,7 +119,7 @@ DEVICE void put_split(sur_gpu_ptr hi, sur_gpu_ptr lo, int pitch, int c, int row,
     split(v, to.hi[i], to.lo[i]);
 }
 
-/* Element e of head_dim of key or value head `head` at position p. */
+/* Index of element e of a K/V head at position p. */
 DEVICE size_t ring_index(const sur_gpu_ring &r, bool value, int head, int e, int64_t p)
 {
     uint32_t block = (uint32_t)(p / SUR_GPU_KEYS) % (uint32_t)r.n_blocks, slot = (uint32_t)p % SUR_GPU_KEYS;
@@ -133,13 +136,13 @@ DEVICE void ring_put(const sur_gpu_ring &r, bool value, int head, int e, int64_t
         at<__half>(to)[i] = saturated_half(x);
 }
 
-/* Element i of the ring's k or v. */
+/* Element i of the ring's k or v (from: r.k or r.v). */
 DEVICE float ring_get(const sur_gpu_ring &r, sur_gpu_ptr from, size_t i)
 {
     return r.fp32 ? at<const float>(from)[i] : __half2float(at<const __half>(from)[i]);
 }
 
-/* Where a row of q, k, v goes. */
+/* What a row of q, k, v is: element e of a head of queries, keys or values. */
 struct qkv_place {
     int head, e;
     bool query, value;
@@ -156,14 +159,14 @@ struct qkv_place {
     }
 };
 
-/* cos and sin of an element's pair in column c; of a value, which is not turned, 1 and 0. */
+/* cos and sin of the rotation of an element in column c; 1 and 0 for values, which are not rotated. */
 DEVICE float2 turn_of(const sur_gpu_output &o, const qkv_place &at_row, int c)
 {
     if (at_row.value) return make_float2(1, 0);
     return *(const float2 *)(at<const float>(o.rotation) + (size_t)c * o.ring.head_dim + (at_row.e & ~1));
 }
 
-/* Rows `row` (even) and row + 1 of q, k, v: a, b. */
+/* Rotates and writes rows `row` (even) and row + 1 of q, k, v, whose sums are a and b. */
 DEVICE void finish_pair(const sur_gpu_output &o, const qkv_place &to, float2 turn, int row, int c, float a, float b,
                         int64_t first)
 {
@@ -181,9 +184,9 @@ DEVICE void finish_pair(const sur_gpu_output &o, const qkv_place &to, float2 tur
     }
 }
 
-/* v: the sum of this row and column with its bias. pair: SWIGLU: that of w_up's row; ADD: y as it was, which callers
- * load early. What y holds then (QKV: finish_pair). The split result takes norm's weight, and squares are the caller's.
- */
+/* Finishes and writes one row of one column, for every epilogue but QKV (finish_pair). v: the sum with its bias. pair:
+ * for SWIGLU the sum of w_up's row, for ADD the old y, which the caller loads early. Returns the result. The squares of
+ * the results are the caller's task. */
 template <int EPILOGUE> DEVICE float finish(const sur_gpu_output &o, int row, int c, float v, float pair, int64_t first)
 {
     if (EPILOGUE == SUR_GPU_GELU) v = gelu(v);

@@ -1,8 +1,8 @@
-/* What stands round products of NVIDIA's libraries (--gemm lt|blas, --window-attention gemm): their sums become
- * outputs, a ring becomes plain matrices, scores become weights. For comparing: no bit is promised. */
+/* Kernels around the products of NVIDIA's libraries (--gemm lt|blas, --window-attention gemm): outputs from their sums,
+ * matrices from a ring, weights from scores. Only for comparison: the libraries promise no bits. */
 #include "attend.cuh"
 
-/* A row a thread, of q, k and v a pair; grid (rows / 256 or pairs / 256, n). */
+/* One row per thread, for QKV one pair of rows; grid (rows / 256 or pairs / 256, n). */
 template <int EPILOGUE> DEVICE void finish_sums(const sur_gpu_finish &p)
 {
     constexpr bool qkv = EPILOGUE == SUR_GPU_QKV;
@@ -41,7 +41,7 @@ FINISH(swiglu, SUR_GPU_SWIGLU)
 FINISH(qkv, SUR_GPU_QKV)
 FINISH(rows, SUR_GPU_ROWS)
 
-/* A block of a head a block; grid (n_blocks, n_kv_heads). */
+/* One thread block per 128-key block of a K/V head: grid (n_blocks, n_kv_heads). */
 extern "C" __global__ void __launch_bounds__(256) k_unroll(const __grid_constant__ sur_gpu_unroll p)
 {
     wait_for_previous();
@@ -57,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(256) k_unroll(const __grid_constant
     }
 }
 
-/* A row a warp; grid (n / 8, n_heads). A slot holds the latest position that falls on it. */
+/* One row per warp; grid (n / 8, n_heads). A slot holds the latest position that maps to it. */
 extern "C" __global__ void __launch_bounds__(256) k_softmax(const __grid_constant__ sur_gpu_attend p)
 {
     wait_for_previous();

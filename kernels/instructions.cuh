@@ -1,5 +1,5 @@
-/* What kernels ask of the GPU beyond CUDA C++: instructions by name, and shared memory whose size the launch says. They
- * include it as <instructions.cuh>: tests/emulator has another, with which they run on a processor. */
+/* Instructions of the GPU that CUDA C++ does not have, and shared memory whose size the launch gives. Kernels include
+ * it as <instructions.cuh>: tests/emulator has another file of that name, with which they run on a CPU. */
 #pragma once
 
 #include <cuda_bf16.h>
@@ -9,14 +9,14 @@
 #define DEVICE        static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 
-/* A block's shared memory as the launch sized it: char name[]. */
+/* A thread block's dynamic shared memory: char name[]. */
 #define DYNAMIC_SHARED(name, alignment)                                                                                \
     extern __shared__ __align__(alignment)                                                                             \
     char name[]
 
-/* Programmatic dependent launch (9.0 and above; elsewhere a kernel starts when the one before has ended). Every kernel
- * of a pass waits before it touches what the one before wrote, then lets the next one start: so two kernels overlap,
- * never three.
+/* Programmatic dependent launch (9.0 and above; below that a kernel starts when the one before has ended). Every kernel
+ * of a pass waits before it reads what the one before wrote, and then lets the next one start. So at most two kernels
+ * overlap.
  * Some kernels read before the wait what was written two or more kernels ago: the skinny ADD reads y, ROWS its
  * position, QKV its position and rotation, attention its position and all keys and values but the newest. That these
  * reads see the writes is an assumption about the hardware. PTX promises that a kernel sees the writes of its
@@ -38,12 +38,12 @@ DEVICE void let_next_start()
 #endif
 }
 
-/* threadIdx.x / 32, of which the compiler then knows that all lanes have the same. */
+/* threadIdx.x / 32, in a form that tells the compiler that all lanes have the same value. */
 DEVICE int warp_index()
 {
     return __shfl_sync(~0u, (int)threadIdx.x / 32, 0);
 }
-/* One lane of the warp, always the same one. All come. */
+/* True in one lane of the warp, always the same one. All lanes call it. */
 DEVICE bool elected()
 {
 #if __CUDA_ARCH__ >= 900
@@ -55,14 +55,14 @@ DEVICE bool elected()
 #endif
 }
 
-/* The first 256 threads of a block meet. */
+/* Barrier of the first 256 threads of a block. */
 DEVICE void sync_256()
 {
     asm volatile("bar.sync 1, 256;" ::: "memory");
 }
 
-/* The compiler keeps x in a register from here on; otherwise it works such values out anew wherever they are used. */
-template <typename T> DEVICE T kept(T x)
+/* Makes the compiler keep x in a register from here on, instead of computing it again wherever it is used. */
+template <typename T> DEVICE T keep_in_register(T x)
 {
     if constexpr (sizeof x == 8)
         asm volatile("" : "+l"(x));
@@ -76,7 +76,7 @@ DEVICE uint32_t shared_address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* 16 bytes from global to shared memory, past the first-level cache. */
+/* Copies 16 bytes from global to shared memory, past the first-level cache. */
 DEVICE void copy_async(uint32_t to, const void *from)
 {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
@@ -90,9 +90,9 @@ template <int N> DEVICE void copy_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* ---- copies that arrive at a barrier, 8 bytes of shared memory that one warp uses ---- */
+/* ---- copies that complete a barrier: 8 bytes of shared memory, used by one warp ---- */
 
-/* By one lane, before the warp meets. */
+/* Called by one lane, before the warp meets. */
 DEVICE void arrival_init(uint32_t barrier)
 {
 #if __CUDA_ARCH__ >= 900
@@ -102,8 +102,9 @@ DEVICE void arrival_init(uint32_t barrier)
     asm volatile("mbarrier.init.shared.b64 [%0], 32;" ::"r"(barrier) : "memory");
 #endif
 }
-/* By all lanes: n_bytes, a multiple of 16, from `lower` to shared memory and, unless it is NULL, as many from `upper`
- * to `apart` bytes further. They complete the barrier's current phase. All lanes have read what lay there, and met. */
+/* Called by all lanes: copies n_bytes, a multiple of 16, from `lower` to shared memory and, unless `upper` is NULL,
+ * n_bytes from there to to + apart. The copies complete the barrier's current phase. Before the call all lanes have
+ * finished with the old contents, and have met. */
 DEVICE void fetch_async(uint32_t to, const char *lower, const char *upper, uint32_t apart, uint32_t n_bytes,
                         uint32_t barrier)
 {
@@ -129,7 +130,7 @@ DEVICE void fetch_async(uint32_t to, const char *lower, const char *upper, uint3
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 #endif
 }
-/* Until the phase of this parity is complete: a barrier's first has parity 0. */
+/* Waits until the barrier's phase of this parity is complete. Its first phase has parity 0. */
 DEVICE void arrival_wait(uint32_t barrier, uint32_t parity)
 {
     uint32_t done;
@@ -148,8 +149,8 @@ DEVICE void arrival_wait(uint32_t barrier, uint32_t parity)
     } while (!done);
 }
 
-/* By one thread, after its block has met and before it meets again: what those wrote that came before is there then.
- * How many they were. */
+/* Adds 1 and returns the value before. Called by one thread between two barriers of its block: afterwards the block
+ * sees all writes of the blocks that called it before. */
 DEVICE int count_at(int *counter)
 {
     int before;
@@ -157,19 +158,19 @@ DEVICE int count_at(int *counter)
     return before;
 }
 
-/* What it is now; what those wrote that counted is there then. */
+/* Returns the value; afterwards the thread sees the writes of the blocks that have called count_at. */
 DEVICE int look_at(const int *counter)
 {
     int now;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(counter) : "memory");
     return now;
 }
-/* Makes it x; who sees that by look_at or swap_at sees what was there before. */
+/* Sets the value; a thread that reads x by look_at or swap_at sees the writes before this one. */
 DEVICE void put_released(int *counter, int x)
 {
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(counter), "r"(x) : "memory");
 }
-/* Makes it x if it is `expected`. What it was. */
+/* Sets the value to x if it is `expected`. Returns the value before. */
 DEVICE int swap_at(int *counter, int expected, int x)
 {
     int before;
@@ -180,7 +181,7 @@ DEVICE int swap_at(int *counter, int expected, int x)
     return before;
 }
 
-/* Four 8 x 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of matrix i / 8. */
+/* Loads four 8 x 8 matrices of 16-bit numbers. Lane i passes the address of row i % 8 of matrix i / 8. */
 DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -189,7 +190,7 @@ DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)
                  : "memory");
 }
 
-/* The same, each matrix transposed. */
+/* Like load_matrix4, with each matrix transposed. */
 DEVICE void load_matrix4_transposed(uint32_t (&r)[4], uint32_t address)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -198,7 +199,8 @@ DEVICE void load_matrix4_transposed(uint32_t (&r)[4], uint32_t address)
                  : "memory");
 }
 
-/* c += a b, a [16 x 16] (rows, k), b [k, 8 columns]. Lane 4 g + t holds rows g and g + 8, columns 2 t and 2 t + 1. */
+/* c += a b: a [16 rows][16 of k], b [16 of k][8 columns]. Of c lane 4 g + t holds rows g and g + 8, columns 2 t and
+ * 2 t + 1. */
 DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -214,7 +216,7 @@ DEVICE void mma_fp16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* 1 / x to 2^-23, of a normal x. */
+/* 1 / x to 2^-23, for a normal x. */
 DEVICE float reciprocal(float x)
 {
     float y;

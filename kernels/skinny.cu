@@ -1,143 +1,146 @@
-/* The skinny product: y = W x for 1 to 8 columns, bound by the bytes of W.
+/* The skinny product: y = W x for 1 to 8 columns. Its speed is that of reading W once (docs/kernels.md has drawings).
  *
- * Each warp fetches weights ahead through slots of its own, from before the kernel is allowed to read what the previous
- * one wrote; and holds its segment's input in registers, as fragments, while tile after tile comes. The segments' sums
- * meet in shared memory, once a round of tiles. A block takes nearly all registers and shared memory of its
- * multiprocessor: it begins when the one before has left it, not when its whole kernel has. */
+ * Each warp copies its weights ahead into slots of shared memory that it alone uses. It begins before the kernel is
+ * allowed to read what the kernel before wrote. It holds the input of one segment in registers and multiplies one tile
+ * after another by it. After each round of tiles the block adds the segments' sums, which meet in shared memory, and
+ * writes the outputs. A block takes nearly all registers and shared memory of its multiprocessor, so it can begin as
+ * soon as the block before has left that multiprocessor, not only when the whole kernel before has ended. */
 #include "common.cuh"
 #include "skinny.h"
 
 #define MAX_COLUMNS SUR_GPU_SKINNY_COLUMNS
 
-/* ---- who has what ---- */
+/* ---- what each warp computes ---- */
 
-/* Which segments of k and which tiles of rows a warp has. With more segments than warps it takes every so many-th
- * segment and all tiles; else one segment and every `ways`-th tile. */
-template <int EPILOGUE> struct share {
-    static constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
-    static constexpr int ITEMS = TWO ? 1 : 2; /* groups, or pairs of groups, a tile */
-    int mine, tiles;                          /* the block's groups (SWIGLU: pairs); tiles, 0 of a warp that is idle */
-    int segments, segment0, segment_step, way, ways, tiles_a_round;
+/* A warp's part of the block's work: segments of k, and tiles of rows. With more segments than warps a warp has every
+ * segment_step-th segment and all tiles; otherwise one segment and every ways-th tile. */
+template <int EPILOGUE> struct warp_work {
+    static constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU; /* a tile has a group of w and the same group of w_up */
+    static constexpr int GROUPS = TWO ? 1 : 2;              /* of rows per tile; SWIGLU: pairs */
+    int groups, tiles;                                      /* of the block; tiles is 0 for a warp without work */
+    int segments, segment0, segment_step, way, ways, tiles_per_round;
 
-    DEVICE_MEMBER share(const sur_gpu_product &p)
+    DEVICE_MEMBER warp_work(const sur_gpu_product &p)
     {
         const int warp = warp_index();
         segments = p.skinny.segments;
         ways = p.skinny.ways;
-        tiles_a_round = p.skinny.tiles_a_round;
-        mine = p.skinny.rounds_dealt + (blockIdx.x < p.skinny.left_over);
-        tiles = (mine + ITEMS - 1) / ITEMS;
-        way = warp * p.skinny.a_segment >> 16;
+        tiles_per_round = p.skinny.tiles_per_round;
+        groups = p.skinny.rounds_dealt + (blockIdx.x < p.skinny.left_over);
+        tiles = (groups + GROUPS - 1) / GROUPS;
+        way = warp * p.skinny.per_segment >> 16;
         segment0 = warp - way * segments;
         segment_step = ways > 1 ? segments : p.skinny.warps;
         if (way >= ways || segment0 >= segments || warp >= p.skinny.warps) tiles = 0;
     }
-    DEVICE_MEMBER int end_of_round(int round0) const { return min(tiles, round0 + tiles_a_round); }
-    DEVICE_MEMBER bool is_whole(int tile) const { return TWO || 2 * tile + 1 < mine; }
+    DEVICE_MEMBER int end_of_round(int round0) const { return min(tiles, round0 + tiles_per_round); }
+    DEVICE_MEMBER bool is_whole(int tile) const { return TWO || 2 * tile + 1 < groups; }
 };
 
-/* Block b has groups b, b + gridDim.x, ... */
-DEVICE int row_of(int item, int r)
+/* Row r of the block's group: block b has groups b, b + gridDim.x, ... of the matrix. */
+DEVICE int row_of(int group, int r)
 {
-    return (item * gridDim.x + blockIdx.x) * 8 + r;
+    return (group * gridDim.x + blockIdx.x) * 8 + r;
 }
 
 /* ---- weights ---- */
 
-/* A warp's slots, and what of its share it fetches next: rounds, in them segments, in them tiles. */
-template <int EPILOGUE> struct stream {
-    uint32_t slots, barriers, n_slots, fill, spend, parity; /* fill, spend: a slot's number */
-    const char *next;                                       /* the tile's lower half */
-    int round0, segment, tile, end;                         /* no more: tile >= end */
+/* A warp's slots, and the weights that it copies next: by rounds, in a round by segments, in a segment by tiles. */
+template <int EPILOGUE> struct weight_slots {
+    uint32_t slots, barriers, n_slots;
+    uint32_t fill, oldest, parity; /* the slot to fill next, the oldest filled one; the parity of its barrier's phase */
+    const char *next;              /* the next tile's lower half */
+    int round0, segment, tile, end; /* the next tile; tile >= end: all is copied */
 
-    DEVICE_MEMBER stream(const sur_gpu_product &p, const share<EPILOGUE> &mine, char *shared)
+    DEVICE_MEMBER weight_slots(const sur_gpu_product &p, const warp_work<EPILOGUE> &work, char *shared)
     {
         const int warp = warp_index();
         n_slots = p.skinny.slots;
         slots = shared_address(shared) + warp * n_slots * SUR_SKINNY_SLOT_BYTES;
         barriers =
             shared_address(shared) + p.skinny.warps * n_slots * SUR_SKINNY_SLOT_BYTES + warp * SUR_SKINNY_SLOTS * 8;
-        fill = spend = parity = 0;
+        fill = oldest = parity = 0;
         round0 = 0;
-        segment = mine.segment0;
-        aim(p, mine);
+        segment = work.segment0;
+        seek(p, work);
         if (elected()) {
 #pragma unroll
             for (uint32_t i = 0; i < SUR_SKINNY_SLOTS; i++) arrival_init(barriers + i * 8);
         }
         __syncwarp();
     }
-    /* At the first tile of a round and segment. */
-    DEVICE_MEMBER void aim(const sur_gpu_product &p, const share<EPILOGUE> &mine)
+    /* Moves to the first tile of the round and segment. */
+    DEVICE_MEMBER void seek(const sur_gpu_product &p, const warp_work<EPILOGUE> &work)
     {
-        end = mine.end_of_round(round0);
-        tile = round0 + mine.way;
-        next = at<const char>(p.w) + (uint64_t)blockIdx.x * (uint32_t)(p.pitch * 16) + further(p, tile) +
+        end = work.end_of_round(round0);
+        tile = round0 + work.way;
+        next = at<const char>(p.w) + (uint64_t)blockIdx.x * (uint32_t)(p.pitch * 16) + distance(p, tile) +
                segment * SUR_SKINNY_GROUP_BYTES;
     }
-    /* From a tile to one of the block's that is so many further on. */
-    DEVICE_MEMBER static uint64_t further(const sur_gpu_product &p, int tiles)
+    /* Bytes from one of the block's tiles to the tile that is `tiles` further. */
+    DEVICE_MEMBER static uint64_t distance(const sur_gpu_product &p, int tiles)
     {
-        return (uint64_t)(uint32_t)(tiles * share<EPILOGUE>::ITEMS) * p.skinny.deal_bytes;
+        return (uint64_t)(uint32_t)(tiles * warp_work<EPILOGUE>::GROUPS) * p.skinny.deal_bytes;
     }
-    /* The weights of so many slots, as far as there are any. All lanes have read what those held, and met. */
-    DEVICE_MEMBER void fetch(const sur_gpu_product &p, const share<EPILOGUE> &mine, int n)
+    /* Starts the copies of the next n tiles, or of those that are left. All lanes have finished with the slots' old
+     * contents, and have met. */
+    DEVICE_MEMBER void fetch(const sur_gpu_product &p, const warp_work<EPILOGUE> &work, int n)
     {
 #pragma unroll 1
         for (; n && tile < end; n--) {
-            const char *upper = next + (mine.TWO ? p.w_up - p.w : p.skinny.deal_bytes);
+            const char *upper = next + (work.TWO ? p.w_up - p.w : p.skinny.deal_bytes);
             uint32_t n_bytes = SUR_SKINNY_GROUP_BYTES;
-            if (segment + 1 == mine.segments) n_bytes = p.skinny.last_bytes;
-            fetch_async(slots + fill * SUR_SKINNY_SLOT_BYTES, next, mine.is_whole(tile) ? upper : NULL,
+            if (segment + 1 == work.segments) n_bytes = p.skinny.last_bytes;
+            fetch_async(slots + fill * SUR_SKINNY_SLOT_BYTES, next, work.is_whole(tile) ? upper : NULL,
                         SUR_SKINNY_GROUP_BYTES, n_bytes, barriers + fill * 8);
             fill = fill + 1 == n_slots ? 0 : fill + 1;
-            tile += mine.ways;
-            next += further(p, mine.ways);
+            tile += work.ways;
+            next += distance(p, work.ways);
             if (tile < end) continue;
-            segment += mine.segment_step;
-            if (segment >= mine.segments) segment = mine.segment0, round0 += mine.tiles_a_round;
-            aim(p, mine);
+            segment += work.segment_step;
+            if (segment >= work.segments) segment = work.segment0, round0 += work.tiles_per_round;
+            seek(p, work);
         }
     }
-    /* The address of the oldest slot, or of the one after it, once its weights are there. */
-    DEVICE_MEMBER uint32_t take(uint32_t i) const
+    /* Waits for the weights of the oldest slot (i 0), or of the one after it (i 1). Returns the slot's address. */
+    DEVICE_MEMBER uint32_t wait(uint32_t i) const
     {
-        const bool wraps = spend + i >= n_slots;
-        const uint32_t slot = wraps ? spend + i - n_slots : spend + i;
+        const bool wraps = oldest + i >= n_slots;
+        const uint32_t slot = wraps ? oldest + i - n_slots : oldest + i;
         arrival_wait(barriers + slot * 8, parity ^ wraps);
         return slots + slot * SUR_SKINNY_SLOT_BYTES;
     }
-    /* This lane has read the oldest n. */
-    DEVICE_MEMBER void give_back(const sur_gpu_product &p, const share<EPILOGUE> &mine, int n)
+    /* Releases the oldest n slots, which this lane has finished with, and fills them again. */
+    DEVICE_MEMBER void release(const sur_gpu_product &p, const warp_work<EPILOGUE> &work, int n)
     {
-        spend += n;
-        if (spend >= n_slots) spend -= n_slots, parity ^= 1;
+        oldest += n;
+        if (oldest >= n_slots) oldest -= n_slots, parity ^= 1;
         __syncwarp();
-        fetch(p, mine, n);
+        fetch(p, work, n);
     }
 };
 
 /* ---- input ---- */
 
-/* 256 of k of up to 8 columns as mma's columns want them, for each 16 of k: of up to four columns the first four of
- * mma's are their high halves and the others their low ones, and lane 4 g + t holds (x, y) of column g; else that lane
- * holds both halves of column g. Where the next lie is worked out ahead of the moment when they may be read. */
-struct fragment {
+/* The input of one segment in registers: for each 16 of k what mma's 8 columns need. With up to four columns mma's
+ * columns 0 to 3 are the high halves and 4 to 7 the low ones, and lane 4 g + t holds (x, y) of mma's column g. With
+ * more, that lane holds both halves of column g. seek() works addresses out before load() may read. */
+struct input_segment {
     static constexpr int STEP = MAX_COLUMNS * SUR_GPU_FRAGMENT * 2 / sizeof(uint4); /* from 16 of k to the next */
     uint4 k16[16];
     const uint4 *next;
-    int steps; /* of 16 of k from there to the end; 0 and below of a column that does not exist */
+    int steps; /* of 16 of k from next to the end of k; 0 or below for a column that does not exist */
 
     DEVICE_MEMBER static bool is_few(const sur_gpu_product &p) { return p.n <= MAX_COLUMNS / 2; }
-    DEVICE_MEMBER void aim(const sur_gpu_product &p, int segment, bool is_idle)
+    DEVICE_MEMBER void seek(const sur_gpu_product &p, int segment, bool is_idle)
     {
         const int lane = threadIdx.x % 32, column = is_few(p) ? lane / 4 % 4 : lane / 4;
-        steps = kept(column < p.n && !is_idle ? p.pitch / 16 - segment * 16 : 0);
-        next = kept(at<const uint4>(p.hi) + segment * 16 * STEP + column * 4 + lane % 4);
+        steps = keep_in_register(column < p.n && !is_idle ? p.pitch / 16 - segment * 16 : 0);
+        next = keep_in_register(at<const uint4>(p.hi) + segment * 16 * STEP + column * 4 + lane % 4);
         if (is_few(p) && lane >= 16) next = (const uint4 *)((const uint2 *)next + 1);
     }
-    /* Those, and moves on by so many segments. Columns that do not exist are zero: noise would cost the tensor cores
-     * more power than there is to spare. */
+    /* Loads the segment, and moves on by segment_step segments. Columns that do not exist become zeros: noise there
+     * would cost the tensor cores power, and so clock rate. */
     DEVICE_MEMBER void load(const sur_gpu_product &p, int segment_step)
     {
         if (is_few(p)) {
@@ -159,21 +162,22 @@ struct fragment {
     }
 };
 
-/* What a lambda's argument carries at compile time. */
-template <bool YES> struct answer {
-    static constexpr bool value = YES;
+/* A compile-time argument of a lambda. */
+template <bool VALUE> struct constant {
+    static constexpr bool value = VALUE;
 };
 
-/* Sums of TILES tiles, their chains side by side, over one segment of `steps` times 16 of k. half: where this lane
- * finds its row of each tile. FEW: of up to four columns; mma's other four then have the same sums. */
+/* Sums [TILES][4] of TILES tiles over one segment of `steps` times 16 of k; the tiles' chains of mma run side by side.
+ * rows: the addresses of this lane's row of each tile. FEW: up to four columns; the low halves' sums are in lane ^ 2.
+ */
 template <int TILES, bool FEW>
-DEVICE void multiply(float (&sum)[TILES][4], const fragment &x, const uint32_t (&half)[TILES], int steps)
+DEVICE void multiply(float (*sum)[4], const input_segment &x, const uint32_t (&rows)[TILES], int steps)
 {
     constexpr int AHEAD = TILES == 1 ? 4 : 2;
     float low[TILES][4] = {};
     uint32_t at_step[TILES][4];
 #pragma unroll
-    for (int i = 0; i < TILES * 4; i++) at_step[i / 4][i % 4] = kept(half[i / 4] ^ i % 4 << 5);
+    for (int i = 0; i < TILES * 4; i++) at_step[i / 4][i % 4] = keep_in_register(rows[i / 4] ^ i % 4 << 5);
 #pragma unroll
     for (int from = 0; from < 16; from += AHEAD) {
         if (from % 4 == 0 && from >= steps) break;
@@ -199,7 +203,7 @@ DEVICE void multiply(float (&sum)[TILES][4], const fragment &x, const uint32_t (
     }
 }
 
-/* A lane's sums of a tile and segment, to shared memory. */
+/* Writes a lane's sums of a tile and segment to shared memory. */
 DEVICE void put_sums(float *to, const float (&sum)[4], int n)
 {
     const int c = threadIdx.x % 4 * 2;
@@ -209,8 +213,8 @@ DEVICE void put_sums(float *to, const float (&sum)[4], int n)
 
 /* ---- the best four ---- */
 
-/* Sorts like the logit, and for equal ones the lower id first. What is not finite is above all, and NaN when it is read
- * back, so that the result shows it. */
+/* A number that sorts like the logit; of equal logits the lower id is the larger number. A logit that is not finite
+ * sorts above all others and reads back as NaN, so that the result shows it. */
 DEVICE unsigned long long rank_of(float v, int id)
 {
     uint32_t u = __float_as_uint(v);
@@ -218,7 +222,7 @@ DEVICE unsigned long long rank_of(float v, int id)
     return (unsigned long long)u << 32 | (uint32_t)~id;
 }
 
-DEVICE void keep(unsigned long long (&top)[4], unsigned long long x)
+DEVICE void insert(unsigned long long (&top)[4], unsigned long long x)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -229,7 +233,7 @@ DEVICE void keep(unsigned long long (&top)[4], unsigned long long x)
         }
 }
 
-/* The warp's best four of all lanes' sorted fours, in every lane. */
+/* Merges the lanes' sorted fours: afterwards every lane has the warp's best four. */
 DEVICE void merge_lanes(unsigned long long (&top)[4])
 {
     unsigned long long best[4];
@@ -252,9 +256,9 @@ DEVICE unsigned long long nth(const unsigned long long (&top)[4], int i)
     return i == 0 ? top[0] : i == 1 ? top[1] : i == 2 ? top[2] : top[3];
 }
 
-/* Every block leaves its best four of each column; the last one to come merges them and writes the result. room: 4 a
- * warp. */
-static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned long long *room)
+/* Every block writes its best four of each column; the block that finishes last merges them and writes the result.
+ * scratch: shared memory for four numbers per warp. */
+static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned long long *scratch)
 {
     const sur_gpu_top_state &state = *at<const sur_gpu_top_state>(p.out.top);
     unsigned long long *candidates = at<unsigned long long>(state.candidates);
@@ -264,30 +268,30 @@ static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned 
         const float *y = at<const float>(p.out.y) + (size_t)c * p.out.stride;
         for (int e = threadIdx.x; e < groups * 8; e += blockDim.x) {
             const int row = row_of(e / 8, e % 8);
-            if (row < p.rows) keep(top, rank_of(__ldcg(y + row), row));
+            if (row < p.rows) insert(top, rank_of(__ldcg(y + row), row));
         }
         merge_lanes(top);
         __syncthreads();
-        if (lane < 4) room[warp * 4 + lane] = nth(top, lane);
+        if (lane < 4) scratch[warp * 4 + lane] = nth(top, lane);
         __syncthreads();
         if (warp == 0) {
             unsigned long long all[4] = {0};
-            for (int i = lane; i < warps * 4; i += 32) keep(all, room[i]);
+            for (int i = lane; i < warps * 4; i += 32) insert(all, scratch[i]);
             merge_lanes(all);
             if (lane < 4) __stcg(candidates + (blockIdx.x * MAX_COLUMNS + c) * 4 + lane, nth(all, lane));
         }
     }
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) room[0] = atomicAdd(at<unsigned>(state.counter), 1) == gridDim.x - 1;
+    if (threadIdx.x == 0) scratch[0] = atomicAdd(at<unsigned>(state.counter), 1) == gridDim.x - 1;
     __syncthreads();
-    if (!room[0]) return;
+    if (!scratch[0]) return;
     __threadfence();
     if (threadIdx.x == 0) *at<unsigned>(state.counter) = 0;
     for (int c = warp; c < p.n; c += warps) {
         unsigned long long top[4] = {0};
         for (int i = lane; i < gridDim.x * 4; i += 32)
-            keep(top, __ldcg(candidates + (i / 4 * MAX_COLUMNS + c) * 4 + i % 4));
+            insert(top, __ldcg(candidates + (i / 4 * MAX_COLUMNS + c) * 4 + i % 4));
         merge_lanes(top);
         if (lane < 4) {
             unsigned long long x = nth(top, lane);
@@ -300,35 +304,36 @@ static __device__ void best_four(const sur_gpu_product &p, int groups, unsigned 
     __threadfence_system();
 }
 
-/* ---- what becomes of a round's sums ---- */
+/* ---- outputs ---- */
 
-/* A task: a row of a column; 8 neighbouring threads have the 8 rows of a group. What it needs besides the sums is
- * worked out and read while the weights still come, and kept: behind them every instruction counts, and the compiler
- * would rather work things out twice than hold them. That is before the wait for the kernel before: y of ADD, the
- * position, and the rotation of QKV were written at least two kernels ago, and are read on the assumption of
- * instructions.cuh. */
-template <int EPILOGUE> struct task {
-    int c, row, sums; /* column; where its first segment's sum lies */
-    float *squares;   /* of its group, of the group's first task, or NULL */
-    int there;        /* else the thread only comes along */
+/* One output: a row of a column. 8 neighbouring threads have the 8 rows of a group. What an output needs besides its
+ * sum is computed and read while the weights are still coming, and kept in registers: nothing hides instructions behind
+ * the last weights, and the compiler prefers to compute values again. That is before the wait for the kernel before:
+ * y of ADD, the position, and the rotation of QKV were written at least two kernels ago, and are read on the assumption
+ * that instructions.cuh states. */
+template <int EPILOGUE> struct output {
+    int c, row, sums; /* column, row; index of its first segment's sum */
+    float *squares;   /* of the group; NULL but for the group's first output, and without a norm */
+    int exists;       /* 0: past the end; the thread only takes part in shuffles */
     float old, bias, norm;
-    float2 turn;            /* QKV: cos, sin; a value's are 1, 0 */
-    float *y;               /* or NULL; QKV: a query's place, or in a ring of fp32 */
-    __half *ring;           /* QKV: the place in a ring of fp16, or NULL */
+    float2 turn;            /* QKV: cos, sin; 1, 0 for values */
+    float *y;               /* or NULL; QKV: a query, or an element of an fp32 ring */
+    __half *ring;           /* QKV: an element of an fp16 ring, or NULL */
     __nv_bfloat16 *hi, *lo; /* or NULL */
 
-    /* e: of the tasks of n_items items from item0 on */
-    DEVICE_MEMBER task(const sur_gpu_product &p, const share<EPILOGUE> &mine, int item0, int n_items, int e)
+    /* Output e of those of the n_groups groups from group0 on. */
+    DEVICE_MEMBER output(const sur_gpu_product &p, const warp_work<EPILOGUE> &work, int group0, int n_groups, int e)
     {
         const sur_gpu_output &o = p.out;
-        const int r = e % 8, item = floor_times(e / 8, p.skinny.a_column);
-        row = kept(row_of(item0 + item, r));
-        c = kept(e / 8 - item * p.n);
-        sums = kept((item / mine.ITEMS * mine.segments * 16 + (mine.TWO ? 0 : item % 2 * 8) + r) * p.n + c);
-        there = kept((int)(item < n_items && row < p.rows));
+        const int r = e % 8, group = floor_times(e / 8, p.skinny.per_column);
+        row = keep_in_register(row_of(group0 + group, r));
+        c = keep_in_register(e / 8 - group * p.n);
+        sums =
+            keep_in_register((group / work.GROUPS * work.segments * 16 + (work.TWO ? 0 : group % 2 * 8) + r) * p.n + c);
+        exists = keep_in_register((int)(group < n_groups && row < p.rows));
         old = bias = 0, norm = 1;
         y = squares = NULL, ring = NULL, hi = lo = NULL;
-        if (!there) return;
+        if (!exists) return;
         if (o.bias) bias = at<const float>(o.bias)[row];
         if (EPILOGUE == SUR_GPU_QKV) {
             place_qkv(o);
@@ -362,7 +367,7 @@ template <int EPILOGUE> struct task {
     }
 };
 
-/* Adds so many segments' sums, ascending, which lie `step` apart. */
+/* Adds the sums of N segments, ascending, which are `step` apart, and moves on. */
 template <int N> DEVICE void add_sums(float &v, const float *&sums, int step)
 {
     float part[N];
@@ -372,7 +377,7 @@ template <int N> DEVICE void add_sums(float &v, const float *&sums, int step)
     for (int i = 0; i < N; i++) v = __fadd_rn(v, part[i]);
 }
 
-/* The sum of one row and column over its tile's segments. */
+/* The sum of one row and column over all segments. */
 DEVICE float total(const float *sums, int segments, int step)
 {
     float v = 0;
@@ -384,17 +389,17 @@ DEVICE float total(const float *sums, int segments, int step)
     return v;
 }
 
-/* All lanes of a warp come. scale [n]: of normed columns. */
+/* Finishes and writes an output. All lanes of the warp call it. scale [n]: used when the columns are normed. */
 template <int EPILOGUE>
-DEVICE void finish_task(const sur_gpu_product &p, const task<EPILOGUE> &t, const float *sums, const float *scale)
+DEVICE void finish_output(const sur_gpu_product &p, const output<EPILOGUE> &t, const float *sums, const float *scale)
 {
     const int segments = p.skinny.segments, n = p.n;
     float v = 0, pair = 0;
-    if (t.there) {
+    if (t.exists) {
 #pragma unroll 1
         for (int half = EPILOGUE == SUR_GPU_SWIGLU; half >= 0; half--) {
             pair = v;
-            v = total(sums + t.sums + half * 8 * n, segments, kept(16 * n));
+            v = total(sums + t.sums + half * 8 * n, segments, keep_in_register(16 * n));
         }
         if (p.squares) v = __fmul_rn(v, scale[t.c]), pair = __fmul_rn(pair, scale[t.c]);
         if (p.out.bias) v = __fadd_rn(v, t.bias);
@@ -413,49 +418,49 @@ DEVICE void finish_task(const sur_gpu_product &p, const task<EPILOGUE> &t, const
     if (t.y) *t.y = v;
     if (t.hi) split(p.out.norm ? __fmul_rn(v, t.norm) : v, *t.hi, *t.lo);
     if (!p.out.squares) return;
-    const float sum = fold_squares(t.there ? v : 0);
+    const float sum = fold_squares(t.exists ? v : 0);
     if (t.squares) *t.squares = sum;
 }
 
 /* ---- the kernel ---- */
 
-/* A segment's sums of all tiles of a round that this warp has, two at a time. */
+/* The sums of one segment, of all tiles of the round that this warp has: two tiles at a time where there are two slots.
+ * in_half: what a lane adds to a slot's address for its row of a tile; upper: and then in a tile of two groups. */
 template <int EPILOGUE>
-DEVICE void multiply_segment(const sur_gpu_product &p, const share<EPILOGUE> &mine, stream<EPILOGUE> &in,
-                             const fragment &x, int segment, int round0, int end, uint32_t in_half, uint32_t upper,
+DEVICE void multiply_segment(const sur_gpu_product &p, const warp_work<EPILOGUE> &work, weight_slots<EPILOGUE> &in,
+                             const input_segment &x, int segment, int round0, int end, uint32_t in_half, uint32_t upper,
                              float *sums)
 {
     const int lane = threadIdx.x % 32, n = p.n, steps = min(p.pitch / 16 - segment * 16, 16);
-    const int tile_sums = mine.ways * mine.segments * 16 * n;
-    float *to = sums + ((mine.way * mine.segments + segment) * 16 + lane / 4) * n + lane % 4 * 2;
-    for (int tile = round0 + mine.way; tile < end;) {
-        const int next = tile + mine.ways, two = next < end && in.n_slots == 2;
-        const uint32_t half = in.take(0) + in_half + (mine.is_whole(tile) ? upper : 0);
+    const int tile_sums = work.ways * work.segments * 16 * n;
+    float *to = sums + ((work.way * work.segments + segment) * 16 + lane / 4) * n + lane % 4 * 2;
+    for (int tile = round0 + work.way; tile < end;) {
+        const int next = tile + work.ways, both = next < end && in.n_slots == 2;
+        const uint32_t row = in.wait(0) + in_half + (work.is_whole(tile) ? upper : 0);
         float sum[2][4] = {};
-        auto by = [&](auto few) {
+        auto multiply_tiles = [&](auto few) {
             constexpr bool FEW = decltype(few)::value;
-            if (two) {
-                const uint32_t halves[2] = {half, in.take(1) + in_half + (mine.is_whole(next) ? upper : 0)};
-                multiply<2, FEW>(sum, x, halves, steps);
+            if (both) {
+                const uint32_t rows[2] = {row, in.wait(1) + in_half + (work.is_whole(next) ? upper : 0)};
+                multiply<2, FEW>(sum, x, rows, steps);
                 put_sums(to + tile_sums, sum[1], n);
             } else {
-                const uint32_t halves[1] = {half};
-                float(&one)[1][4] = *(float(*)[1][4]) & sum;
-                multiply<1, FEW>(one, x, halves, steps);
+                const uint32_t rows[1] = {row};
+                multiply<1, FEW>(sum, x, rows, steps);
             }
         };
-        if (fragment::is_few(p))
-            by(answer<true>());
+        if (input_segment::is_few(p))
+            multiply_tiles(constant<true>());
         else
-            by(answer<false>());
+            multiply_tiles(constant<false>());
         put_sums(to, sum[0], n);
-        in.give_back(p, mine, 1 + two);
-        tile += (1 + two) * mine.ways;
-        to += (1 + two) * tile_sums;
+        in.release(p, work, 1 + both);
+        tile += (1 + both) * work.ways;
+        to += (1 + both) * tile_sums;
     }
 }
 
-/* This function is long: it is one pipeline, whose steps share nearly all that it holds. */
+/* This function is long: it is one pipeline, whose steps share nearly all of its variables. */
 template <int EPILOGUE> DEVICE void skinny(const sur_gpu_product &p)
 {
     DYNAMIC_SHARED(shared, 1024);
@@ -464,62 +469,62 @@ template <int EPILOGUE> DEVICE void skinny(const sur_gpu_product &p)
           *sums = (float *)(small + SUR_SKINNY_SMALL_BYTES);
     unsigned long long *best = (unsigned long long *)(scale + MAX_COLUMNS);
     static_assert(SUR_SKINNY_WARPS * (SUR_SKINNY_SLOTS + 4) * 8 + MAX_COLUMNS * 4 <= SUR_SKINNY_SMALL_BYTES, "small");
-    const share<EPILOGUE> mine(p);
-    stream<EPILOGUE> in(p, mine, shared);
-    in.fetch(p, mine, 1);
+    const warp_work<EPILOGUE> work(p);
+    weight_slots<EPILOGUE> in(p, work, shared);
+    in.fetch(p, work, 1);
     const int lane = threadIdx.x % 32, warp = warp_index(), n = p.n;
     bool waiting = true; /* for the kernel before */
-    bool more = true;    /* slots are to be filled behind the input, which else would come behind all they take */
     auto start = [&] {
         wait_for_previous();
         let_next_start();
         waiting = false;
     };
-
-    /* lanes 0-7 and 16-23 point at rows of a tile's lower half, the others of its upper if it has one; 16-31 at 8 of k
-     * further on */
+    bool more = true; /* the other slots are filled behind the input, which would otherwise wait for those weights */
+    /* the rows that lanes give to ldmatrix: 0-7 and 16-23 those of a tile's lower half, the others those of its upper
+     * half if there is one; 16-31 point 8 of k further on */
     const uint32_t in_half = lane % 8 * 128 + ((lane / 16 ^ lane % 8) << 4);
     const uint32_t upper = lane & 8 ? SUR_SKINNY_GROUP_BYTES : 0;
-    for (int round0 = 0; round0 * mine.ITEMS < mine.mine; round0 += mine.tiles_a_round) {
-        const int end = mine.end_of_round(round0), item0 = round0 * mine.ITEMS;
-        const int n_items = min(mine.mine - item0, mine.tiles_a_round * mine.ITEMS), n_tasks = kept(n_items * n * 8);
-        /* A round's first tasks are worked out before its weights: each line of this is there once, for a kernel runs
-         * through its instructions so seldom that most of its time goes into fetching them. */
+    for (int round0 = 0; round0 * work.GROUPS < work.groups; round0 += work.tiles_per_round) {
+        const int end = work.end_of_round(round0), group0 = round0 * work.GROUPS;
+        const int n_groups = min(work.groups - group0, work.tiles_per_round * work.GROUPS);
+        const int n_outputs = keep_in_register(n_groups * n * 8);
+        /* A thread's first output of the round is prepared before the weights arrive. The loop has each step only once
+         * in the code: a kernel executes its instructions so few times that fetching them takes most of its time. */
         bool first = true;
-        fragment x;
-        x.aim(p, mine.segment0, end <= round0);
+        input_segment x;
+        x.seek(p, work.segment0, end <= round0);
         auto load = [&] {
-            x.load(p, mine.segment_step);
-            if (more) in.fetch(p, mine, p.skinny.slots - 1);
+            x.load(p, work.segment_step);
+            if (more) in.fetch(p, work, p.skinny.slots - 1);
             more = false;
         };
         for (int e = threadIdx.x;; first = false) {
             if (EPILOGUE == SUR_GPU_QKV && waiting && p.out.new_place) start();
-            const task<EPILOGUE> t(p, mine, item0, n_items, e);
+            const output<EPILOGUE> t(p, work, group0, n_groups, e);
             if (waiting) start();
             if (first) {
                 load();
-                if (round0) __syncthreads(); /* the sums before are read */
-                /* by the last warps, for the first have the tasks */
+                if (round0) __syncthreads(); /* the sums of the round before have been read */
+                /* by the last warps, because the first ones have outputs to prepare */
                 for (int c = SUR_SKINNY_WARPS - 1 - warp; p.squares && round0 == 0 && c < n; c += SUR_SKINNY_WARPS) {
                     const float s = rms_scale(at<const float>(p.squares) + (size_t)c * ((p.k + 7) / 8), p.k, p.eps);
                     if (lane == 0) scale[c] = s;
                 }
-                for (int segment = mine.segment0; end > round0 && segment < mine.segments;) {
-                    multiply_segment(p, mine, in, x, segment, round0, end, in_half, upper, sums);
-                    segment += mine.segment_step;
-                    if (segment < mine.segments) x.load(p, mine.segment_step);
+                for (int segment = work.segment0; end > round0 && segment < work.segments;) {
+                    multiply_segment(p, work, in, x, segment, round0, end, in_half, upper, sums);
+                    segment += work.segment_step;
+                    if (segment < work.segments) x.load(p, work.segment_step);
                 }
                 __syncthreads();
             }
-            finish_task(p, t, sums, scale);
+            finish_output(p, t, sums, scale);
             e += blockDim.x;
-            if (e - lane >= n_tasks) break;
+            if (e - lane >= n_outputs) break;
         }
     }
     if (EPILOGUE == SUR_GPU_HEAD) {
         __syncthreads();
-        best_four(p, mine.mine, best);
+        best_four(p, work.groups, best);
     }
 }
 

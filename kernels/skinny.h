@@ -1,27 +1,28 @@
-/* How the host launches the skinny product: shared memory, threads, tiles a round. */
+/* How the host launches a skinny product: its plan, grid, threads and shared memory. */
 #ifndef SUR_KERNELS_SKINNY_H
 #define SUR_KERNELS_SKINNY_H
 
 #include "launch.h"
 
-/* A tile is 16 rows: two groups of 8, which need not be neighbours (SWIGLU: a group of each of its two matrices).
- * Blocks are dealt groups, so that none has more than 8 rows more than another; where tiles do not reach for all
- * multiprocessors there are only as many blocks: with a group each others would wait for those with two, and what is
- * read of the input for every block would be read more often. A slot holds 256 of k of a tile. */
+/* A tile is 16 rows: two groups of 8, which need not be neighbours (SWIGLU: one group of each of its two matrices).
+ * Thread blocks are dealt groups, so none has more than 8 rows more than another. With fewer tiles than multiprocessors
+ * there are only as many blocks as tiles: with one group per block most blocks would wait for those with two, and every
+ * block reads the whole input. A slot holds 256 of k of a tile. */
 enum {
     SUR_SKINNY_SLOT_BYTES = 8192,
     SUR_SKINNY_GROUP_BYTES = SUR_SKINNY_SLOT_BYTES / 2,
     SUR_SKINNY_WARPS = 12,
-    SUR_SKINNY_SLOTS = 2,        /* a warp at most */
-    SUR_SKINNY_SMALL_BYTES = 640 /* slots' barriers; scales; the best four of each warp */
+    SUR_SKINNY_SLOTS = 2,        /* per warp at most */
+    SUR_SKINNY_SMALL_BYTES = 640 /* the slots' barriers, the columns' scales, the best four of each warp */
 };
 
-/* Fills launch and p->skinny; 0 when a tile's sums do not fit into max_shared bytes (a block's at most): then not even
- * beside the fewest slots. */
+/* Fills *launch and p->skinny. Returns 0 if the sums of one tile do not fit into max_shared bytes (of a thread block)
+ * beside the fewest slots; else 1. */
 static inline int sur_gpu_skinny_plan(struct sur_gpu_product *p, int multiprocessors, int max_shared,
                                       struct sur_gpu_launch *launch)
 {
-    static const int slots_of[][2] = {{SUR_SKINNY_WARPS, SUR_SKINNY_SLOTS}, {SUR_SKINNY_WARPS, 1}, {8, 1}}; /* warps */
+    static const int slots_of[][2] = {
+        {SUR_SKINNY_WARPS, SUR_SKINNY_SLOTS}, {SUR_SKINNY_WARPS, 1}, {8, 1}}; /* warps, slots */
     const int segments = (p->pitch + SUR_GPU_SEGMENT - 1) / SUR_GPU_SEGMENT, groups = (p->rows + 7) / 8;
     const int all = p->w_up ? groups : (groups + 1) / 2, grid = all < multiprocessors ? all : multiprocessors;
     const int tile_bytes = segments * 16 * p->n * 4;
@@ -39,15 +40,15 @@ static inline int sur_gpu_skinny_plan(struct sur_gpu_product *p, int multiproces
     if (together < tiles) together = together / ways * ways;
     p->skinny = (struct sur_gpu_skinny){.segments = segments,
                                         .ways = ways,
-                                        .tiles_a_round = together,
+                                        .tiles_per_round = together,
                                         .warps = warps,
                                         .slots = slots,
                                         .rounds_dealt = groups / grid,
                                         .left_over = groups % grid,
                                         .deal_bytes = (uint32_t)p->pitch * 16 * (uint32_t)grid,
                                         .last_bytes = (uint32_t)(p->pitch - (segments - 1) * SUR_GPU_SEGMENT) * 16,
-                                        .a_column = 1.0f / (float)p->n,
-                                        .a_segment = (1 << 16) / segments + 1,
+                                        .per_column = 1.0f / (float)p->n,
+                                        .per_segment = (1 << 16) / segments + 1,
                                         .unused = 0};
     *launch = (struct sur_gpu_launch){
         {(unsigned)grid, 1, 1}, SUR_SKINNY_WARPS * 32, (unsigned)(fixed + together * tile_bytes)};

@@ -1,4 +1,4 @@
-/* Starts and ends of passes, and the probe. */
+/* Starts and ends of passes, random rings, and the bandwidth probe. */
 #include "common.cuh"
 
 /* [half][cos, sin] of one position. */
@@ -12,7 +12,7 @@ static __device__ void rotate_column(float *to, const float *inv, int half, int6
     }
 }
 
-/* A column a block. */
+/* One thread block per column. */
 extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant__ sur_gpu_embed p)
 {
     wait_for_previous();
@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant_
     const int c = blockIdx.x;
     __shared__ int64_t first_position;
     __shared__ int column_token;
-    if (threadIdx.x == 0) { /* one read of the host's memory takes half a microsecond, and they queue up */
+    if (threadIdx.x == 0) { /* a read of host memory takes half a microsecond, and reads queue up */
         first_position = request->first;
         column_token = request->tokens[c];
         if (c == 0 && column_token < 0 && p.before) column_token = *at<const volatile int32_t>(p.before);
@@ -48,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(256) k_embed(const __grid_constant_
     rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
 }
 
-/* A column a block. */
+/* One thread block per column. */
 extern "C" __global__ void __launch_bounds__(256) k_begin(const __grid_constant__ sur_gpu_begin p)
 {
     wait_for_previous();
@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(256) k_begin(const __grid_constant_
     rotate_column(at<float>(p.rotation) + (size_t)c * p.half * 2, at<const float>(p.inv), p.half, first + c);
 }
 
-/* One block, so that all is read before anything is written. */
+/* One thread block, so that all is read before anything is written. */
 extern "C" __global__ void __launch_bounds__(1024) k_carry(const __grid_constant__ sur_gpu_carry p)
 {
     wait_for_previous();
@@ -78,8 +78,8 @@ extern "C" __global__ void __launch_bounds__(1024) k_carry(const __grid_constant
     for (int i = threadIdx.x; i < p.e; i += blockDim.x) conv0[i] = __ldcg(conv0 + (size_t)p.n_frames * p.e + i);
 }
 
-/* The CPU backend's numbers (sur_cpu_stack_randomize): a linear congruence from the position, one step an element of a
- * layer's keys and values after another. Grid (positions). */
+/* The same numbers as the CPU backend's (cpu/tower.c): a linear congruential generator seeded by the position, one step
+ * per element of a layer's keys and values. Grid (positions). */
 extern "C" __global__ void __launch_bounds__(256) k_randomize(const __grid_constant__ sur_gpu_randomize p)
 {
     const int64_t position = p.from + blockIdx.x;
@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(256) k_randomize(const __grid_const
     }
 }
 
-/* Four 16-byte loads in flight a thread; the sum is kept from being optimised away by a store that does not happen. */
+/* Four 16-byte loads in flight per thread. The store, which never happens, keeps the compiler from removing them. */
 extern "C" __global__ void __launch_bounds__(512) k_probe(const __grid_constant__ sur_gpu_probe p)
 {
     const uint4 *data = at<const uint4>(p.data);

@@ -1,36 +1,37 @@
-/* The tiled product: y = W x for many columns, by tiles of W and of the split activations in shared memory. The order
- * of summation is launch.h's. */
+/* The tiled product: y = W x for more than 8 columns, by tiles of W and of the split activations in shared memory. The
+ * order of summation is launch.h's. */
 #include "common.cuh"
 #include "tiled.h"
 
 /* ---- tiles ---- */
 
-/* ROWS x COLUMNS outputs a block, WARPS_R x WARPS_C warps. A stage holds 64 of k: ROWS rows of weights, then COLUMNS of
- * hi, then COLUMNS of lo, 128 bytes each; chunk i (16 bytes) of row r lies at chunk i ^ (r % 8), so that neither the
- * copies nor ldmatrix meet a bank twice. */
+/* A thread block computes ROWS x COLUMNS outputs with WARPS_R x WARPS_C warps. A stage is 64 of k in shared memory:
+ * ROWS rows of weights, then COLUMNS columns of hi, then of lo, 128 bytes each. Chunk i (16 bytes) of row r is at chunk
+ * i ^ (r % 8), so that neither copies nor ldmatrix have bank conflicts. */
 template <int ROWS_, int COLUMNS_, int WARPS_R_, int WARPS_C_, int STAGES_> struct tile {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, WARPS_R = WARPS_R_, WARPS_C = WARPS_C_, STAGES = STAGES_;
     static constexpr int THREADS = 32 * WARPS_R * WARPS_C;
-    static constexpr int MT = ROWS / WARPS_R / 16, NT = COLUMNS / WARPS_C / 8; /* mma tiles a warp */
+    static constexpr int MT = ROWS / WARPS_R / 16, NT = COLUMNS / WARPS_C / 8; /* mma tiles per warp */
     static constexpr uint32_t LINE = 2 * SUR_GPU_PITCH;
-    static constexpr uint32_t B = ROWS * LINE, B_LO = COLUMNS * LINE; /* hi's place in a stage, and lo's behind it */
+    static constexpr uint32_t B = ROWS * LINE, B_LO = COLUMNS * LINE; /* offset of hi in a stage; of lo from hi */
     static constexpr uint32_t STAGE = B + 2 * B_LO;
-    static constexpr int COPY_ROWS = THREADS / 8; /* rows that all threads together copy at once, 16 bytes each */
+    static constexpr int COPY_ROWS = THREADS / 8; /* rows that all threads copy at once, 16 bytes each */
     static constexpr int COPIES_A = ROWS / COPY_ROWS, COPIES_B = COLUMNS / COPY_ROWS;
     static_assert(COPY_ROWS % 16 == 0 && ROWS % COPY_ROWS == 0 && COLUMNS % COPY_ROWS == 0, "whole copies");
     static_assert(MT * 16 * WARPS_R == ROWS && NT * 8 * WARPS_C == COLUMNS && NT % 2 == 0, "whole fragments");
 };
 
-/* What one thread brings into shared memory: of every COPY_ROWS-th row one chunk, which in the weights' blocks lies as
- * it will in the stage. Rows and columns past the end are not fetched: what lies there reaches only outputs that are
- * dropped. */
+/* What one thread copies to shared memory: one chunk of every COPY_ROWS-th row, which has the same place in the
+ * weights' blocks as in a stage. Rows and columns past the end are not copied: what is there reaches only outputs that
+ * are not written. */
 template <typename T, bool TWO> struct fetch {
     const char *a, *hi, *lo;
     size_t a_step, b_step;
-    int a_left, b_left; /* rows and columns from the thread's first one to the end */
+    int a_left, b_left; /* rows and columns from the thread's first to the end */
     uint32_t to;
 
-    /* TWO: of 16 rows the first 8 are w's, the others the same rows of w_up: a thread then holds both of a row. */
+    /* TWO: of 16 rows the first 8 are w's and the others the same rows of w_up, so that a thread holds both of a row.
+     */
     DEVICE_MEMBER fetch(const sur_gpu_product &p, int row0, int column0)
     {
         int line = (int)threadIdx.x / 8, chunk = (int)threadIdx.x % 8;
@@ -46,7 +47,7 @@ template <typename T, bool TWO> struct fetch {
         b_left = p.n - column;
         to = line * T::LINE + ((chunk ^ (line & 7)) << 4);
     }
-    /* The next 64 of k. */
+    /* Copies the next 64 of k of the weights. */
     DEVICE_MEMBER void weights(uint32_t stage)
     {
 #pragma unroll
@@ -69,12 +70,12 @@ template <typename T, bool TWO> struct fetch {
     }
 };
 
-/* A segment's sums, of the high halves of the activations and of the low ones. */
+/* Sums over a segment, of the high halves of the activations and of the low ones. */
 template <typename T> struct chains {
     float hi[T::MT][T::NT][4], lo[T::MT][T::NT][4];
 };
 
-/* 16 of k as a warp's mma take them. */
+/* What a warp's mma need of 16 of k. */
 template <typename T> struct fragments {
     uint32_t a[T::MT][4], hi[T::NT / 2][4], lo[T::NT / 2][4];
 
@@ -100,16 +101,16 @@ template <typename T> struct fragments {
     }
 };
 
-/* ---- what becomes of the sums ---- */
+/* ---- after the sums ---- */
 
-/* The norms' scales of the tile's columns, or ones; before the block meets. */
+/* Loads the norms' scales of the tile's columns, or ones. The block meets before they are used. */
 template <typename T> DEVICE void fetch_scales(const sur_gpu_product &p, int column0, float *scales)
 {
     const int i = (int)threadIdx.x, c = column0 + i;
     if (i < T::COLUMNS) scales[i] = p.scale && c < p.n ? at<const float>(p.scale)[c] : 1;
 }
 
-/* scales: of the thread's first column and those that follow. */
+/* scales: from the thread's first column on. */
 template <typename T> DEVICE void scale_sums(float (&sum)[T::MT][T::NT][4], const float *scales)
 {
 #pragma unroll
@@ -129,11 +130,11 @@ template <typename T> struct outputs {
     int row, column;
 };
 
-/* finish<SUR_GPU_ADD>, of y alone, with up to 32 loads before their stores: the compiler may not move a load across a
- * store, and each would wait for memory anew. */
+/* As finish<SUR_GPU_ADD>, for y alone, with up to 32 loads before their stores: the compiler may not move a load across
+ * a store, so that every load would wait for memory. */
 template <typename T> DEVICE void put_added(const sur_gpu_product &p, const outputs<T> &o)
 {
-    constexpr int BATCH = T::NT * (T::MT > 3 ? 4 : 8); /* one or two m: what the registers hold */
+    constexpr int BATCH = T::NT * (T::MT > 3 ? 4 : 8); /* one or two m, as many as there are registers for */
     float *y = at<float>(p.out.y);
 #pragma unroll
     for (int from = 0; from < T::MT * T::NT * 4; from += BATCH) {
@@ -152,8 +153,7 @@ template <typename T> DEVICE void put_added(const sur_gpu_product &p, const outp
     }
 }
 
-/* finish_pair, of a row at a time: with its divisions once a row and once a column, and a row's loads before its
- * stores. */
+/* As finish_pair, one row at a time: divisions once per row and once per column, a row's loads before its stores. */
 template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const outputs<T> &o, int64_t first)
 {
     const sur_gpu_output &out = p.out;
@@ -161,7 +161,7 @@ template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const output
     int kv_rows = r.n_kv_heads * r.head_dim;
     uint32_t span = (uint32_t)r.n_blocks * SUR_GPU_KEYS, start = (uint32_t)(first % span);
     uint32_t slot[T::NT][2];
-    float pairs[T::MT][T::NT][4]; /* of row ^ 1; exchanged here, where no lane has strayed yet */
+    float pairs[T::MT][T::NT][4]; /* of row ^ 1; exchanged here, where all lanes take part */
 #pragma unroll
     for (int i = 0; i < T::MT * T::NT * 4; i++) {
         int m = i / 4 / T::NT, n = i / 4 % T::NT;
@@ -194,7 +194,7 @@ template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const output
         }
         bool query = row < out.q_rows, fp32 = query || r.fp32;
         sur_gpu_ptr to = query ? out.y : value ? r.v : r.k;
-        /* sur_gpu_key_at, sur_gpu_value_at: what depends on the row, and what on the column */
+        /* sur_gpu_key_at and sur_gpu_value_at, in a part that depends on the row and one that depends on the column */
         size_t in_head = (size_t)head * span * r.dp + (value ? e * SUR_GPU_KEYS : 0);
         uint32_t swizzled = value ? e % 8 * 8 : e;
 #pragma unroll
@@ -213,11 +213,12 @@ template <typename T> DEVICE void put_qkv(const sur_gpu_product &p, const output
     }
 }
 
-/* finish of the rest, a step at a time for all of a thread's outputs: where they go is asked once. */
+/* As finish, for the other epilogues: each step for all of a thread's outputs, so that its conditions are tested once.
+ */
 template <typename T, int EPILOGUE> DEVICE void put_rest(const sur_gpu_product &p, outputs<T> &o)
 {
     constexpr bool TWO = EPILOGUE == SUR_GPU_SWIGLU;
-    constexpr int EACH = TWO ? 2 : 4; /* of sum[m][n] */
+    constexpr int EACH = TWO ? 2 : 4; /* outputs per sum[m][n] */
     float *y = at<float>(p.out.y);
     auto all = [&](auto use) {
 #pragma unroll
@@ -321,7 +322,7 @@ template <typename T, int EPILOGUE> DEVICE void tiled(const sur_gpu_product &p)
     for (int t = 0; t < n_tiles; t++) {
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
-            if (step == STEPS - 1) { /* the next stage has arrived; everybody has read this one to its end */
+            if (step == STEPS - 1) { /* the next stage has arrived; all warps have finished with this one */
                 copy_wait<AHEAD - 1>();
                 __syncthreads();
                 from = from + T::STAGE == end ? base : from + T::STAGE;

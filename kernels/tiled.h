@@ -1,4 +1,4 @@
-/* Tiles of the tiled product, and which one a product gets. Read by nvcc and by the C compiler.
+/* The tiles of the tiled product, and the choice among them. Read by nvcc and by the C compiler.
  *
  * A kernel's name is k_tiled_<epilogue> (gelu, add, swiglu, qkv, rows) followed by its tile's suffix. Every tile
  * gives the same bits; the choice is one of speed alone. A launch: sur_gpu_tile_choose, its tile's threads and
@@ -8,9 +8,10 @@
 
 #include "launch.h"
 
-/* X(rows, columns, warps along the rows, along the columns, stages, blocks an SM, one, two).
- * Rows are those of the product; SWIGLU halves them: half of w, half of w_up.
- * one, two: clocks for 16 of k while an SM has one thread block, or two. Measured on a 9.0; they only rank the tiles.
+/* X(rows, columns, warps along the rows, warps along the columns, stages, blocks per multiprocessor, one, two).
+ * Rows are those of the product; with SWIGLU half of them are of w and half of w_up.
+ * one, two: clocks per 16 of k with one thread block per multiprocessor, or with two. Measured on 9.0; they only rank
+ * the tiles.
  */
 #define SUR_GPU_TILES(X)                                                                                               \
     X(192, 64, 4, 2, 4, 1, 430, 430)                                                                                   \
@@ -22,7 +23,7 @@
 struct sur_gpu_tile {
     const char *suffix; /* "_192x64" */
     int32_t rows, columns, threads;
-    uint32_t shared_bytes; /* dynamic, beside 256 static; above 48 KB the function's limit has to be raised first */
+    uint32_t shared_bytes; /* dynamic, besides 256 static; above 48 KB the kernel's limit must be raised first */
     int32_t blocks, one, two;
 };
 
@@ -44,7 +45,7 @@ static inline struct sur_gpu_tile sur_gpu_tile_at(int i)
     return tiles[i];
 }
 
-/* Columns of blocks, then rows of blocks: neighbours in launch order share their weights. */
+/* x counts along the columns, so that neighbours in launch order share their weights. */
 static inline void sur_gpu_tile_grid(const struct sur_gpu_product *p, int tile, unsigned grid[2])
 {
     struct sur_gpu_tile t = sur_gpu_tile_at(tile);
@@ -53,9 +54,9 @@ static inline void sur_gpu_tile_grid(const struct sur_gpu_product *p, int tile, 
     grid[1] = (unsigned)((p->rows + rows - 1) / rows);
 }
 
-/* The tile with the least estimate among those that fit in shared_limit bytes a block (of which 98304 suffice for the
- * smaller ones): rounds of as many thread blocks as fit at once, the last with what is left, and what each costs beside
- * its k. */
+/* Returns the tile with the lowest estimated time among those that fit into shared_limit bytes per thread block (98304
+ * suffice for the smaller ones). The estimate counts rounds of as many thread blocks as run at once, a last round of
+ * the rest, and a fixed cost per round. */
 static inline int sur_gpu_tile_choose(const struct sur_gpu_product *p, int n_multiprocessors, uint32_t shared_limit)
 {
     enum { START_AND_END = 8000 };

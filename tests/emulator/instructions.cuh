@@ -201,7 +201,7 @@ template <typename T> DEVICE T atomicAdd(T *p, int x)
 }
 DEVICE void __threadfence() {}
 DEVICE void __threadfence_system() {}
-template <typename T> DEVICE T kept(T x)
+template <typename T> DEVICE T keep_in_register(T x)
 {
     return x;
 }

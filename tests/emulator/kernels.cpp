@@ -1,5 +1,5 @@
-/* Every kernel, compiled for the processor, and the list of their names. tiled.cu has members ROWS, and so comes before
- * attend.cuh's macro. */
+/* Every kernel, compiled for the CPU, and the list of their names. tiled.cu has members ROWS, and so comes before
+ * the macro of attend.cu. */
 #include "skinny.cu"
 #include "small.cu"
 #include "split.cu"
