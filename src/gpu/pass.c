@@ -83,13 +83,12 @@ static void multiply(struct gpu_pass *p, const struct sur_gpu_product *k, CUdevi
 static void launch_by_library(struct gpu_pass *p, enum sur_gpu_epilogue e, struct sur_gpu_product *k,
                               const struct sur_gpu_input *in)
 {
-    const unsigned rows_a_block = e == SUR_GPU_QKV ? 512 : 256;
     split_input(p, k, in);
     struct sur_gpu_finish f = {
         .sums = p->stack->work.sums, .scale = k->scale, .rows = k->rows, .n = k->n, .out = k->out};
     multiply(p, k, k->w, f.sums);
     if (k->w_up) multiply(p, k, k->w_up, f.sums_up = f.sums + p->stack->work.sums_bytes);
-    struct sur_gpu_launch l = {{((unsigned)k->rows + rows_a_block - 1) / rows_a_block, (unsigned)k->n, 1}, 256, 0};
+    const struct sur_gpu_launch l = sur_gpu_finish_launch(&f, e);
     gpu_pass_launch(p, GPU_FINISH + (enum gpu_kernel)e, &l, &f);
 }
 
@@ -129,15 +128,10 @@ static void attend_few(struct gpu_pass *p, struct sur_gpu_attend *a)
     gpu_pass_launch(p, a->ring.dp == 64 ? GPU_ATTEND_64 : GPU_ATTEND_128, &l, a);
 }
 
-/* 64 rows per thread block. */
 static void attend_many(struct gpu_pass *p, struct sur_gpu_attend *a)
 {
-    unsigned rows = (unsigned)(p->n * gpu_heads_per_group(p->stack->tower->shape)), dp = (unsigned)p->stack->rings.dp;
-    /* Split queries, then keys and values: two buffers of them where every GPU has the room, so that they arrive ahead.
-     */
-    unsigned bytes = 4 * (64 + SUR_GPU_KEYS * (dp == 64 ? 2 : 1)) * dp;
-    struct sur_gpu_launch l = {{(rows + 63) / 64, (unsigned)a->ring.n_kv_heads, 1}, 128, bytes};
-    gpu_pass_launch(p, dp == 64 ? GPU_ATTEND_MANY_64 : GPU_ATTEND_MANY_128, &l, a);
+    const struct sur_gpu_launch l = sur_gpu_attend_many_launch(a);
+    gpu_pass_launch(p, a->ring.dp == 64 ? GPU_ATTEND_MANY_64 : GPU_ATTEND_MANY_128, &l, a);
 }
 
 /* For every head. The libraries want heads at a constant distance: one call per head of a group. */
@@ -166,11 +160,11 @@ static void attend_by_gemm(struct gpu_pass *p, struct sur_gpu_attend *a)
     const struct gpu_gemm_heads q = {a->q, a->n_heads * d, (long long)group * d};
     const struct gpu_gemm_heads scores = {k->work.scores, slots, (long long)group * a->n * slots};
     struct sur_gpu_unroll unroll = {.ring = a->ring, .keys = k->work.keys, .values = k->work.values};
-    struct sur_gpu_launch l = {{(unsigned)a->ring.n_blocks, (unsigned)a->ring.n_kv_heads, 1}, 256, 0};
+    struct sur_gpu_launch l = sur_gpu_unroll_launch(&unroll);
     gpu_pass_launch(p, GPU_UNROLL, &l, &unroll);
     multiply_heads(p, keys, q, scores, slots, d);
     a->partial = k->work.scores;
-    l = (struct sur_gpu_launch){{(unsigned)(a->n + 7) / 8, (unsigned)a->n_heads, 1}, 256, 0};
+    l = sur_gpu_softmax_launch(a);
     gpu_pass_launch(p, GPU_SOFTMAX, &l, a);
     multiply_heads(p, values, scores, q, d, slots);
     struct sur_gpu_split split = {.hi = a->hi, .lo = a->lo, .k = a->n_heads * d, .pitch = a->pitch, .n = a->n};
@@ -198,7 +192,7 @@ static void attend(struct gpu_pass *p, int layer, CUdeviceptr to, bool fragments
                                .max_blocks = k->rings.max_blocks,
                                .scale = 1.0f / sqrtf((float)s->head_dim),
                                .pitch = k->tower->plan.wo.pitch};
-    struct sur_gpu_launch plain = {{(unsigned)p->n, (unsigned)s->n_heads, 1}, SUR_GPU_KEYS, 0};
+    const struct sur_gpu_launch plain = sur_gpu_attend_plain_launch(&a);
     if (k->attention_by_gemm && is_many)
         attend_by_gemm(p, &a);
     else if (k->rings.kv == SUR_KV_FP32 || k->rings.dp > 128)

@@ -187,18 +187,15 @@ static void attend_item(const struct attend_shape *s)
     p.counters = bench_zeros("counters", all * 4);
 
     const bool is_many = s->n > SUR_GPU_SKINNY_COLUMNS;
-    const unsigned d = (unsigned)s->head_dim, heads = (unsigned)s->n_kv_heads, keys = SUR_GPU_KEYS;
+    const unsigned d = (unsigned)s->head_dim;
     struct bench_item item = {.name = text("%s, context %lld, n %d", s->what, (long long)s->first, s->n)};
     item.kernel = text("k_attend_%s%u", is_many ? "many_" : "", d);
-    item.launch = sur_gpu_attend_launch(&p, device.multiprocessors);
+    item.launch = is_many ? sur_gpu_attend_many_launch(&p) : sur_gpu_attend_launch(&p, device.multiprocessors);
     memcpy(item.parameters, &p, sizeof p);
     /* Keys and values lie in the first blocks of their rings: what is not read still moves the next launch on. */
     item.rotate[0] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, k);
     item.rotate[1] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, v);
     item.rotate_bytes[0] = item.rotate_bytes[1] = ring_elements(&p.ring) * 2;
-    if (is_many)
-        item.launch = (struct sur_gpu_launch){
-            {(unsigned)(s->n * group + 63) / 64, heads, 1}, 128, 4 * (64 + keys * (d == 64 ? 2 : 1)) * d};
     if (s->n <= SUR_GPU_SKINNY_COLUMNS)
         item.n_bytes = (double)(seen + s->n - 1) * s->n_kv_heads * s->head_dim * 4;
     else
@@ -231,8 +228,7 @@ static void gemm_items(void)
         if (s->epilogue == SUR_GPU_SWIGLU) f.sums_up = bench_floats("sums of up", 2 * (size_t)s->rows * (size_t)s->n);
         struct bench_item item = {.name = text("sums of %s, %d rows, n %d", s->what, s->rows, s->n)};
         item.kernel = text("k_finish_%s", epilogue_names[s->epilogue]);
-        unsigned rows_a_block = s->epilogue == SUR_GPU_QKV ? 512 : 256;
-        item.launch = (struct sur_gpu_launch){{(unsigned)s->rows / rows_a_block, (unsigned)s->n, 1}, 256, 0};
+        item.launch = sur_gpu_finish_launch(&f, s->epilogue);
         memcpy(item.parameters, &f, sizeof f);
         bench_run(&item);
         memory_release();
@@ -246,11 +242,11 @@ static void gemm_items(void)
     u.keys = bench_zeros("keys", ring_elements(&u.ring) * 4);
     u.values = bench_zeros("values", ring_elements(&u.ring) * 4);
     struct bench_item item = {
-        .name = "keys and values, 1024 slots", .kernel = "k_unroll", .launch = {{8, 32, 1}, 256, 0}};
+        .name = "keys and values, 1024 slots", .kernel = "k_unroll", .launch = sur_gpu_unroll_launch(&u)};
     memcpy(item.parameters, &u, sizeof u);
     bench_run(&item);
     item = (struct bench_item){
-        .name = "weights of 1024 slots, n 256", .kernel = "k_softmax", .launch = {{32, 32, 1}, 256, 0}};
+        .name = "weights of 1024 slots, n 256", .kernel = "k_softmax", .launch = sur_gpu_softmax_launch(&a)};
     memcpy(item.parameters, &a, sizeof a);
     bench_run(&item);
     memory_release();

@@ -195,15 +195,11 @@ struct variant {
 
 static struct sur_gpu_launch launch_of(const struct attend *t, const struct sur_gpu_attend *p, const struct variant *v)
 {
-    unsigned dp = (unsigned)t->p.ring.dp, heads = (unsigned)t->c.n_kv_heads, keys = SUR_GPU_KEYS, n = (unsigned)p->n;
-    if (t->c.plain) return (struct sur_gpu_launch){{n, (unsigned)t->c.n_heads, 1}, keys, 0};
-    if (t->few) {
-        struct sur_gpu_launch l = sur_gpu_attend_launch(p, device.multiprocessors);
-        l.grid[0] = (unsigned)(v->grid ? v->grid : t->needed);
-        return l;
-    }
-    unsigned rows = n * (unsigned)(t->c.n_heads / t->c.n_kv_heads);
-    return (struct sur_gpu_launch){{(rows + 63) / 64, heads, 1}, 128, 4 * (64 + keys * (dp == 64 ? 2 : 1)) * dp};
+    if (t->c.plain) return sur_gpu_attend_plain_launch(p);
+    if (!t->few) return sur_gpu_attend_many_launch(p);
+    struct sur_gpu_launch l = sur_gpu_attend_launch(p, device.multiprocessors);
+    l.grid[0] = (unsigned)(v->grid ? v->grid : t->needed);
+    return l;
 }
 
 static void run(struct attend *t, const struct variant *v)

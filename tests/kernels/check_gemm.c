@@ -49,8 +49,7 @@ static void check_finish(const struct product_case *given)
     struct sur_gpu_finish f = {.rows = c.rows, .n = c.n, .scale = t.p.scale, .out = t.p.out};
     f.sums = new_sums(&t, t.w, "sums");
     if (t.w_up) f.sums_up = new_sums(&t, t.w_up, "sums of w_up");
-    unsigned rows_a_block = c.epilogue == SUR_GPU_QKV ? 512 : 256;
-    struct sur_gpu_launch l = {{((unsigned)c.rows + rows_a_block - 1) / rows_a_block, (unsigned)c.n, 1}, 256, 0};
+    const struct sur_gpu_launch l = sur_gpu_finish_launch(&f, c.epilogue);
     unsigned char *kept = host_new(product_bytes(&t), 1), *bytes = host_new(product_bytes(&t), 1);
     const char *reason = NULL;
     double worst = 0;
@@ -100,7 +99,7 @@ static void check_unroll(int head_dim, int n_heads, int n_blocks, bool fp32)
                 }
     }
     struct sur_gpu_unroll p = {.ring = r, .keys = to[0].at, .values = to[1].at};
-    struct sur_gpu_launch l = {{(unsigned)n_blocks, (unsigned)n_heads, 1}, 256, 0};
+    const struct sur_gpu_launch l = sur_gpu_unroll_launch(&p);
     double worst = 0;
     kernel_launch(kernel_find(name), &l, &p, false);
     device_wait();
@@ -158,7 +157,7 @@ static void check_softmax(int n, int n_heads, int n_blocks, int window, int64_t 
     for (int row = 0; row < n_heads * n; row++) want_weights(&m, (size_t)row * slots, &p, first, row % n, room);
     p.partial = m.at;
     p.position = memory_of("position", &first, sizeof first);
-    struct sur_gpu_launch l = {{(unsigned)(n + 7) / 8, (unsigned)n_heads, 1}, 256, 0};
+    const struct sur_gpu_launch l = sur_gpu_softmax_launch(&p);
     kernel_launch(kernel_find(name), &l, &p, false);
     device_wait();
     image_read(&m);
