@@ -1,6 +1,6 @@
-/* A thread of a block has a stack of its own, made once and used by every block; it goes on until it meets others, and
- * then waits for the last of them while those take turns that can go on. So a block needs no more than one thread of
- * the processor, and is the same every time. */
+/* Each thread of a block is a fiber with a stack of its own, created once and used for every block. A fiber runs until
+ * a barrier and then waits for the last thread to arrive, while the other fibers take turns. So a block runs on one
+ * thread of the CPU, and always in the same order. */
 #include "block.h"
 
 #include <pthread.h>
@@ -25,7 +25,7 @@ namespace
 
 enum { MAX_THREADS = 1024, STACK_BYTES = 256 << 10, POISON = 0xff }; /* poison: NaN as fp32, bf16 and fp16 */
 
-/* Who waits, or may go on: a queue of fibers. */
+/* A queue of fibers that wait, or that are ready. */
 struct queue {
     int first = -1, last = -1;
 };
@@ -53,7 +53,7 @@ struct arriving {
 };
 
 struct fiber {
-    void *at[5]; /* where it goes on: __builtin_setjmp's */
+    void *at[5]; /* where it continues: __builtin_setjmp */
     char *stack;
     int next; /* in its queue */
     std::vector<copy> copies;
@@ -62,7 +62,7 @@ struct fiber {
 
 struct warp {
     meeting all;
-    const char *what; /* they meet for */
+    const char *what; /* the function that they meet in */
     alignas(16) char rooms[2][WARP * LANE_BYTES];
 };
 
@@ -96,11 +96,11 @@ void push(queue &q, int i)
     q.last = i;
 }
 
-/* The next that can go on does. */
+/* Switches to the next fiber that is ready. */
 [[noreturn, gnu::noinline]] void resume()
 {
     const int i = ready.first;
-    if (i < 0) die("everybody waits for somebody");
+    if (i < 0) die("deadlock: every thread waits");
     ready.first = fibers[i].next;
     if (ready.first < 0) ready.last = -1;
     thread.x = (unsigned)i;
@@ -150,13 +150,14 @@ void meet(meeting &m, unsigned n)
     __builtin_longjmp(home, 1);
 }
 
-/* Run by each stack for good: a thread of one block after another. */
+/* The loop of a fiber: one thread of one block after another. */
 void fiber_main()
 {
     for (;;) {
         kernel->run(parameter);
         n_running--;
-        if (n_running && all_threads.arrived == n_running) release(all_threads); /* they need not wait for this one */
+        if (n_running && all_threads.arrived == n_running)
+            release(all_threads); /* the others need not wait for this thread */
         if (__builtin_setjmp(fibers[thread.x].at)) continue;
         if (n_running) resume();
         go_home();
@@ -181,9 +182,9 @@ void run_block()
     all_threads = first_256 = {};
     n_running = n_threads;
     start_block();
-    if (!under_way.empty()) die("ended before all that it fetched arrived");
+    if (!under_way.empty()) die("ended before all of its fetches arrived");
     for (unsigned i = 0; i < GUARD_BYTES; i++)
-        if ((unsigned char)shared[shared_bytes + i] != POISON) die("wrote shared memory that is not its own");
+        if ((unsigned char)shared[shared_bytes + i] != POISON) die("wrote outside its shared memory");
 }
 
 barrier &barrier_at(uint32_t address)
@@ -195,7 +196,7 @@ barrier &barrier_at(uint32_t address)
 
 char *room_at(uint32_t to, uint32_t n_bytes)
 {
-    if (to % 16 || n_bytes % 16 || !n_bytes || to + n_bytes > shared_bytes) die("a fetch to where no room is");
+    if (to % 16 || n_bytes % 16 || !n_bytes || to + n_bytes > shared_bytes) die("a fetch to outside shared memory");
     return shared + to;
 }
 
@@ -215,7 +216,7 @@ char *warp_room(const char *what)
 {
     warp &w = warps[thread.x / WARP];
     if (w.all.arrived == 0) w.what = what;
-    if (w.what != what) die("lanes of a warp have strayed");
+    if (w.what != what) die("lanes of a warp have diverged");
     return w.rooms[w.all.number % 2];
 }
 
@@ -226,7 +227,7 @@ void meet_warp()
 
 char *shared_at(uint32_t address, uint32_t n_bytes)
 {
-    if (address % n_bytes || address + n_bytes > shared_bytes) die("an address that is not its shared memory's");
+    if (address % n_bytes || address + n_bytes > shared_bytes) die("an address outside its shared memory");
     return shared + address;
 }
 
@@ -270,7 +271,7 @@ void arrival_wait(uint32_t address, uint32_t parity)
     barrier &b = barrier_at(address);
     if (b.phases % 2 != parity) return;
     const auto fetches = under_way.find(address);
-    if (fetches == under_way.end()) die("waits for a fetch that nobody began"); /* a warp waits for its own alone */
+    if (fetches == under_way.end()) die("waits for a fetch that was not started"); /* a warp waits only for its own */
     for (const arriving &a : fetches->second) memcpy(room_at(a.to, a.n_bytes), a.from, a.n_bytes);
     under_way.erase(fetches);
     b.phases++;

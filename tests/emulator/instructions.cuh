@@ -1,5 +1,5 @@
-/* kernels/instructions.cuh for a processor, and of CUDA C++ what the kernels use. Numbers round as the GPU's do but for
- * two things: tensor cores sum as if exactly and round once, and approximate functions are exact. */
+/* kernels/instructions.cuh for a CPU, and the part of CUDA C++ that the kernels use. Numbers round as on the GPU, with
+ * two exceptions: tensor cores sum exactly and round once, and approximate functions are exact. */
 #pragma once
 
 #include <math.h>
@@ -97,7 +97,7 @@ DEVICE float reciprocal(float x)
 {
     return 1 / x;
 }
-#define rsqrtf one_by_root /* newer C libraries have that name */
+#define rsqrtf one_by_root /* newer C libraries define rsqrtf */
 DEVICE float one_by_root(float x)
 {
     return 1 / sqrtf(x);
@@ -154,7 +154,7 @@ DEVICE float __high2float(__nv_bfloat162 h)
 {
     return __bfloat162float(h.y);
 }
-DEVICE __half __float2half_rn(float x) /* what kernels convert is within +-65504, or NaN */
+DEVICE __half __float2half_rn(float x) /* kernels convert only +-65504 and NaN */
 {
     return {sur_f32_to_fp16(x)};
 }
@@ -263,7 +263,7 @@ DEVICE void sync_256()
     emulated::meet_256();
 }
 
-/* What all lanes of the warp say: [32]. */
+/* All lanes' values: [32]. */
 template <typename T> DEVICE const T *all_lanes(const char *what, const T &mine)
 {
     static_assert(sizeof mine <= emulated::LANE_BYTES, "larger rooms are needed");
@@ -306,12 +306,12 @@ template <typename T> DEVICE T __shfl_up_sync(unsigned, T x, int delta)
 DEVICE void fetch_async(uint32_t to, const char *lower, const char *upper, uint32_t apart, uint32_t n_bytes,
                         uint32_t barrier)
 {
-    __syncwarp(); /* all lanes come */
+    __syncwarp(); /* all lanes call it */
     if (threadIdx.x % 32 == 0) {
         emulated::fetch_async(to, lower, n_bytes, barrier);
         if (upper) emulated::fetch_async(to + apart, upper, n_bytes, barrier);
     }
-    __syncwarp(); /* who waits for it finds it begun */
+    __syncwarp(); /* a lane that waits for it finds it started */
 }
 
 DEVICE void load_matrix4(uint32_t (&r)[4], uint32_t address)
@@ -334,7 +334,7 @@ DEVICE void load_matrix4_transposed(uint32_t (&r)[4], uint32_t address)
     }
 }
 
-/* What a lane holds of a and b, as numbers. */
+/* A lane's elements of a and b, as numbers. */
 struct mma_input {
     float a[8], b[4];
 };

@@ -9,7 +9,7 @@ For each checkpoint, fp16 and fp32 K/V:
             margin is within the bound (docs/model.md, "Arithmetic"); the CPU backend likewise
   alone     free running, the tokens are the CPU backend's up to its first step below the bound; the share of such steps
   bits      a second run, standard input in one piece and in random ones, raw samples, --pace, two at the same time and
-            --vram-limit (layers streamed through slots): the same bytes, margins included
+            --vram-limit (layers copied in every pass): the same bytes, margins included
   switches  --encode-on cpu, --decode-on cpu, --gemm lt, --gemm blas, --window-attention gemm: forced, within the bound
 With --demo, each clip of the demo model is captioned word for word alike by both backends. With --full, a checkpoint of
 the published size (or any) shows the same bits, also with every processor busy; nothing else is run then. Needs numpy.
@@ -33,7 +33,7 @@ import check_golden  # noqa: E402
 import make_checkpoint  # noqa: E402
 import reference  # noqa: E402
 
-# Beside the golden tests' shapes: heads as wide as the real ones; much to stream.
+# Besides the golden tests' shapes: heads of the real size; many layers that need not be resident.
 MODELS = dict(cases.MODELS)
 MODELS["real"] = {"settings": ["dim=384", "n_layers=2", "n_heads=8", "n_kv_heads=2", "head_dim=128", "hidden_dim=768",
                                "sliding_window=300", "enc.dim=320", "enc.n_layers=2", "enc.n_heads=8",
@@ -50,7 +50,7 @@ WRONG_USAGE = 2
 
 
 def execute(command, pieces=None):
-    """Status, output, errors. pieces: what goes to standard input, one write each."""
+    """Status, output, errors. pieces: standard input, one write per piece."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE if pieces else subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

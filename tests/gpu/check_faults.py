@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What goes wrong on a GPU: one clear line and the right status, captions so far kept, no hang.
+"""Faults on a real GPU: one error line and the right status, the captions so far are kept, no hang.
 
 usage: check_faults.py PROGRAM KERNEL_CHECK FAIL_CUDA [--model DIR]     (DIR: the demo model with its clip.wav)
 
-KERNEL_CHECK --fill is the second program that fills the card. FAIL_CUDA (fail_cuda.so), preloaded, has a kernel break the
-device's context in the middle of captions.
+KERNEL_CHECK --fill is the second program, which fills the card. FAIL_CUDA (fail_cuda.so), preloaded, makes a kernel break
+the device's context during captions.
 """
 import argparse
 import os
@@ -75,7 +75,7 @@ class Faults:
             self.broken(want, at, "--pace")
 
     def broken(self, want, at, *options):
-        """Pass `at` writes where nothing is. What was said before stays said."""
+        """Pass `at` writes to an invalid address. The captions before it are kept."""
         began = time.monotonic()
         status, out, errors = self.run("--backend", "cuda", *options, LD_PRELOAD=self.fail_cuda, FAIL_CUDA_AT=str(at))
         took = time.monotonic() - began
@@ -86,7 +86,7 @@ class Faults:
                     f"{len(out)} of {len(want)} bytes of captions; {errors}")
 
     def libraries(self):
-        """Where the loader looks first lies something that is no library."""
+        """The first file that the loader finds is not a library."""
         with tempfile.TemporaryDirectory() as folder:
             for name in ("libcublas", "libcublasLt"):
                 for major in (12, 13):
@@ -98,7 +98,7 @@ class Faults:
                 self.refused(f"no library: {options}", result, WRONG_USAGE, library)
 
     def in_mid_stream(self, want):
-        """The card is filled while captions run: nothing is allocated after the start, so they go on."""
+        """The card is filled during captions. They continue, because nothing is allocated after the start."""
         captions = subprocess.Popen(self.command("--backend", "cuda", "--pace"), stdin=subprocess.DEVNULL,
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         time.sleep(3)

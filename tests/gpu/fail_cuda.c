@@ -1,5 +1,5 @@
-/* Preloaded before the driver: breaks the device in mid-stream, in earnest. The pass whose number FAIL_CUDA_AT says (of
- * those that are graphs) becomes a kernel that writes where nothing is. */
+/* Preloaded before the driver: breaks a real device during captions. Instead of graph launch number FAIL_CUDA_AT it
+ * runs a kernel that writes to an invalid address. */
 #include <cuda.h>
 #include <dlfcn.h>
 #include <stdatomic.h>
@@ -10,7 +10,7 @@ static const char ptx[] =
     ".version 7.0\n.target sm_80\n.address_size 64\n"
     ".visible .entry broken()\n{\n.reg .u64 %p;\nmov.u64 %p, 64;\nst.global.u64 [%p], %p;\nret;\n}\n";
 
-/* The driver's own: the library is there already, but not among those that everybody sees. */
+/* The driver's own function: the library is loaded already, but its symbols are not global. */
 static void *driver(const char *name)
 {
     return dlsym(dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD), name);

@@ -1,6 +1,6 @@
-/* A libcuda without a GPU: memory is the host's, whatever is launched is done at once, any call fails when a test says
- * so. Kernels run when the emulator (tests/emulator) is linked in; else they do nothing. It stands for the driver in
- * tests: each entry point that the module and the kernel checks call is here. */
+/* A libcuda without a GPU. Device memory is host memory, every launch runs at once, and a test can make any call fail.
+ * Kernels run if the emulator (tests/emulator) is linked in; else they do nothing. It has every entry point that the
+ * module and the kernel checks call: when you call a new one, add it here. */
 #include "fake_cuda.h"
 
 #include <stdlib.h>
@@ -13,20 +13,20 @@
 
 struct fake_cuda fake_cuda = {
     .error = CUDA_ERROR_ILLEGAL_ADDRESS, .total_bytes = (size_t)1 << 32, .n_devices = 1, .devices = {{.major = 9}}};
-static char contexts[8]; /* a device's primary one is the address of its own */
+static char contexts[8]; /* a device's primary context is the address of its element */
 
-/* For programs that cannot be told otherwise. */
+/* For programs, which cannot set fake_cuda. */
 __attribute__((constructor)) static void read_environment(void)
 {
     const char *at = getenv("FAKE_CUDA_FAIL_AT"), *devices = getenv("FAKE_CUDA_DEVICES");
-    if (devices) fake_cuda.n_devices = atoi(devices); /* old ones but for the last */
+    if (devices) fake_cuda.n_devices = atoi(devices); /* all but the last are too old */
     for (int i = 0; i < fake_cuda.n_devices; i++) fake_cuda.devices[i].major = i + 1 < fake_cuda.n_devices ? 7 : 9;
     if (!at) return;
     fake_cuda.fail_at = atoi(at);
     fake_cuda.for_good = 1;
 }
 
-enum { HEAD = 256 }; /* before an allocation: its size; as aligned as the real driver's */
+enum { HEAD = 256 }; /* in front of an allocation, with its size; aligned like the real driver's */
 
 static CUresult called(void)
 {
@@ -34,7 +34,7 @@ static CUresult called(void)
     return at && (n == at || (n > at && fake_cuda.for_good)) ? fake_cuda.error : CUDA_SUCCESS;
 }
 
-/* An object without contents, of whatever kind. */
+/* Creates an object of any kind, without contents. */
 static CUresult create(void *handle)
 {
     void *object = NULL;
@@ -97,7 +97,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice dev
     CUresult e = called();
     if (e != CUDA_SUCCESS) return e;
     *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? fake_cuda.devices[device].major
-             : which == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? (emulator_run ? 8 : 132) /* few: faster */
+             : which == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT   ? (emulator_run ? 8 : 132) /* few, which is faster */
              : which == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN ? 227 << 10
                                                                               : 0;
     return CUDA_SUCCESS;
@@ -154,7 +154,7 @@ CUresult cuModuleUnload(CUmodule module)
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     const struct emulated_kernel *k = emulator_run ? emulated_kernels : NULL;
-    memcpy(function, &module, sizeof module); /* anything but NULL */
+    memcpy(function, &module, sizeof module); /* not NULL */
     if (k) {
         while (k->name && strcmp(k->name, name)) k++;
         if (!k->name) return CUDA_ERROR_NOT_FOUND;
@@ -220,7 +220,7 @@ CUresult cuMemFreeHost(void *p)
     return destroy(p);
 }
 
-/* ---- what is recorded ---- */
+/* ---- recording ---- */
 
 struct operation {
     const struct emulated_kernel *kernel; /* NULL: a copy */
@@ -236,10 +236,10 @@ struct operation {
 };
 
 struct recording {
-    int n_users, n; /* users: the graph, and those made of it */
+    int n_users, n; /* users: the graph, and its instances */
     struct operation *operations;
 };
-/* All that the thread launches until it ends the recording: whatever the stream, in the order of the calls. */
+/* While it is set, the thread's launches are recorded, on every stream, in the order of the calls. */
 static _Thread_local struct recording *recording;
 
 static void execute(const struct operation *o)

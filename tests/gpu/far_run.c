@@ -1,9 +1,9 @@
-/* Far out, time and memory are what they were: token after token on the CUDA backend from a session set to start there.
+/* Time and memory stay constant far into a session: runs tokens on the CUDA backend from a position far out.
  *
  * usage: far_run MODEL [START [TOKENS]]     (131000, 1500)
  *
- * Prints what a token takes in the first tenth and in the last, and the card's free memory before and after. Status 1
- * when either grew by more than 5% (memory: at all); 77: the backend cannot be used here. */
+ * Prints the time per token in the first and in the last tenth, and the free device memory before and after. Exit
+ * status 1: the time grew by more than 5%, or memory was lost; 77: the backend cannot be used here. */
 #include <cuda.h>
 #include <dlfcn.h>
 #include <stdio.h>
@@ -88,9 +88,10 @@ int main(int argc, char **argv)
     if (r || !mel) return fprintf(stderr, "%s\n", sur_error_text()), 1;
     size_t after = free_bytes();
     double first = median(ms, n / 10), last = median(ms + n - n / 10, n / 10);
-    printf("positions %lld to %lld: %.3f ms a token in the first tenth, %.3f ms in the last; free memory %zu MiB, then "
-           "%zu MiB\n",
-           (long long)so.start + 20, (long long)so.start + 20 + n, first, last, before >> 20, after >> 20);
+    printf(
+        "positions %lld to %lld: %.3f ms per token in the first tenth, %.3f ms in the last; free memory %zu MiB, then "
+        "%zu MiB\n",
+        (long long)so.start + 20, (long long)so.start + 20 + n, first, last, before >> 20, after >> 20);
     b->session_destroy(session);
     b->close(state);
     sur_checkpoint_close(&c);

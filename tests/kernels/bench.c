@@ -67,7 +67,7 @@ static int by_value(const void *a, const void *b)
 }
 
 struct times {
-    double median, low, high; /* microseconds a launch: 50, 5 and 95% */
+    double median, low, high; /* microseconds per launch: 50, 5 and 95% */
 };
 
 static struct times summary(float *ms, int n, int launches)
@@ -95,7 +95,7 @@ static struct times time_graph(CUgraphExec graph, int launches)
     return summary(ms, BATCHES, launches);
 }
 
-/* Where the i-th launch finds what it reads. */
+/* Sets the addresses that the i-th launch reads from. */
 static void set_rotated(unsigned char *parameters, const struct bench_item *item, size_t i)
 {
     size_t turn = 0, at = 0;
@@ -110,7 +110,7 @@ static void set_rotated(unsigned char *parameters, const struct bench_item *item
     }
 }
 
-/* As many launches as read TURN_BYTES, each beside the one before it where the device can. */
+/* Times as many launches as read TURN_BYTES; each overlaps with the one before it if the device can. */
 static struct times time_item(const struct bench_item *item, CUfunction f)
 {
     size_t turn = item->rotate_bytes[0] + item->rotate_bytes[1] + item->rotate_bytes[2];
@@ -205,7 +205,7 @@ int bench(void)
     if (read_bytes_a_second == 0) return 1;
     bench_header();
     bench_items();
-    double again = bench_probe(); /* clocks and neighbours drift */
+    double again = bench_probe(); /* clock rates and other users drift */
     printf("second probe: %+.1f%%\n", 100 * (again / read_bytes_a_second - 1));
     CU(cu.cuMemFree(pool));
     device_close();

@@ -87,7 +87,7 @@ static struct sur_gpu_product new_product(const struct shape *s)
     return p;
 }
 
-/* Everything but the launch and the kernel's name. */
+/* Fills in all but the launch and the kernel's name. */
 static struct bench_item product_item(const struct shape *s, const struct sur_gpu_product *p)
 {
     struct bench_item item = {.name = text("%s, %d x %d, n %d", s->what, s->rows, s->k, s->n)};
@@ -109,9 +109,9 @@ static void skinny_items(void)
     for (size_t i = 0; i < sizeof skinny_shapes / sizeof *skinny_shapes; i++) {
         const struct shape *s = &skinny_shapes[i];
         struct sur_gpu_product p = new_product(s);
-        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1; /* the plan asks whether there is one */
+        if (s->epilogue == SUR_GPU_SWIGLU) p.w_up = 1; /* the plan tests only whether it is 0 */
         p.hi =
-            bench_floats("fragments", SUR_GPU_SKINNY_COLUMNS * (size_t)s->k); /* bf16, some of them no usual numbers */
+            bench_floats("fragments", SUR_GPU_SKINNY_COLUMNS * (size_t)s->k); /* read as bf16, not all of them finite */
         p.squares = s->runs == 1 ? bench_floats("squares", (size_t)s->n * (size_t)(s->k / 8)) : 0;
         struct sur_gpu_launch l;
         if (sur_gpu_skinny_plan(&p, device.multiprocessors, device.max_shared, &l)) {
@@ -126,7 +126,7 @@ static void skinny_items(void)
     }
 }
 
-/* Operations are those of the product; the tensor cores do twice as many, for the two halves. */
+/* flops are those of the product; the tensor cores do twice as many, for the two halves. */
 static void tiled_items(void)
 {
     for (size_t i = 0; i < sizeof tiled_shapes / sizeof *tiled_shapes; i++) {
@@ -144,7 +144,7 @@ static void tiled_items(void)
         struct bench_item item = {.name = text("split of %s, k %d, n %d", s->what, s->k, s->n), .kernel = "k_split"};
         memcpy(item.parameters, &split, sizeof split);
         item.launch = sur_gpu_split_launch(&split);
-        bench_run(&item); /* and hi and lo are random now */
+        bench_run(&item); /* afterwards hi and lo are random */
         int chosen = sur_gpu_tile_choose(&p, device.multiprocessors, (uint32_t)device.max_shared);
         for (int tile = 0; tile < SUR_GPU_N_TILES; tile++) {
             struct sur_gpu_tile w = sur_gpu_tile_at(tile);
@@ -192,7 +192,7 @@ static void attend_item(const struct attend_shape *s)
     item.kernel = text("k_attend_%s%u", is_many ? "many_" : "", d);
     item.launch = is_many ? sur_gpu_attend_many_launch(&p) : sur_gpu_attend_launch(&p, device.multiprocessors);
     memcpy(item.parameters, &p, sizeof p);
-    /* Keys and values lie in the first blocks of their rings: what is not read still moves the next launch on. */
+    /* Keys and values are in the first blocks of their rings; a launch moves on by the whole ring all the same. */
     item.rotate[0] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, k);
     item.rotate[1] = offsetof(struct sur_gpu_attend, ring) + offsetof(struct sur_gpu_ring, v);
     item.rotate_bytes[0] = item.rotate_bytes[1] = ring_elements(&p.ring) * 2;
@@ -216,7 +216,7 @@ static void attend_items(void)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) attend_item(&shapes[i]);
 }
 
-/* ---- round the products of libraries ---- */
+/* ---- around the products of NVIDIA's libraries ---- */
 
 static void gemm_items(void)
 {

@@ -43,14 +43,14 @@ struct attend_case {
 struct attend {
     struct attend_case c;
     struct sur_gpu_attend p;
-    struct image out, halves, fragments; /* the last two: out split, [n][pitch] */
+    struct image out, halves, fragments; /* the last two: out, split, [n][pitch] */
     sur_gpu_ptr positions;
-    int needed;          /* blocks of keys that a row group of 16 sees at most */
+    int needed;          /* key blocks that a row group of 16 sees at most */
     bool few;            /* k_attend_64 or _128; else k_attend_many_* */
-    unsigned char *kept; /* out as it was found first, or NULL */
+    unsigned char *kept; /* the first result of this case, or NULL */
 };
 
-/* As a thread block of k_attend_64 and _128 takes rows. */
+/* Row groups as k_attend_64 and _128 divide them. */
 static int row_groups(const struct attend_case *c, int n)
 {
     return (n * (c->n_heads / c->n_kv_heads) + SUR_GPU_ATTEND_ROWS - 1) / SUR_GPU_ATTEND_ROWS;
@@ -91,7 +91,7 @@ static void put_element(void *ring, bool fp32, size_t i, float x)
         ((uint16_t *)ring)[i] = to_fp16(x);
 }
 
-/* What no query sees is large and finite, as stale slots are; pads are zero, as the contract wants. */
+/* Slots that no query sees are large and finite, like stale ones; padding is zero, as launch.h promises. */
 static void fill_ring(const struct attend_case *c, const struct sur_gpu_ring *r, void *k, void *v)
 {
     float *common = host_new((size_t)c->head_dim, sizeof *common);
@@ -171,7 +171,7 @@ static void attend_init(struct attend *t, const struct attend_case *c)
     int64_t *positions = host_new((size_t)c->n, sizeof *positions);
     for (int i = 0; i < c->n; i++) positions[i] = c->first + i;
     t->positions = memory_of("positions", positions, (size_t)c->n * sizeof *positions);
-    t->p.max_blocks = t->needed + 1; /* fewer queries at a time are other row groups */
+    t->p.max_blocks = t->needed + 1; /* with fewer queries per launch the row groups differ */
     size_t floats = groups * (size_t)t->p.max_blocks * SUR_GPU_ATTEND_ROWS * (size_t)SUR_GPU_PARTIAL(t->p.ring.dp);
     t->p.partial = memory_new("partial", floats * sizeof(float));
     t->p.counters = memory_of("counters", host_new(groups, 4), groups * 4);
@@ -185,10 +185,10 @@ static const char *kernel_of(const struct attend_case *c, bool few)
     return c->head_dim <= 64 ? "k_attend_many_64" : "k_attend_many_128";
 }
 
-/* How the queries of a case are given to a kernel. */
+/* How the queries of a case are divided into launches. */
 struct variant {
     const char *what;
-    int step; /* queries at a time */
+    int step; /* queries per launch */
     bool fragments;
     int grid; /* few: thread blocks along the keys; 0: as many as there are blocks of keys */
 };
@@ -225,7 +225,7 @@ static void run(struct attend *t, const struct variant *v)
     image_read(split);
 }
 
-/* NULL when what was found is split, and nothing beside it was written. */
+/* Returns NULL if the split result is that of the found one, and nothing else was written. */
 static const char *compare_split(const struct attend *t, struct image *m)
 {
     size_t width = (size_t)(t->c.n_heads * t->c.head_dim), pitch = (size_t)t->p.pitch;
@@ -262,7 +262,8 @@ static const char *counters_left(const struct attend *t)
     return NULL;
 }
 
-/* NULL, or a reason. The first variant is near the reference; all give what was kept, by this kernel or another. */
+/* Returns NULL or a reason. The first variant must be near the reference; all must give the bits of the first kernel
+ * and variant of the case. */
 static const char *check_variants(struct attend *t, const struct variant *v, size_t n, double *worst)
 {
     for (size_t i = 0; i < n; i++) {
@@ -279,7 +280,7 @@ static const char *check_variants(struct attend *t, const struct variant *v, siz
 
 static const char *check_few_kernel(struct attend *t, double *worst)
 {
-    const int n = t->c.n < SUR_GPU_SKINNY_COLUMNS ? t->c.n : SUR_GPU_SKINNY_COLUMNS; /* at once: as many as it takes */
+    const int n = t->c.n < SUR_GPU_SKINNY_COLUMNS ? t->c.n : SUR_GPU_SKINNY_COLUMNS; /* per launch */
     const bool fragments = t->c.n <= SUR_GPU_SKINNY_COLUMNS;
     const struct variant variants[] = {
         {"", n, false, 0},
@@ -365,7 +366,7 @@ static const struct attend_case cases[] = {
     {128, 8, 2, 8192, 8, 16380, 0, 0, 0},
     {128, 32, 8, 8192, 1, 4100, 0, 0, 0},
     {128, 8, 2, 8192, 8, 120, 0, 0, 0},
-    /* so many blocks of keys that several thread blocks merge them, in several rounds */
+    /* many key blocks: several thread blocks merge them, in several rounds */
     {64, 4, 2, 2500, 3, 6000, 0, 0, 0},
     {64, 3, 1, 9000, 4, 9100, 0, 0, 0},
     {128, 4, 2, 17000, 1, 40000, 0, 0, 0},

@@ -1,4 +1,4 @@
-/* What stands round the products of libraries: sums that become outputs, a ring unrolled, scores that become weights.
+/* The kernels around products of NVIDIA's libraries: k_finish_*, k_unroll, k_softmax.
  * Outputs are held to the products' bounds (product.c), which sums rounded once from fp64 keep easily.
  *
  * Bound of a weight. The difference to the largest score and its product with scale and log2 e round three times, so an
@@ -19,7 +19,7 @@ static const char *finish_name(enum sur_gpu_epilogue epilogue)
     return text("k_finish_%s", epilogue_names[epilogue]);
 }
 
-/* What a library gives: [hi, lo][n][rows]. */
+/* Sums as a library returns them: [hi, lo][n][rows]. */
 static sur_gpu_ptr new_sums(const struct product *t, const uint16_t *w, const char *name)
 {
     const size_t n = (size_t)t->c.n, columns = n * (size_t)t->p.pitch, outputs = n * (size_t)t->c.rows;

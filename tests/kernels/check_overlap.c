@@ -15,7 +15,7 @@ struct overlap {
     struct sur_gpu_attend p;
     const char *kernel;
     struct image out;
-    uint16_t *k, *v; /* rings as they are before */
+    uint16_t *k, *v; /* contents of the rings before */
     size_t ring_bytes;
 };
 
@@ -25,7 +25,7 @@ static void overlap_init(struct overlap *t, const struct product_case *c)
     product_init(&t->product, c);
     struct sur_gpu_output *o = &t->product.p.out;
     const size_t elements = ref_ring_size(&o->ring), width = (size_t)(c->n_heads * c->head_dim);
-    o->stride = c->n_heads * c->head_dim; /* as attention wants it; there was room for more */
+    o->stride = c->n_heads * c->head_dim; /* attention's stride; there is room for more */
     t->ring_bytes = elements * sizeof *t->k;
     t->k = host_new(elements, sizeof *t->k);
     t->v = host_new(elements, sizeof *t->v);

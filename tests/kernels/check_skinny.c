@@ -13,11 +13,11 @@ static const char *skinny_name(enum sur_gpu_epilogue epilogue)
 
 struct variant {
     const char *what;
-    int multiprocessors, step; /* columns at a time */
-    int shared_kib;            /* of a block at most; 0: the device's */
+    int multiprocessors, step; /* step: columns per launch */
+    int shared_kib;            /* limit per thread block; 0: the device's */
 };
 
-/* Columns first .. first + n - 1; NULL, or why it cannot. */
+/* Launches the product p. Returns NULL, or why it is impossible. */
 static const char *launch(const struct product *t, struct sur_gpu_product *p, const struct variant *v)
 {
     struct sur_gpu_launch l;
@@ -27,7 +27,7 @@ static const char *launch(const struct product *t, struct sur_gpu_product *p, co
     return NULL;
 }
 
-/* Runs all columns, some at a time, and keeps the bytes. */
+/* Runs all columns, v->step per launch, and keeps the result in bytes. */
 static const char *run(struct product *t, const struct variant *v, unsigned char *bytes)
 {
     product_reset(t);
@@ -42,7 +42,7 @@ static const char *run(struct product *t, const struct variant *v, unsigned char
     return NULL;
 }
 
-/* What it splits for the next norm: y as it was found, times the norm's weights, and the sums of y's squares. */
+/* Checks what is split for the next norm: the y that was found times the norm's weights, and the squares of y. */
 static const char *compare_next(struct product *t, const struct variant *v)
 {
     const int rows = t->c.rows, pitch = t->p.out.pitch, groups = (rows + 7) / 8;
@@ -118,7 +118,7 @@ static void check_case(const struct product_case *c)
     report_last(skinny_name(c->epilogue), shape, worst, reason);
 }
 
-/* Inputs that a case of any epilogue is tried with. */
+/* Shapes and data that every epilogue is tried with. */
 static void check_shapes(enum sur_gpu_epilogue epilogue)
 {
     static const int shapes[][3] = {
@@ -187,7 +187,7 @@ static void check_qkv(void)
     }
 }
 
-/* What the stem and the adapter ask for beside the common shapes. */
+/* Cases of the stem, the adapter and the head. */
 static void check_special(void)
 {
     static const struct product_case cases[] = {
@@ -214,7 +214,7 @@ static void check_special(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_case(&cases[i]);
 }
 
-/* -1: what the stem, the adapter and the head ask for beside the common shapes. */
+/* -1: cases of the stem, the adapter and the head. */
 void check_skinny(int epilogue)
 {
     if (epilogue < 0)

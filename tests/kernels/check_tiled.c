@@ -15,9 +15,9 @@ static const char *tiled_name(enum sur_gpu_epilogue epilogue, int tile)
 
 /* ---- split ---- */
 
-/* What k_split writes: for the tiled product halves and scale, for the skinny one fragments and squares. */
+/* The outputs of k_split: halves and scale for the tiled product, fragments and squares for the skinny one. */
 struct outputs {
-    struct image halves, factors; /* factors: scale or squares; without one norm over all k nothing is written */
+    struct image halves, factors; /* factors: scale or squares; written only with a norm over all of k */
     bool skinny;
 };
 
@@ -35,7 +35,7 @@ static void run_split(const struct product *t, const struct outputs *o, int firs
     kernel_launch(kernel_find("k_split"), &l, &s, false);
 }
 
-/* At once, or column by column. */
+/* Splits `step` columns per launch, and keeps the results. */
 static void keep_split(const struct product *t, struct outputs *o, int step, unsigned char *bytes)
 {
     image_reset(&o->halves);
@@ -48,7 +48,7 @@ static void keep_split(const struct product *t, struct outputs *o, int step, uns
     memcpy(bytes + o->halves.n_bytes, o->factors.found, o->factors.n_bytes);
 }
 
-/* Squares are exact; the bound of scale is product.c's. */
+/* Squares must be exact; the bound of scale is in product.c. */
 static void want_factors(const struct product *t, struct image *m, bool skinny)
 {
     if (t->c.runs != 1) return;
@@ -195,7 +195,7 @@ static void check_case(const struct product_case *c)
         if (!wanted[i]) continue;
         double worst = 0;
         const char *reason = check_tile(&t, i, kept, bytes, before, &worst), *damaged = memory_damaged();
-        if (!reason && damaged) reason = text("wrote beside %s", damaged);
+        if (!reason && damaged) reason = text("wrote outside %s", damaged);
         before |= !reason;
         report(tiled_name(c->epilogue, i), shape, worst, reason);
         if (damaged) break;
@@ -269,7 +269,7 @@ static void check_shapes(enum sur_gpu_epilogue epilogue)
             .epilogue = epilogue, .rows = 200, .k = 1280, .n = 21, .data = (enum data)data, .runs = data % 2});
 }
 
-/* -1: what the stem and the adapter ask for beside the common shapes. */
+/* -1: cases of the stem and the adapter. */
 void check_tiled(int epilogue)
 {
     if (epilogue < 0)

@@ -2,7 +2,7 @@
 #ifndef SUR_TESTS_KERNELS_CHECKS_H
 #define SUR_TESTS_KERNELS_CHECKS_H
 
-/* Reports the kernel if no module has it (nothing when only names are listed). */
+/* Reports a failure if no module has the kernel. With --list it does nothing. */
 void checks_need(const char *kernel);
 
 void check_skinny_names(int unused);
@@ -15,7 +15,7 @@ void check_overlap(int unused);
 void check_gemm(int unused);
 void check_small(int unused);
 
-/* Each kernel at full size, as a share of what the memory gives. 0, or 1 when one could not be run. */
+/* Times every kernel at full size, as a share of the memory's bandwidth. Returns 0, or 1 if one could not run. */
 int bench(void);
 
 #endif

@@ -1,5 +1,5 @@
-/* The CUDA driver, opened at run time, so that a machine without one can say so. cu.cuMemAlloc(...) calls it; CU(...)
- * ends the process when the call fails. */
+/* The CUDA driver, opened at run time, so that the program also starts where there is none. cu.cuMemAlloc(...) calls a
+ * function of it; CU(...) ends the process if the call fails. */
 #ifndef SUR_TESTS_KERNELS_DRIVER_H
 #define SUR_TESTS_KERNELS_DRIVER_H
 
@@ -23,7 +23,7 @@ struct driver {
 };
 extern struct driver cu;
 
-/* 0, or -1 with one line in why: no driver, or an old one. */
+/* Returns 0, or -1 with one line in why: no driver, or one that is too old. */
 int driver_open(const char **why);
 
 #define CU(call) driver_check((call), #call)

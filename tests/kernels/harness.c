@@ -111,7 +111,7 @@ void kernel_launch(CUfunction f, const struct sur_gpu_launch *l, const void *par
                         .numAttrs = overlap && device.capability >= 90};
     void *parameters[1];
     memcpy(parameters, &parameter, sizeof parameter);
-    if (l->shared_bytes > 0) /* with what is static it may pass 48 KB */
+    if (l->shared_bytes > 0) /* with the static part it may exceed 48 KB */
         CU(cu.cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)l->shared_bytes));
     CU(cu.cuLaunchKernelEx(&c, f, parameters, NULL));
 }
@@ -168,7 +168,7 @@ void *memory_pinned(size_t n_bytes)
 void memory_put(sur_gpu_ptr to, const void *from, size_t n_bytes)
 {
     CU(cu.cuMemcpyHtoD(to, from, n_bytes));
-    CU(cu.cuCtxSynchronize()); /* the last part may still be under way, and kernels run on another stream */
+    CU(cu.cuCtxSynchronize()); /* the copy may not have ended yet, and kernels run on another stream */
 }
 
 void memory_get(void *to, sur_gpu_ptr from, size_t n_bytes)
@@ -188,7 +188,7 @@ const char *memory_damaged(void)
     for (int i = 0; i < n_buffers; i++)
         for (int after = 0; after < 2; after++) {
             CUdeviceptr from = buffers[i].base + (after ? CANARY_BYTES + buffers[i].n_bytes : 0);
-            size_t odd = after ? buffers[i].n_bytes % 4 : 0; /* the pattern counts from a word's border */
+            size_t odd = after ? buffers[i].n_bytes % 4 : 0; /* the pattern starts at a multiple of 4 bytes */
             memory_get(side, from, CANARY_BYTES);
             for (size_t j = 0; j < CANARY_BYTES; j++)
                 if (side[j] != ((j + odd) % 2 ? 0xff : 0xc5)) return buffers[i].name;
@@ -219,7 +219,7 @@ void host_release(void)
 void report_last(const char *kernel, const char *shape, double worst, const char *reason)
 {
     const char *damaged = memory_damaged();
-    if (!reason && damaged) reason = text("wrote beside %s", damaged);
+    if (!reason && damaged) reason = text("wrote outside %s", damaged);
     report(kernel, shape, worst, reason);
     memory_release();
     host_release();

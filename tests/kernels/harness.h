@@ -1,6 +1,6 @@
 /* What the checks and the bench share: the device, memory between canaries, launches, data, and the report.
  *
- * A check runs in a process of its own, so that a kernel that crashes or hangs costs that check only. */
+ * Every group of checks runs in a process of its own, so that a kernel that crashes or hangs fails only its group. */
 #ifndef SUR_TESTS_KERNELS_HARNESS_H
 #define SUR_TESTS_KERNELS_HARNESS_H
 
@@ -15,18 +15,18 @@
 
 struct device {
     int multiprocessors, capability; /* 90 = 9.0 */
-    int max_shared;                  /* bytes a block may have */
+    int max_shared;                  /* bytes per thread block */
     char name[100];
     CUstream stream;
 };
 extern struct device device;
 
-/* 0; or 77 with a line on stdout: nothing here to run on. */
+/* Returns 0, or 77 after a line on stdout: there is no usable GPU. */
 int device_open(void);
 void device_close(void);
-/* All modules of the files; a file that does not load is a line on stderr and -1. */
+/* Loads the files. Returns 0, or -1 after a line on stderr. */
 int kernels_load(char *const *files, int n);
-/* NULL: no module has it. */
+/* Returns NULL if no module has the kernel. */
 CUfunction kernel_find(const char *name);
 
 /* overlap: the kernel may start while the one before it ends (9.0 and above). */
@@ -40,14 +40,14 @@ enum { CANARY_BYTES = 16384 };
 
 /* Poisoned, with canaries on both sides, until memory_release(). `name` must last. */
 sur_gpu_ptr memory_new(const char *name, size_t n_bytes);
-/* The same holding a copy of `from`. */
+/* Like memory_new, with a copy of `from` in it. */
 sur_gpu_ptr memory_of(const char *name, const void *from, size_t n_bytes);
 /* Pinned host memory that the device sees at the same address; poisoned. */
 void *memory_pinned(size_t n_bytes);
 void memory_put(sur_gpu_ptr to, const void *from, size_t n_bytes);
 void memory_get(void *to, sur_gpu_ptr from, size_t n_bytes);
 void memory_poison(sur_gpu_ptr p, size_t n_bytes);
-/* NULL: all whole; else the name of a buffer with writing beside it. */
+/* Returns NULL, or the name of a buffer whose canaries were overwritten. */
 const char *memory_damaged(void);
 void memory_release(void);
 /* Host memory, zeroed; never NULL; freed by host_release(). */
@@ -58,7 +58,7 @@ void host_release(void);
 
 enum data {
     DATA_RANDOM,  /* about normal */
-    DATA_INTEGER, /* whole numbers to +-2047: the split and every sum are exact */
+    DATA_INTEGER, /* integers to +-2047: the split and every sum are exact */
     DATA_ZERO,
     DATA_DENORMAL,
     DATA_LARGE, /* +-1e4 */
@@ -82,15 +82,16 @@ void in_parallel(void (*part)(void *arg, int i), void *arg, int n);
 
 /* ---- report ---- */
 
-/* Is "kernel shape" asked for by --only? */
+/* Whether --only lets the line "kernel shape" run. */
 bool report_wanted(const char *kernel, const char *shape);
-/* With --small: is a case of so many multiply-adds among those that even an emulated GPU soon has done? */
+/* Whether a case of so many multiply-adds runs: with --small only those that are quick on an emulated GPU. */
 bool report_small(double multiply_adds);
-/* One line. reason NULL: ok. worst: the largest error as a share of its bound; below 0: bits were compared. */
+/* Prints one line. reason NULL: passed. worst: the largest error as a share of its bound; below 0: bits were compared.
+ */
 void report(const char *kernel, const char *shape, double worst, const char *reason);
-/* The same as the last of a case: looks for damage beside its memory, and releases that and the host's. */
+/* Like report, at the end of a case: checks the canaries first, and then releases device and host memory. */
 void report_last(const char *kernel, const char *shape, double worst, const char *reason);
-/* The kernel is in no module: a failure, or with --only a skip. */
+/* Reports that no module has the kernel: a failure, or with --only a skip. */
 void report_missing(const char *kernel);
 /* Formats into one of a few static buffers. */
 const char *text(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -98,7 +99,7 @@ const char *text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 struct tally {
     int passed, failed, skipped;
 };
-extern struct tally *tally; /* shared with the processes that check */
+extern struct tally *tally; /* in memory shared with the child processes */
 extern const char *report_only;
 extern bool report_list;       /* names only: nothing is run */
 extern bool report_only_small; /* --small */

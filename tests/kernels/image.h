@@ -1,4 +1,4 @@
-/* An output of a kernel: what lies in device memory before, what it should hold after, and what it does hold. */
+/* An output of a kernel: device memory before the launch, the wanted contents after it, and the found contents. */
 #ifndef SUR_TESTS_KERNELS_IMAGE_H
 #define SUR_TESTS_KERNELS_IMAGE_H
 
@@ -11,7 +11,7 @@ enum image_type {
     IMAGE_F32,
     IMAGE_F16,
     IMAGE_SPLIT,     /* bf16 [2][n]: high halves, then low ones */
-    IMAGE_FRAGMENTS, /* the same as fragments: element i of column c is number c * pitch + i, n 8 * pitch */
+    IMAGE_FRAGMENTS, /* fragments: element i of column c has index c * pitch + i; n is 8 * pitch */
 };
 
 struct image {
@@ -20,8 +20,8 @@ struct image {
     size_t n, n_bytes;
     sur_gpu_ptr at;
     unsigned char *initial, *found; /* [n_bytes] */
-    double *want, *bound;           /* [n]; want NaN: must stay as it was, to the bit */
-    double *root;                   /* [n] or NULL: the scale of the statistical check; 0: not part of it */
+    double *want, *bound;           /* [n]; want NaN: must not change, to the bit */
+    double *root;                   /* [n] or NULL: scale of the statistical check; 0: left out */
 };
 
 /* Poisoned; want is NaN everywhere. Lives until memory_release() and host_release(). */
@@ -30,9 +30,9 @@ void image_reset(const struct image *m); /* the device holds `initial` again */
 void image_read(struct image *m);        /* the device's bytes to `found` */
 void image_want(struct image *m, size_t i, double want, double bound);
 double image_value(const struct image *m, size_t i); /* of `found` */
-/* IMAGE_SPLIT, IMAGE_FRAGMENTS: NULL when element i is x split, to the bit. */
+/* IMAGE_SPLIT, IMAGE_FRAGMENTS: returns NULL if element i is x, split, to the bit. */
 const char *image_compare_split(const struct image *m, size_t i, float x);
-/* NULL: as wanted; else what is wrong. Raises *worst to the largest error as a share of its bound. */
+/* Returns NULL, or what is wrong. Raises *worst to the largest error as a share of its bound. */
 const char *image_compare(const struct image *m, double *worst);
 /* The mean of (error / root)^2, square root taken; 0 without roots. */
 double image_statistic(const struct image *m);

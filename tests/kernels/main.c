@@ -1,4 +1,4 @@
-/* kernel_check: every kernel against its plain reference, or (--bench) how near to the memory's speed each is.
+/* kernel_check: every kernel against its plain reference, or (--bench) its time as a share of the bandwidth.
  *
  * Exit status: 0 all passed, 1 something failed, 2 usage, 77 there is no GPU to run on. */
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include "checks.h"
 #include "harness.h"
 
-enum { SECONDS_A_GROUP = 200, NOT_LOADED = 78 };
+enum { GROUP_SECONDS = 200, NOT_LOADED = 78 };
 
 struct group {
     const char *name;
@@ -56,7 +56,7 @@ static const char usage[] =
     "  --small        only small shapes: for an emulated GPU\n"
     "  --list         the checks by name; nothing is run\n"
     "  --one-process  no process of its own for each group: for compute-sanitizer\n"
-    "  --bench        no checks: each kernel at full size, as a share of what the memory gives\n"
+    "  --bench        no checks: times each kernel at full size, as a share of the bandwidth\n"
     "  --fill MIB     no checks: takes the card's memory but for MIB, says so, and keeps it until standard input "
     "ends\n";
 
@@ -77,23 +77,23 @@ static int run_group(const struct group *g, const struct arguments *a)
     return 0;
 }
 
-/* 0, 77, NOT_LOADED, or 1 when the group broke off: a failure of its own. */
+/* Returns 0, 77, NOT_LOADED, or 1 if the process ended early, which counts as one failure. */
 static int run_apart(const struct group *g, const struct arguments *a)
 {
     int status = 0;
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        alarm(SECONDS_A_GROUP);
+        alarm(GROUP_SECONDS);
         _exit(run_group(g, a) | (fflush(stdout) ? 1 : 0));
     }
     if (child < 0 || waitpid(child, &status, 0) != child) return 1;
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (code == 0 || code == 77 || code == NOT_LOADED) return code;
     const char *how = code >= 0                     ? text("exit status %d", code)
-                      : WTERMSIG(status) == SIGALRM ? text("no end after %d s", SECONDS_A_GROUP)
+                      : WTERMSIG(status) == SIGALRM ? text("no end after %d s", GROUP_SECONDS)
                                                     : text("signal %d", WTERMSIG(status));
-    printf("FAIL %s: broke off: %s\n", g->name, how);
+    printf("FAIL %s: ended early: %s\n", g->name, how);
     tally->failed++;
     return 1;
 }
@@ -134,7 +134,7 @@ static int parse(struct arguments *a, int argc, char **argv)
     return a->n_files > 0 || report_list || a->fill_mib ? 0 : -1;
 }
 
-/* For the tests of a full card. */
+/* For check_faults.py: occupies the memory of the card. */
 static int fill(int left_mib)
 {
     size_t free_bytes = 0, all = 0, left = (size_t)left_mib << 20;
