@@ -67,7 +67,7 @@ static void print_notice(const char *line)
 static int open_source(struct audio_in *in, const struct options *o)
 {
     struct source_options so = {
-        .pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels, .say = print_notice};
+        .pcm = (enum source_pcm)o->pcm, .rate = o->rate, .channels = o->channels, .notice = print_notice};
     int status;
     do {
         status = strcmp(o->source, "-") == 0 ? source_stdin_open(&in->source, &so)

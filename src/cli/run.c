@@ -101,8 +101,7 @@ static int caption(struct run *run)
     if (status == EXIT_DONE) status = run_overlay_open(run);
     run->start_ns = sur_clock_ns();
     if (status == EXIT_DONE) status = run->in.live ? run_live(run) : run_file(run);
-    bool done =
-        status == EXIT_DONE; /* run_overlay_close returns the status of CMD, which says nothing of the captions */
+    bool done = status == EXIT_DONE; /* CMD's status, which run_overlay_close returns, is independent of the captions */
     status = run_overlay_close(run, status);
     if (done && run->options.stats) figures_print(run);
     return status;

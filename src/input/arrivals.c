@@ -5,16 +5,16 @@
 #include "util/scale.h"
 
 static const int64_t second = 1000000000;
-static const int64_t least_ns = 200000000;         /* a rise by less may be a change of the delay */
-static const int64_t least_reported_ns = 20000000; /* where the host API reported a loss */
-static const int64_t fall_ns = 10000000;           /* a fall by less is no sign of late blocks */
-static const int64_t steady_ns = 500000000;        /* of sound without a fall */
+static const int64_t least_ns = 200000000;         /* a smaller rise may be a change of the delay */
+static const int64_t least_reported_ns = 20000000; /* if the host API reported a loss */
+static const int64_t fall_ns = 10000000;           /* a smaller fall does not show late blocks */
+static const int64_t steady_ns = 500000000;        /* of audio without a fall */
 static const int64_t longest_doubt_ns = 5000000000;
 static const int64_t window_ns = 1000000000;
 static const int64_t drift_ns = 500000;          /* per window: 500 ppm */
-static const int64_t delay_least_ns = 50000000;  /* less is noise of the recorded times */
-static const int64_t asleep_least_ns = 10000000; /* two clocks are not read at one moment */
-static const double oldest_s = 1;                /* of a recorded time that is sensible */
+static const int64_t delay_least_ns = 50000000;  /* a smaller change is noise of the times of recording */
+static const int64_t asleep_least_ns = 10000000; /* the two clocks are not read at the same moment */
+static const double oldest_s = 1;                /* of a plausible time of recording */
 
 void arrivals_init(struct arrivals *a, int rate)
 {
@@ -152,10 +152,10 @@ static void begin_doubt(struct arrivals *a, const struct arrivals_block *b, int6
     a->doubt_ns = a->now_ns;
 }
 
-/* Not pinned: what was held back before the rise fell again was late, so the loss, if there is one, comes after it.
- * What was held back before the rise grows much is not concerned by that. */
-static void look_in_doubt(struct arrivals *a, const struct arrivals_block *b, int64_t rise_ns,
-                          struct arrivals_advice *advice)
+/* If the position is not pinned: blocks held back before the rise fell were late, so a loss comes after them. Blocks
+ * held back before the rise grew by much belong to an earlier doubt, which ends. */
+static void update_doubt(struct arrivals *a, const struct arrivals_block *b, int64_t rise_ns,
+                         struct arrivals_advice *advice)
 {
     bool grew = rise_ns > a->rise_ns + (b->overflow ? least_reported_ns : least_ns);
     if (rise_ns < a->rise_ns) a->rise_ns = rise_ns;
@@ -171,7 +171,7 @@ static void look_in_doubt(struct arrivals *a, const struct arrivals_block *b, in
     if (grew && !a->pinned) {
         advice->release = true;
         begin_doubt(a, b, rise_ns);
-    } else if (grew && b->overflow) { /* more was lost: told with what was lost before */
+    } else if (grew && b->overflow) { /* more was lost: one loss with the earlier one */
         a->rise_ns = a->fallen_ns = rise_ns;
         a->steady = 0;
     }
@@ -190,7 +190,7 @@ struct arrivals_advice arrivals_look(struct arrivals *a, const struct arrivals_b
 {
     struct arrivals_advice advice = {0};
     int64_t behind_ns[ARRIVALS_CLOCKS];
-    if (b->reopened) advice = arrivals_settle(a); /* the caller has done so when the stream ended */
+    if (b->reopened) advice = arrivals_settle(a); /* does nothing if the caller did so when the stream ended */
     if (b->reopened || !a->begun) begin_stream(a, b->rate);
     measure(a, b, behind_ns);
     if (!a->begun) {
@@ -199,7 +199,7 @@ struct arrivals_advice arrivals_look(struct arrivals *a, const struct arrivals_b
     }
     int64_t rise_ns = rise(a, behind_ns);
     if (a->doubt)
-        look_in_doubt(a, b, rise_ns, &advice);
+        update_doubt(a, b, rise_ns, &advice);
     else if (b->reopened || rise_ns > (b->overflow ? least_reported_ns : least_ns))
         begin_doubt(a, b, rise_ns);
     if (a->doubt && a->device && a->rise_ns <= 0) decide(a, &advice);

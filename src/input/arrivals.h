@@ -38,11 +38,11 @@ struct arrivals_advice {
 
 struct arrivals {
     int rate, device_rate;
-    bool begun, lossy; /* lossy: something was lost before */
+    bool begun, lossy; /* lossy: frames were lost before */
     int64_t slept_ns, asleep_ns;
-    int64_t sound_ns, frames; /* sound of earlier streams; frames of this one */
-    int64_t lost_ns, lost;    /* in all; told, in frames */
-    /* how far the sound is behind each clock: what is expected, and the lowest of this window */
+    int64_t sound_ns, frames; /* audio of earlier streams; frames of this one */
+    int64_t lost_ns, lost;    /* in all; reported, in frames */
+    /* how far the audio is behind each clock: expected; lowest of this window */
     int64_t expected_ns[ARRIVALS_CLOCKS], lowest_ns[ARRIVALS_CLOCKS];
     int64_t window;             /* frames */
     int64_t delay_ns;           /* by which delivery takes longer than at first, by the host API's times */

@@ -4,28 +4,29 @@
 
 enum { WINDOWS_A_SECOND = 200 };
 enum { ZERO_WINDOWS = 5 * WINDOWS_A_SECOND, QUIET_WINDOWS = 10 * WINDOWS_A_SECOND };
-/* Loud windows until antiphase is believed, until it is said, and windows without it until it may be said again. */
-enum { ANTIPHASE_WINDOWS = 4, TELL_WINDOWS = WINDOWS_A_SECOND / 2, AGAIN_WINDOWS = 10 * WINDOWS_A_SECOND };
+/* Loud windows until antiphase is assumed, and until it is reported; windows without it until it may be reported again.
+ */
+enum { ANTIPHASE_WINDOWS = 4, REPORT_WINDOWS = WINDOWS_A_SECOND / 2, AGAIN_WINDOWS = 10 * WINDOWS_A_SECOND };
 /* How long a channel that carried a signal, or one of two, has to be far below the loudest before it is left out: a
- * cough next to another microphone, or stereo whose sides begin one after the other, shall not count. Other channels
- * never carried anything and are left out at once. */
-enum { PATIENT_WINDOWS = 2 * WINDOWS_A_SECOND };
+ * cough next to another microphone, or stereo whose channels begin one after the other, must not count. Other channels
+ * never carried a signal and are left out at once. */
+enum { LEAVE_OUT_WINDOWS = 2 * WINDOWS_A_SECOND };
 
 /* All are mean squares, or ratios of them. */
 static const double quiet = 1e-6;       /* -60 dBFS: speech is louder */
 static const double signal = 1e-5;      /* -50 dBFS: a channel above it carried a signal */
-static const double comparable = 1e-7;  /* -70 dBFS: below it channels are not compared, but for digital zeros */
+static const double comparable = 1e-7;  /* -70 dBFS: channels below it are compared only with digital zeros */
 static const double far_below = 1e-2;   /* -20 dB: left out */
 static const double near_enough = 4e-2; /* -14 dB: averaged again */
 static const double two = 0.25;         /* a dead one of two costs 6 dB, so both limits are 6 dB lower */
 static const double rise = 10;          /* the most that a level rises per window: a click is no signal */
 static const double rise_from = 1e-8;   /* -80 dBFS */
 static const double fall = 0.993116;    /* a level falls by 6 dB per second: it lasts from word to word */
-static const double loud = 1e-2;        /* windows within 20 dB of the loudest level tell of antiphase */
-static const double least = 3e-9;       /* -85 dBFS: the least that tells of antiphase */
-static const double fade = 0.99;        /* of their sums, per window: half a second */
+static const double loud = 1e-2;        /* windows within 20 dB of the loudest level can show antiphase */
+static const double least = 3e-9;       /* -85 dBFS: the lowest level that can show antiphase */
+static const double fade = 0.99;        /* of the sums, per window: half a second */
 static const double cancels = 1e-2;     /* the average is 20 dB below the channels */
-static const double adds = 1e-1;        /* it is so no longer */
+static const double adds = 1e-1;        /* -10 dB: no antiphase any more */
 
 void downmix_init(struct downmix *d, int rate, int channels, int channel)
 {
@@ -40,7 +41,7 @@ void downmix_init(struct downmix *d, int rate, int channels, int channel)
     for (int e = 0; e < DOWNMIX_EVENTS; e++) atomic_init(&d->events[e], 0);
 }
 
-static void tell(struct downmix *d, enum downmix_event event)
+static void add_event(struct downmix *d, enum downmix_event event)
 {
     atomic_fetch_add_explicit(&d->events[event], 1, memory_order_release);
 }
@@ -65,18 +66,19 @@ static void update_dead(struct downmix *d, double loudest)
     for (int c = 0; c < d->n_channels; c++) {
         double ratio = (d->dead[c] ? near_enough : far_below) * (d->n_channels == 2 ? two : 1),
                e = d->energy[c] / (double)d->window;
-        double level = e > d->level[c] ? e : d->level[c]; /* what begins to live is heard from the next window on */
+        double level =
+            e > d->level[c] ? e : d->level[c]; /* a channel that becomes live is used from the next window on */
         bool below = loudest > 0 && (level == 0 || (loudest > comparable && level < loudest * ratio));
         bool patient = d->n_channels == 2 || d->level[c] > signal;
         d->below[c] = below ? d->below[c] + 1 : 0;
         if (!below)
             d->dead[c] = false;
-        else if (d->below[c] >= (patient ? PATIENT_WINDOWS : 1))
+        else if (d->below[c] >= (patient ? LEAVE_OUT_WINDOWS : 1))
             d->dead[c] = true;
     }
 }
 
-/* The channel that antiphase leaves: -1, or the loudest. */
+/* Returns the channel to use alone because of antiphase; -1: none. */
 static void update_antiphase(struct downmix *d, double loudest)
 {
     double channels = 0;
@@ -94,12 +96,12 @@ static void update_antiphase(struct downmix *d, double loudest)
         d->loud_windows++;
         d->antiphase_windows = d->one >= 0 && channels > quiet ? d->antiphase_windows + 1 : 0;
     }
-    if (d->antiphase_windows == TELL_WINDOWS && d->windows - d->antiphase_ended >= AGAIN_WINDOWS)
-        tell(d, DOWNMIX_ANTIPHASE);
+    if (d->antiphase_windows == REPORT_WINDOWS && d->windows - d->antiphase_ended >= AGAIN_WINDOWS)
+        add_event(d, DOWNMIX_ANTIPHASE);
     if (d->one < 0 && live > 1 && d->loud_windows >= ANTIPHASE_WINDOWS && d->sum_average < d->sum_channels * cancels) {
         d->one = best;
     } else if (d->one >= 0 && (live == 1 || d->dead[d->one] || d->sum_average > d->sum_channels * adds)) {
-        if (d->antiphase_windows >= TELL_WINDOWS) d->antiphase_ended = d->windows;
+        if (d->antiphase_windows >= REPORT_WINDOWS) d->antiphase_ended = d->windows;
         d->one = -1;
         d->antiphase_windows = 0;
     }
@@ -129,10 +131,10 @@ static void watch_silence(struct downmix *d)
     for (int c = 0; c < d->n_channels; c++)
         if ((d->only < 0 || c == d->only) && d->energy[c] > most) most = d->energy[c];
     d->zeros = most == 0 ? d->zeros + 1 : 0;
-    if (most > 0) d->heard_any = true;
-    if (most > quiet * (double)d->window) d->heard = true;
-    if (d->zeros == ZERO_WINDOWS) tell(d, DOWNMIX_ZEROS);
-    if (!d->heard && d->heard_any && d->windows == QUIET_WINDOWS) tell(d, DOWNMIX_QUIET);
+    if (most > 0) d->not_zero_once = true;
+    if (most > quiet * (double)d->window) d->loud_once = true;
+    if (d->zeros == ZERO_WINDOWS) add_event(d, DOWNMIX_ZEROS);
+    if (!d->loud_once && d->not_zero_once && d->windows == QUIET_WINDOWS) add_event(d, DOWNMIX_QUIET);
 }
 
 static void end_window(struct downmix *d)
@@ -155,7 +157,7 @@ static float average(const struct downmix_set *set, const float *frame)
     return set->n == 1 ? sum : sum / (float)set->n;
 }
 
-/* While one channel is taken because of antiphase, the average of the live channels is still watched. */
+/* While one channel is used because of antiphase, the average of the live channels is still measured. */
 static double live_average(const struct downmix *d, const float *frame, float mixed)
 {
     float sum = 0;
@@ -192,13 +194,13 @@ void downmix_end(struct downmix *d)
 {
     for (int c = 0; c < d->n_channels; c++) {
         if (d->only >= 0 && c != d->only) continue;
-        if (d->energy[c] > 0) d->heard_any = true;
-        if (d->energy[c] > quiet * (double)d->at) d->heard = true;
+        if (d->energy[c] > 0) d->not_zero_once = true;
+        if (d->energy[c] > quiet * (double)d->at) d->loud_once = true;
     }
-    bool short_zeros = !d->heard_any && d->windows < ZERO_WINDOWS;
-    bool short_quiet = d->heard_any && !d->heard && d->windows < QUIET_WINDOWS;
-    if (short_zeros) tell(d, DOWNMIX_ZEROS);
-    if (short_quiet) tell(d, DOWNMIX_QUIET);
+    bool short_zeros = !d->not_zero_once && d->windows < ZERO_WINDOWS;
+    bool short_quiet = d->not_zero_once && !d->loud_once && d->windows < QUIET_WINDOWS;
+    if (short_zeros) add_event(d, DOWNMIX_ZEROS);
+    if (short_quiet) add_event(d, DOWNMIX_QUIET);
 }
 
 /* ---- any thread ---- */

@@ -39,9 +39,9 @@ struct downmix {
     /* the thread that calls downmix_run */
     size_t at; /* frames of the current window */
     bool fades;
-    struct downmix_set now, before;      /* averaged in this window, and in the one before it */
+    struct downmix_set now, before;  /* averaged in this window, and in the one before it */
     double energy[SUR_CHANNELS_MAX]; /* sum of squares in this window */
-    double average_energy;               /* of the average of the live channels, in this window */
+    double average_energy;           /* of the average of the live channels, in this window */
     double level[SUR_CHANNELS_MAX];  /* mean square; rises fast and falls slowly */
     int below[SUR_CHANNELS_MAX];     /* windows far below the loudest channel, in a row */
     bool dead[SUR_CHANNELS_MAX];
@@ -50,7 +50,7 @@ struct downmix {
     int64_t loud_windows, antiphase_windows; /* antiphase_windows: loud ones in a row */
     int64_t windows, antiphase_ended;        /* counts of windows */
     int64_t zeros;                           /* windows of zeros in a row, up to now */
-    bool heard, heard_any;                   /* a window above -60 dBFS; a sample that is not zero */
+    bool loud_once, not_zero_once;           /* a window above -60 dBFS; a sample that is not zero */
     /* any thread: events that happened (added by the running thread, release) and were not returned (downmix_poll,
      * acquire) */
     atomic_uint events[DOWNMIX_EVENTS];

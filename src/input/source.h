@@ -38,7 +38,7 @@ struct source_options {
     enum source_pcm pcm; /* --pcm */
     int rate, channels;  /* --rate, --channels; the caller checks their ranges */
     /* Called with a notice, without "surtitle: ", by open and read in their thread; may be NULL. */
-    void (*say)(const char *line);
+    void (*notice)(const char *line);
 };
 
 struct source {
@@ -61,8 +61,9 @@ int source_file_open(struct source *source, const char *path, const struct sourc
 int source_stdin_open(struct source *source, const struct source_options *options);
 /* Opens a descriptor. With options->pcm it holds raw samples. Otherwise its first bytes decide (input/source_kind.h):
  * WAV (input/wav.h); from a regular file whatever libsndfile reads; other containers, and data that is no audio, are
- * refused with a line that helps. Data of no known format is raw s16le, 16 kHz and mono unless options say otherwise;
- * in a regular file with a name it is refused. Waits for those bytes and for a WAV's header. SOURCE_USAGE: --rate or
+ * refused with a line that helps. Data of no known format is raw s16le, 16 kHz and mono unless options notice
+ * otherwise; in a regular file with a name it is refused. Waits for those bytes and for a WAV's header. SOURCE_USAGE:
+ * --rate or
  * --channels for a WAV. owned: close, or a failed open, closes fd. path: of the file, for use in a command line, or
  * NULL. */
 int source_stream_open(struct source *source, int fd, bool owned, const char *name, const char *path,

@@ -22,7 +22,7 @@ enum { PIECE = 1024 /* frames that are converted at a time */, SPEEX_QUALITY = 8
 static const int64_t silent_ns = 1000000000, retry_ns = 1000000000;
 /* A Bluetooth headset needs seconds to change its profile, and again when it is reopened. So the wait for the first
  * block is long from the start, and doubles. */
-static const int64_t late_ns = 3000000000, first_patience_ns = 15000000000, most_patience_ns = 120000000000;
+static const int64_t late_ns = 3000000000, first_timeout_ns = 15000000000, longest_timeout_ns = 120000000000;
 
 enum state { CLOSED, WAITING /* for the first callback */, OPEN, LOST, PAUSED };
 
@@ -36,9 +36,9 @@ struct mic {
     /* the watching thread */
     enum state state;
     PaStream *stream;
-    bool initialised, heard /* a block has come in this run */, lost_said, late_said;
+    bool initialised, delivered /* a block has arrived in this run */, lost_reported, late_reported;
     char found[MIC_NAME_BYTES]; /* raw name of the device that was opened; by it a lost one is found again */
-    int64_t opened_ns, tried_ns, patience_ns; /* patience: the wait for the next first block */
+    int64_t opened_ns, tried_ns, first_block_timeout_ns; /* first_block_timeout: doubles at each failure */
 
     /* the callback; between a stream's end and the next one's start the watching thread */
     bool resuming;                 /* the next block is the first of a new stream */
@@ -79,7 +79,7 @@ static void put_converted(struct mic *m, const float *frames, size_t n, int64_t 
     }
 }
 
-static void follow(struct mic *m, struct arrivals_advice advice)
+static void apply(struct mic *m, struct arrivals_advice advice)
 {
     if (advice.lost > 0) capture_lose(m->capture, advice.device ? SUR_SKIP_DEVICE : SUR_SKIP_GAP, advice.lost);
     if (advice.release) capture_release(m->capture);
@@ -87,8 +87,7 @@ static void follow(struct mic *m, struct arrivals_advice advice)
 }
 
 /* Records losses before this block, and holds blocks back while a loss is in doubt. */
-static void look_for_losses(struct mic *m, int64_t frames, const PaStreamCallbackTimeInfo *time, bool overflow,
-                            int64_t now)
+static void find_losses(struct mic *m, int64_t frames, const PaStreamCallbackTimeInfo *time, bool overflow, int64_t now)
 {
     struct arrivals_block block = {.frames = frames,
                                    .now_ns = now,
@@ -100,7 +99,7 @@ static void look_for_losses(struct mic *m, int64_t frames, const PaStreamCallbac
                                    .rate = m->info.device_rate};
     struct arrivals_advice advice = arrivals_look(&m->arrivals, &block);
     m->resuming = false;
-    follow(m, advice);
+    apply(m, advice);
     if (advice.first_moved)
         capture_set_first_wall(m->capture, sur_clock_wall_ns() - (now - arrivals_first_ns(&m->arrivals)));
     atomic_store(&m->began, true);
@@ -110,7 +109,7 @@ static void look_for_losses(struct mic *m, int64_t frames, const PaStreamCallbac
 /* The stream has ended: decides about the blocks held back. */
 static void settle(struct mic *m)
 {
-    if (atomic_load(&m->began)) follow(m, arrivals_settle(&m->arrivals));
+    if (atomic_load(&m->began)) apply(m, arrivals_settle(&m->arrivals));
 }
 
 static int on_samples(const void *in, void *out, unsigned long n, const PaStreamCallbackTimeInfo *time,
@@ -120,7 +119,7 @@ static int on_samples(const void *in, void *out, unsigned long n, const PaStream
     const float *frames = in;
     int64_t now = sur_clock_ns();
     if (!frames || n == 0) return paContinue;
-    look_for_losses(m, (int64_t)n, time, (flags & paInputOverflow) != 0, now);
+    find_losses(m, (int64_t)n, time, (flags & paInputOverflow) != 0, now);
     m->converts ? put_converted(m, frames, n, now) : put(m, &m->mix, frames, n, now);
     atomic_store_explicit(&m->last_ns, now, memory_order_relaxed);
     return paContinue;
@@ -327,7 +326,7 @@ struct mic *mic_create(const char *device, int channel)
     if (!m) return NULL;
     m->wanted = device;
     m->channel = channel;
-    m->patience_ns = first_patience_ns;
+    m->first_block_timeout_ns = first_timeout_ns;
     return m;
 }
 
@@ -371,34 +370,34 @@ struct capture *mic_capture(const struct mic *m)
 /* Callbacks may stop without an error, and a stream that is no longer active never becomes active again. */
 static bool delivers(const struct mic *m, int64_t now)
 {
-    int64_t patience = m->state == WAITING ? m->patience_ns : silent_ns;
+    int64_t timeout = m->state == WAITING ? m->first_block_timeout_ns : silent_ns;
     int64_t since = m->state == WAITING ? m->opened_ns : atomic_load_explicit(&m->last_ns, memory_order_relaxed);
-    return Pa_IsStreamActive(m->stream) == 1 && now - since < patience;
+    return Pa_IsStreamActive(m->stream) == 1 && now - since < timeout;
 }
 
 /* Reports once that a device which has not delivered in this run, or since mic_resume, is late. */
 static enum mic_event late(struct mic *m)
 {
-    if (m->late_said || m->lost_said) return MIC_NOTHING;
-    m->late_said = true;
+    if (m->late_reported || m->lost_reported) return MIC_NOTHING;
+    m->late_reported = true;
     return MIC_LATE;
 }
 
 static enum mic_event lose(struct mic *m)
 {
-    bool said = m->lost_said;
-    if (m->state == WAITING && m->patience_ns < most_patience_ns) m->patience_ns *= 2;
+    bool reported = m->lost_reported;
+    if (m->state == WAITING && m->first_block_timeout_ns < longest_timeout_ns) m->first_block_timeout_ns *= 2;
     m->state = LOST;
-    if (!m->heard) return late(m);
-    m->lost_said = true;
-    return said ? MIC_NOTHING : MIC_LOST;
+    if (!m->delivered) return late(m);
+    m->lost_reported = true;
+    return reported ? MIC_NOTHING : MIC_LOST;
 }
 
 static enum mic_event try_again(struct mic *m, int64_t now)
 {
     close_stream(m); /* may hang until a sound server answers, so it is called after the loss was reported */
     if (now - m->tried_ns < retry_ns) return MIC_NOTHING;
-    m->resuming = m->heard;
+    m->resuming = m->delivered;
     bool opened = open_device(m) == MIC_OK;
     m->tried_ns = sur_clock_ns();
     return opened ? MIC_NOTHING : lose(m);
@@ -406,18 +405,18 @@ static enum mic_event try_again(struct mic *m, int64_t now)
 
 static enum mic_event wait_for_first(struct mic *m, int64_t now)
 {
-    enum mic_event what = m->lost_said ? MIC_BACK : MIC_DELIVERS;
+    enum mic_event what = m->lost_reported ? MIC_BACK : MIC_DELIVERS;
     if (atomic_load_explicit(&m->blocks, memory_order_acquire) == 0)
         return !delivers(m, now) ? lose(m) : now - m->opened_ns >= late_ns ? late(m) : MIC_NOTHING;
     m->state = OPEN;
-    m->heard = true;
-    m->info.late = m->late_said;
-    m->lost_said = m->late_said = false;
-    m->patience_ns = first_patience_ns;
+    m->delivered = true;
+    m->info.late = m->late_reported;
+    m->lost_reported = m->late_reported = false;
+    m->first_block_timeout_ns = first_timeout_ns;
     return what;
 }
 
-static enum mic_event look_at_sound(struct mic *m)
+static enum mic_event check_sound(struct mic *m)
 {
     m->info.sound = downmix_poll(&m->mix);
     return m->info.sound != DOWNMIX_NOTHING ? MIC_SOUND : MIC_NOTHING;
@@ -432,7 +431,7 @@ enum mic_event mic_watch(struct mic *m)
     case WAITING:
         return wait_for_first(m, now);
     case OPEN:
-        return delivers(m, sur_clock_ns()) ? look_at_sound(m) : lose(m);
+        return delivers(m, sur_clock_ns()) ? check_sound(m) : lose(m);
     default:
         return MIC_NOTHING;
     }
@@ -453,7 +452,7 @@ void mic_resume(struct mic *m)
 
 /* ---- the list ---- */
 
-static void put_devices(FILE *f)
+static void print_devices(FILE *f)
 {
     PaDeviceIndex chosen = default_device();
     fprintf(f, "  index  name                                      host API         rate  channels\n");
@@ -481,7 +480,7 @@ int mic_list(char **text)
         status = os_sound_server_no_device(MIC_NO_DEVICE);
     } else {
         FILE *f = open_memstream(text, &size);
-        if (f) put_devices(f);
+        if (f) print_devices(f);
         if (!f || fclose(f) != 0) status = failure(MIC_FAILED, "not enough memory for the list of devices");
     }
     Pa_Terminate();

@@ -39,7 +39,7 @@ static int64_t next_byte(struct reader *r, int64_t at, uint8_t byte)
     return r->size;
 }
 
-/* A recording of another kind begins here, which libsndfile does not read: all that follows is `behind`. */
+/* A recording of another kind begins here, which libsndfile does not read: all that follows is `trailing`. */
 static bool is_foreign(struct parts *parts, struct reader *r, int64_t at, enum kind_class own)
 {
     int64_t left = r->size - at;
@@ -48,8 +48,8 @@ static bool is_foreign(struct parts *parts, struct reader *r, int64_t at, enum k
     if (!p || at == 0) return false;
     struct kind kind = kind_of(p, n, true);
     if (kind.class == KIND_UNKNOWN || kind.class == KIND_NO_SOUND || kind.class == own) return false;
-    parts->behind = left;
-    parts->behind_name = kind.name;
+    parts->trailing = left;
+    parts->trailing_name = kind.name;
     return true;
 }
 
@@ -302,7 +302,7 @@ static void compare_end(struct parts *parts, struct reader *r)
     int64_t end = end_by_header(r);
     parts->cut = end > r->size + 8; /* the padding of a last chunk may be missing */
     if (end > 0 && end + 8 < r->size && tag_length(r, end) == 0 && tag_length(r, end + 1) == 0)
-        parts->behind = r->size - end;
+        parts->trailing = r->size - end;
 }
 
 /* ---- all formats ---- */
@@ -330,7 +330,7 @@ int parts_find(struct parts *parts, int fd, int64_t size, struct kind kind)
             break;
         }
     }
-    if (status == 0) parts->part[parts->n - 1].end = size - parts->behind; /* libsndfile may fail on those bytes */
+    if (status == 0) parts->part[parts->n - 1].end = size - parts->trailing; /* libsndfile may fail on those bytes */
     free(r);
     if (status < 0) parts_free(parts);
     return status;

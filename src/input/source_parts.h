@@ -14,12 +14,12 @@ struct part {
 };
 
 struct parts {
-    struct part *part; /* [n], n >= 1; they cover the file except for `behind` */
+    struct part *part; /* [n], n >= 1; they cover the file except for `trailing` */
     int n, room;
-    bool cut;       /* the last part is truncated: pages, frames or bytes are missing */
-    int64_t behind; /* bytes at the end that libsndfile does not read: after the end given by the header, or of another
-                       kind */
-    const char *behind_name; /* their kind; NULL: unknown */
+    bool cut;         /* the last part is truncated: pages, frames or bytes are missing */
+    int64_t trailing; /* bytes at the end that libsndfile does not read: after the end given by the header, or of
+                       another kind */
+    const char *trailing_name; /* their kind; NULL: unknown */
 };
 
 /* Reads fd, of size bytes, by pread. Returns 0, or -1 if there is not enough memory. A file whose parts cannot be found

@@ -26,7 +26,7 @@ struct audio_file {
     int64_t given, promised; /* frames of the part: returned; according to its header, 0 if that is not reliable */
     int64_t before;          /* frames of the parts before it */
     bool failed;             /* a part was not read to its end */
-    char why[512];           /* the line that says so; the parts behind it are read first */
+    char why[512];           /* its line, kept while the parts after it are read */
     char path[256];          /* for the command in a message; "": too long */
 };
 
@@ -137,9 +137,9 @@ static int end_part(struct source *source, struct audio_file *a)
         return failure(SOURCE_FAILED, "%s is cut or damaged: it ends after %.1f s, before its own end", source->name,
                        seconds(source, all));
     if (last && all == 0) return failure(SOURCE_FAILED, "%s holds no sample", source->name);
-    if (a->parts.behind == 0) return SOURCE_OK;
+    if (a->parts.trailing == 0) return SOURCE_OK;
     a->before = all;
-    return not_read(source, a, a->parts.behind_name ? a->parts.behind_name : "more than its header says");
+    return not_read(source, a, a->parts.trailing_name ? a->parts.trailing_name : "more than its header says");
 }
 
 static void note_failure(struct audio_file *a)

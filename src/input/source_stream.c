@@ -31,7 +31,7 @@ struct stream {
     bool any;      /* a frame was returned */
     bool drained;  /* the rest of a WAV that failed was read, so that its writer gets no SIGPIPE */
     int waited_ms; /* for a file to grow */
-    void (*say)(const char *line);
+    void (*notice)(const char *line);
     size_t at, filled; /* buffer[at, filled) was read and not used */
     struct pcm_format format;
     struct wav wav;
@@ -75,7 +75,7 @@ static int wait_for_growth(struct source *source)
         snprintf(line, sizeof line,
                  "%s has not grown for %d s: it is read as finished, although a program may still write it",
                  source->name, PATIENCE_MS / 1000);
-        if (s->say) s->say(line);
+        if (s->notice) s->notice(line);
         return 1;
     }
     s->waited_ms += LOOK_MS;
@@ -239,10 +239,10 @@ static void assume_raw(struct source *source, const struct source_options *optio
     char line[256];
     struct stream *s = source->state;
     be_raw(source, options);
-    if (!options->say || options->rate || options->channels || s->filled < 2) return;
+    if (!options->notice || options->rate || options->channels || s->filled < 2) return;
     snprintf(line, sizeof line, "%s is read as s16le, 16000 Hz, mono (change with --pcm, --rate and --channels)",
              source->name);
-    options->say(line);
+    options->notice(line);
 }
 
 /* libsndfile reads the file from its beginning, by a descriptor of its own. */
@@ -309,7 +309,7 @@ int source_stream_open(struct source *source, int fd, bool owned, const char *na
     if (status != SOURCE_OK) return status;
     struct stream *s = source->state;
     struct stat is;
-    s->say = options->say;
+    s->notice = options->notice;
     if (path && s->regular && !source->grows && fstat(s->fd, &is) == 0 && is.st_size == 0) {
         stream_close(source);
         return failure(SOURCE_FAILED, "%s is empty", source->name);

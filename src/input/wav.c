@@ -140,13 +140,13 @@ static void begin_wav(struct wav *wav, const uint8_t *p)
     want(wav, WAV_CHUNK, 8);
 }
 
-static void look_behind(struct wav *wav, bool odd, bool behind_chunk)
+static void look_behind(struct wav *wav, bool odd, bool after_chunk)
 {
-    wav->state = WAV_BEHIND;
+    wav->state = WAV_AFTER_DATA;
     wav->n_ahead = wav->again = 0;
     wav->matched = 0;
     wav->odd = odd;
-    wav->behind_chunk = behind_chunk;
+    wav->after_chunk = after_chunk;
 }
 
 static int begin_data(struct wav *wav, uint32_t size)
@@ -245,12 +245,12 @@ static enum what classify(const struct wav *wav, const uint8_t *p)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (is_name(p, known[i])) return CHUNK;
     if ((memcmp(p, "ID3", 3) == 0 && p[3] < 10) || memcmp(p, "TAG", 3) == 0) return TAGS;
-    bool expected = wav->behind_chunk || wav->position + 8 <= wav->riff_end + wav->n_ahead;
+    bool expected = wav->after_chunk || wav->position + 8 <= wav->riff_end + wav->n_ahead;
     return expected && is_printable(p) ? CHUNK : NO_CHUNK;
 }
 
 /* `ahead` has one more byte. Returns 0, or -1 on failure. */
-static int behind(struct wav *wav)
+static int check_after_data(struct wav *wav)
 {
     if (wav->n_ahead < 8) return 0;
     const uint8_t *p = wav->ahead;
@@ -272,7 +272,7 @@ static int behind(struct wav *wav)
         return failed(wav, "behind %.1f s of it %s begins, which is not read", (double)wav->frames / wav->rate,
                       ogg ? "Ogg" : "FLAC");
     if (what == CHUNK) return begin_chunk(wav, p);
-    if (what == TAGS || wav->behind_chunk) {
+    if (what == TAGS || wav->after_chunk) {
         wav->state = WAV_DRAIN;
         return 0;
     }
@@ -375,11 +375,11 @@ static ptrdiff_t read_header(struct wav *wav, const uint8_t *bytes, size_t n)
         wav->left -= taken;
         if (wav->left == 0) end_chunk(wav, wav->odd);
         break;
-    case WAV_BEHIND:
+    case WAV_AFTER_DATA:
         taken = 1;
         wav->position++;
         wav->ahead[wav->n_ahead++] = bytes[0];
-        if (behind(wav) < 0) return -1;
+        if (check_after_data(wav) < 0) return -1;
         break;
     case WAV_DRAIN:
         taken = find_wav(bytes, n, &wav->matched, &wav->found_big_endian);

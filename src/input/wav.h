@@ -23,15 +23,15 @@
 #include "surtitle.h"
 
 enum wav_state {
-    WAV_RIFF,   /* 12 bytes */
-    WAV_CHUNK,  /* 8 bytes: name and size */
-    WAV_FORMAT, /* the beginning of fmt */
-    WAV_SIZES,  /* the beginning of ds64 */
-    WAV_SKIP,   /* the rest of a chunk */
-    WAV_DATA,   /* frames; rate, channels and format are known */
-    WAV_BEHIND, /* the bytes after the data, or after a chunk that follows it */
-    WAV_DRAIN,  /* neither audio nor chunks; another WAV may follow */
-    WAV_FAILED, /* see error */
+    WAV_RIFF,       /* 12 bytes */
+    WAV_CHUNK,      /* 8 bytes: name and size */
+    WAV_FORMAT,     /* the beginning of fmt */
+    WAV_SIZES,      /* the beginning of ds64 */
+    WAV_SKIP,       /* the rest of a chunk */
+    WAV_DATA,       /* frames; rate, channels and format are known */
+    WAV_AFTER_DATA, /* the bytes after the data, or after a chunk that follows it */
+    WAV_DRAIN,      /* neither audio nor chunks; another WAV may follow */
+    WAV_FAILED,     /* see error */
 };
 
 /* The caller's memory. */
@@ -47,7 +47,7 @@ struct wav {
     bool started;                /* a first WAV's data began: another WAV has to have its rate and channels */
     bool has_data;               /* this WAV's data began */
     bool endless;                /* the size of the data is not believed */
-    bool behind_chunk;           /* WAV_BEHIND: what precedes is a chunk, so that what is none is no sound */
+    bool after_chunk;            /* WAV_AFTER_DATA: what precedes is a chunk, so that what is none is no sound */
     bool odd;                    /* what precedes has an odd size: a byte of padding may follow */
     uint64_t position, riff_end; /* bytes behind "WAVE": seen, and in all as its header says, 0 if not believed */
     uint64_t left;               /* bytes of this chunk not yet seen; of data: to the end if UINT64_MAX */
@@ -57,7 +57,7 @@ struct wav {
     bool found_big_endian;       /* it is "RIFX" */
     size_t held, wanted;         /* bytes gathered in hold, and how many make the next thing */
     size_t n_ahead, again;       /* bytes in ahead; of these that turned out to be sound, how many are done with */
-    uint8_t ahead[16];           /* gathered in WAV_BEHIND */
+    uint8_t ahead[16];           /* gathered in WAV_AFTER_DATA */
     uint8_t hold[SUR_CHANNELS_MAX * 8]; /* a header, or a frame that came in pieces */
 };
 

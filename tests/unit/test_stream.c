@@ -199,7 +199,7 @@ static void test_anything_else_is_raw(void **state)
         {"fLaD\0\0\0\x22\x10\0\x10\0", 12},
         {"\xFF\xFD\xA0\x04\0\0\0\0\0\0\0\0", 12}, /* one MPEG header */
     };
-    const struct source_options speaking = {.say = say};
+    const struct source_options speaking = {.notice = say};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct source s;
         said[0] = 0;
