@@ -1,29 +1,21 @@
 /* AVX2: 8 rows, products of 16-bit integers. */
 #include <immintrin.h>
-#include <stdint.h>
 #include <string.h>
-
-#include "cpu/quant.h"
 
 #define LANES        8
 #define COLUMNS      2
 #define PREFETCH_ONE __builtin_cpu_is("intel")
 #define SIGNED_BYTES 0
-#define FMA(a, b, c) ((vf)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define LOAD_U8(p)   ((vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
-#define LOAD_I8(p)   ((vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
-#define LOAD_FP16(p) ((vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p))))
 #define QUANT_OPS    sur_quant_avx2
 #define QUANT_NAME   "avx2"
-
-typedef int32_t quant_vi __attribute__((vector_size(32), may_alias));
+#include "cpu/quant_vectors_body.h"
 
 struct acc {
     quant_vi sum;
 };
 #define ACC_ZERO ((struct acc){{0}})
 
-/* Bytes 0 and 2 of each row, then 1 and 3, as pairs of 16 bits; the activations lie in that order. */
+/* Bytes 0 and 2 of each row, then 1 and 3, as pairs of 16 bits; put_group writes the activations in this order. */
 static inline __attribute__((always_inline)) struct acc acc_step(struct acc a, quant_vi w,
                                                                  const struct sur_quant_group *g, int j)
 {

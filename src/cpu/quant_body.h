@@ -1,25 +1,23 @@
-/* The integer products, written once for vectors of LANES rows. Each quant_*.c defines
- *   LANES                  rows side by side in a vector of int32 or float
- *   FMA(a, b, c)           fused, in fp32
- *   LOAD_U8(p), LOAD_I8(p) LANES bytes as int32; LOAD_FP16(p): LANES fp16 numbers as float
+/* The integer products, written once for vectors of LANES rows. A file per instruction set defines
+ *   LANES                  rows in a vector of int32 or float: 4, 8 or 16
+ *   FMA(a, b, c)           fused multiply-add in fp32
+ *   LOAD_U8(p), LOAD_I8(p) loads LANES bytes as int32; LOAD_FP16(p): LANES fp16 numbers as float
  *   struct acc, ACC_ZERO   partial integer sums of LANES rows with one column
  *   acc_step(acc, w, g, j) adds four columns: bytes w of each row times columns 4 j .. 4 j + 3 of the group g
- *   acc_sum(acc)           the sum as int32
+ *   acc_sum(acc)           returns the sum as int32
  *   SIGNED_BYTES           1: acc_step takes w as signed bytes, 0: as unsigned
  *   put_group(to, q)       writes the 32 integers of a group as acc_step reads them
  *   COLUMNS                columns of a tile that stay in registers
  *   PREFETCH_ONE           whether products of one column prefetch, too, which depends on the processor
- *   QUANT_OPS, QUANT_NAME
- * and includes this file, compiled for its instruction set. */
+ *   QUANT_OPS, QUANT_NAME  name of the table, and what it calls itself
+ * partly by including quant_vectors_body.h and quant_halves_body.h, and then includes this file. */
 #include <string.h>
-
-#include "cpu/quant.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
-typedef float vf __attribute__((vector_size(LANES * 4), may_alias));
+typedef quant_vi vi;
+typedef quant_vf vf;
 typedef int32_t vi_unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 enum { PREFETCH_BYTES = 3552 }; /* one and a half blocks of Q4_K */

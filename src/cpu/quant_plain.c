@@ -1,9 +1,7 @@
 /* The integer products in plain C, for any processor: 4 rows side by side. */
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
-#include "cpu/quant.h"
 #include "util/half.h"
 
 #define LANES        4
@@ -11,28 +9,14 @@
 #define PREFETCH_ONE false
 #define SIGNED_BYTES 0
 #define FMA(a, b, c) fused(a, b, c)
-#define LOAD_U8(p)   load_u8(p)
-#define LOAD_I8(p)   load_i8(p)
 #define LOAD_FP16(p) load_fp16(p)
 #define QUANT_OPS    sur_quant_plain
 #define QUANT_NAME   "plain"
-
-typedef int32_t quant_vi __attribute__((vector_size(16), may_alias));
-typedef float quant_vf __attribute__((vector_size(16), may_alias));
+#include "cpu/quant_vectors_body.h"
 
 static inline quant_vf fused(quant_vf a, quant_vf b, quant_vf c)
 {
     return (quant_vf){fmaf(a[0], b[0], c[0]), fmaf(a[1], b[1], c[1]), fmaf(a[2], b[2], c[2]), fmaf(a[3], b[3], c[3])};
-}
-
-static inline quant_vi load_u8(const uint8_t *p)
-{
-    return (quant_vi){p[0], p[1], p[2], p[3]};
-}
-
-static inline quant_vi load_i8(const uint8_t *p)
-{
-    return (quant_vi){(int8_t)p[0], (int8_t)p[1], (int8_t)p[2], (int8_t)p[3]};
 }
 
 static inline quant_vf load_fp16(const uint8_t *p)

@@ -60,27 +60,14 @@ def compare_forced(golden, found, bound):
     return largest, None
 
 
-def check(case, a, folder, made):
-    """What differs (None: nothing) and a line of figures."""
-    model, clip, delay_ms, kv = cases.CASES[case]
-    with open(cases.golden_path(case)) as f:
-        golden = json.load(f)
-    model_dir, wav = os.path.join(folder, model), os.path.join(folder, clip + ".wav")
-    if model not in made:
-        made[model] = cases.write_model(model, model_dir)
-    if clip not in made:
-        made[clip] = cases.write_clip(clip, wav)
-    if made[model] != golden["weights_sha256"] or made[clip] != golden["clip_sha256"]:
-        return "this numpy makes another checkpoint or clip than the answer was made for", ""
-    force = os.path.join(folder, "force")
+def compare(golden, program, options, wav, folder, bound):
+    """Run the program alone and forced. What differs (None: nothing) and a line of figures."""
+    force, n = os.path.join(folder, "force"), len(golden["tokens"])
     with open(force, "w") as f:
         f.writelines(f"{token}\n" for token in golden["tokens"])
-    options = ["--model", model_dir, "--backend", a.backend, "--delay", str(delay_ms), "--kv", kv, "--format", "tokens",
-               *a.options]
-    bound, n = cases.BOUNDS[kv], len(golden["tokens"])
     results = []
     for more in ([], ["--force", force]):
-        found, error = run(a.program, [*options, *more, wav])
+        found, error = run(program, [*options, "--format", "tokens", *more, wav])
         if error is None and len(found[0]) != n:
             error = f"{len(found[0])} steps, not {n}"
         if error is not None:
@@ -94,28 +81,56 @@ def check(case, a, folder, made):
     return None, f"{n_alone} of {n} steps alone, {n} forced, margins within {largest:.1e} (bound {bound:g})"
 
 
-def main():
+def check(case, a, folder, made):
+    """What differs (None: nothing) and a line of figures."""
+    model, clip, delay_ms, kv = cases.CASES[case]
+    with open(cases.golden_path(case)) as f:
+        golden = json.load(f)
+    model_dir, wav = os.path.join(folder, model), os.path.join(folder, clip + ".wav")
+    if model not in made:
+        made[model] = cases.write_model(model, model_dir)
+    if clip not in made:
+        made[clip] = cases.write_clip(clip, wav)
+    if made[model] != golden["weights_sha256"] or made[clip] != golden["clip_sha256"]:
+        return "this numpy makes another checkpoint or clip than the answer was made for", ""
+    options = ["--model", model_dir, "--backend", a.backend, "--delay", str(delay_ms), "--kv", kv, *a.options]
+    return compare(golden, a.program, options, wav, folder, cases.BOUNDS[kv])
+
+
+def parse(parser):
+    """The arguments; those behind -- are the program's, in .options."""
     own, more = sys.argv[1:], []
     if "--" in own:
         own, more = own[:own.index("--")], own[own.index("--") + 1:]
+    a = parser.parse_args(own)
+    a.options = more
+    return a
+
+
+def report(results):
+    """Print a line per (name, difference, figures). Exit status."""
+    failed = n = 0
+    for name, difference, figures in results:
+        n += 1
+        failed += difference is not None
+        print(f"{'FAIL' if difference else 'ok  '} {name}: {difference or figures}", flush=True)
+    print(f"{n - failed} passed, {failed} failed, 0 skipped")
+    return 1 if failed else 0
+
+
+def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--quick", action="store_true", help="four short cases")
     parser.add_argument("--backend", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--case", choices=cases.CASES, action="append", help="this case only; may be repeated")
-    a = parser.parse_args(own)
-    a.options = more
+    a = parse(parser)
     names = a.case or (cases.QUICK if a.quick else list(cases.CASES))
     if not os.access(a.program, os.X_OK):
         sys.exit(f"{a.program}: no such program")
-    failed, made = 0, {}
+    made = {}
     with tempfile.TemporaryDirectory() as folder:
-        for case in names:
-            difference, figures = check(case, a, folder, made)
-            failed += difference is not None
-            print(f"{'FAIL' if difference else 'ok  '} {case}: {difference or figures}", flush=True)
-    print(f"{len(names) - failed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
+        return report((case, *check(case, a, folder, made)) for case in names)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ Random checkpoints of five shapes are quantised to every type. Alone, the progra
 first step where the reference itself is within the bound of a tie; fed the reference's tokens, every margin must be
 within the bound.
 
-The bound. Products are exact but for their activations, which are kept in 16 bits relative to the largest of 32: an
-error of at most 2^-16 of that, where a value that is kept in fp16 has 2^-11 of itself. The largest of 32 is about four
+The bound. Products are exact except for their activations, which are kept in 16 bits relative to the largest of 32: an
+error of at most 2^-16 of that, while a value that is kept in fp16 has 2^-11 of itself. The largest of 32 is about four
 times as large as their root mean square, so the error of a column is 2^-14, an eighth of fp16's. Keys and values in
-fp16 stand in two products a layer and move margins by less than 2e-3 (docs/model.md); quantised activations stand in
+fp16 stand in two products per layer and move margins by less than 2e-3 (docs/model.md); quantised activations stand in
 seven: 2e-3 / 8 * 7 / 2 is below 1e-3. The rest of the arithmetic has the bound of its kind of keys and values.
 """
 import argparse
@@ -61,51 +61,28 @@ def make(shape, kind, folder, quantize):
 def check(a, shape, kind, kv, delay_ms, folder):
     """What differs (None: nothing) and a line of figures."""
     path, error = make(shape, kind, folder, a.quantize)
-    wav, force = os.path.join(folder, "clip.wav"), os.path.join(folder, "force")
     if error:
         return error, ""
+    wav = os.path.join(folder, "clip.wav")
     tokens, margins, _ = reference.transcribe(reference.Model(path, kv), reference.read_wav(wav), delay_ms)
-    golden, bound = {"tokens": tokens, "margins": margins}, cases.BOUNDS[kv] + ACTIVATIONS
-    with open(force, "w") as f:
-        f.writelines(f"{token}\n" for token in tokens)
-    options = ["--model", path, "--backend", "cpu", "--kv", kv, "--delay", str(delay_ms), "--format", "tokens", *a.options]
-    results = []
-    for more in ([], ["--force", force]):
-        found, error = check_golden.run(a.program, [*options, *more, wav])
-        if error is None and len(found[0]) != len(tokens):
-            error = f"{len(found[0])} steps, not {len(tokens)}"
-        if error is not None:
-            return error, ""
-        results.append(found)
-    n_alone, difference = check_golden.compare_alone(golden, results[0], bound)
-    if difference is None:
-        largest, difference = check_golden.compare_forced(golden, results[1], bound)
-    if difference is not None:
-        return difference, ""
-    return None, f"{n_alone} of {len(tokens)} steps alone, margins within {largest:.1e} (bound {bound:g})"
+    options = ["--model", path, "--backend", "cpu", "--kv", kv, "--delay", str(delay_ms), *a.options]
+    return check_golden.compare({"tokens": tokens, "margins": margins}, a.program, options, wav, folder,
+                                cases.BOUNDS[kv] + ACTIVATIONS)
 
 
 def main():
-    own, more = sys.argv[1:], []
-    if "--" in own:
-        own, more = own[:own.index("--")], own[own.index("--") + 1:]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("quantize")
     parser.add_argument("--quick", action="store_true", help="four cases")
-    a = parser.parse_args(own)
-    a.options = more
+    a = check_golden.parse(parser)
     todo = QUICK if a.quick else [(shape, kind, kv) for shape in SHAPES for kind in TYPES for kv in ("fp32", "fp16")]
-    failed = 0
+    delays = (480, 80, 960, 2400)
     with tempfile.TemporaryDirectory() as folder:
         cases.write_clip("cut", os.path.join(folder, "clip.wav"))
-        for i, (shape, kind, kv) in enumerate(todo):
-            delay_ms = (480, 80, 960, 2400)[i % 4]
-            difference, figures = check(a, shape, kind, kv, delay_ms, folder)
-            failed += difference is not None
-            print(f"{'FAIL' if difference else 'ok  '} {shape} {kind} {kv} {delay_ms} ms: {difference or figures}", flush=True)
-    print(f"{len(todo) - failed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
+        return check_golden.report(
+            (f"{shape} {kind} {kv} {delays[i % 4]} ms", *check(a, shape, kind, kv, delays[i % 4], folder))
+            for i, (shape, kind, kv) in enumerate(todo))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
-/* The parts of quant_body.h that both VNNI tables share: high and low halves of the activations are summed apart. */
+/* For quant_*.c: products of bytes, with the high and the low halves of the activations summed separately. The file
+ * defines DOT(sum, w, four), which adds the products of four bytes of each row and of the int32 four, per row. */
 #include <string.h>
-
-#include "cpu/quant.h"
-
-typedef int32_t quant_vi __attribute__((vector_size(LANES * 4), may_alias));
 
 struct acc {
     quant_vi high, low;
@@ -14,13 +11,7 @@ static inline __attribute__((always_inline)) quant_vi dot(quant_vi sum, quant_vi
 {
     int32_t four;
     memcpy(&four, x, sizeof four);
-#if LANES == 16
-    return (quant_vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, _mm512_set1_epi32(four));
-#elif defined(__AVX512VNNI__)
-    return (quant_vi)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)w, _mm256_set1_epi32(four));
-#else
-    return (quant_vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, _mm256_set1_epi32(four));
-#endif
+    return (quant_vi)DOT(sum, w, four);
 }
 
 static inline __attribute__((always_inline)) struct acc acc_step(struct acc a, quant_vi w,
@@ -42,5 +33,3 @@ static inline void put_group(struct sur_quant_group *to, const int32_t *q)
         to->low[i] = (int8_t)(q[i] - high * 256);
     }
 }
-
-#include "cpu/quant_body.h"
