@@ -1,6 +1,6 @@
-/* Products by NVIDIA's libraries: the yardsticks beside our own (--gemm lt|blas, --window-attention gemm). They fix no
- * order of summation, so that bits change with shapes and versions: for comparing, not for captions. gemm.c or, in a
- * build without the libraries' headers, gemm_none.c. */
+/* Products by NVIDIA's libraries (--gemm lt|blas, --window-attention gemm), to compare ours with. They have no fixed
+ * order of summation: bits change with shapes and versions. Implemented by gemm.c or, in a build without the libraries'
+ * headers, by gemm_none.c. */
 #ifndef SUR_GPU_GEMM_H
 #define SUR_GPU_GEMM_H
 
@@ -9,16 +9,16 @@
 
 #include "surtitle.h"
 
-enum { GPU_GEMM_WORKSPACE = 32 << 20 }; /* bytes: what the libraries like to have on a 9.0 */
+enum { GPU_GEMM_WORKSPACE = 32 << 20 }; /* bytes; what the libraries recommend for 9.0 */
 
-/* One stream's; one thread at a time. */
+/* For one stream. One thread at a time. */
 struct gpu_gemm;
 
-/* Opens the libraries that are wanted: once a process; any thread. SUR_ERR_ARGUMENT, naming the library, when there is
- * none. */
+/* Opens the libraries that the options need, once per process. Thread-safe. SUR_ERR_ARGUMENT with a line that names the
+ * library: it cannot be opened. */
 int gpu_gemm_open(enum sur_gemm products, enum sur_window_attention attention);
 
-/* After gpu_gemm_open, with the context current. NULL when no library is wanted. The stream and the workspace,
+/* After gpu_gemm_open, with the context current. *gemm is NULL if no library is needed. The stream and the workspace,
  * GPU_GEMM_WORKSPACE bytes on the device, must outlive it. SUR_ERR_MEMORY, SUR_ERR_BACKEND. */
 int gpu_gemm_create(struct gpu_gemm **gemm, enum sur_gemm products, enum sur_window_attention attention,
                     CUstream stream, CUdeviceptr workspace);

@@ -19,7 +19,7 @@ void gpu_gemm_destroy(struct gpu_gemm *gemm) {}
 
 int gpu_gemm_product(struct gpu_gemm *gemm, CUdeviceptr w, CUdeviceptr x, CUdeviceptr y, int rows, int k, int n)
 {
-    return SUR_ERR_BACKEND; /* no caller after open refused */
+    return SUR_ERR_BACKEND; /* not called: open failed */
 }
 
 int gpu_gemm_heads(struct gpu_gemm *gemm, struct gpu_gemm_heads w, struct gpu_gemm_heads x, struct gpu_gemm_heads y,

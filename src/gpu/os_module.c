@@ -25,7 +25,7 @@ __attribute__((format(printf, 3, 4))) static bool refuse(char *why, size_t why_b
     return false;
 }
 
-/* ---- where ---- */
+/* ---- the module's place ---- */
 
 static bool has(const char *folder, const char *file)
 {
@@ -33,8 +33,8 @@ static bool has(const char *folder, const char *file)
     return snprintf(path, sizeof path, "%s/%s", folder, file) < (int)sizeof path && access(path, F_OK) == 0;
 }
 
-/* The file that this code was loaded from: the shared library, or a program that it is linked into. The loader's name
- * of a library is used only where it is absolute: a relative one belongs to a folder of the past. */
+/* The file that contains this code: the shared library, or a program that it is linked into. The loader's name of a
+ * library is used only if it is absolute: the working directory may have changed since. */
 static bool own_file(char path[PATH_MAX])
 {
     Dl_info info;
@@ -54,7 +54,7 @@ static bool cut_last(char *path, const char **last)
 }
 
 /* A build folder counts only if the library lies in it: FOLDER/src/libsurtitle.so*, or linked into one of the build's
- * own programs, FOLDER/src/bench/NAME and FOLDER/tests/NAME/NAME. Nothing above is looked at. */
+ * own programs, FOLDER/src/bench/NAME and FOLDER/tests/NAME/NAME. No folder above is searched. */
 static bool build_folder(char folder[PATH_MAX])
 {
     const char *name, *dir, *above;
@@ -74,10 +74,10 @@ void sur_module_path(char *path, size_t path_bytes)
         snprintf(path, path_bytes, "%s", installed);
 }
 
-/* ---- whose ---- */
+/* ---- owners ---- */
 
-/* Code is loaded only from where those alone may write who could change this library, too: its owner, root, and the
- * user who runs the program. A group may write where the same group may write the library's folder. */
+/* Code is loaded only if nobody can write it who could not change this library, too: its owner, root, and the user of
+ * the process. A group may have write access if it has it to the library's folder. */
 static bool is_trusted(const struct stat *st, const struct stat *own, const struct stat *own_folder)
 {
     const bool by_owner = st->st_uid == 0 || st->st_uid == geteuid() || st->st_uid == own->st_uid;
@@ -88,7 +88,7 @@ static bool is_trusted(const struct stat *st, const struct stat *own, const stru
 
 static bool check_owners(int fd, const char *path, char *why, size_t why_bytes)
 {
-    char own[PATH_MAX], folders[2][PATH_MAX]; /* where the name stands, and the file, if the name is a link */
+    char own[PATH_MAX], folders[2][PATH_MAX]; /* of the name and, if the name is a link, of the file */
     struct stat file, above, own_file_is, own_folder;
     const char *name;
     if (snprintf(folders[0], sizeof folders[0], "%s", path) >= (int)sizeof folders[0] || !cut_last(folders[0], &name) ||
@@ -106,7 +106,7 @@ static bool check_owners(int fd, const char *path, char *why, size_t why_bytes)
     return true;
 }
 
-/* ---- whether it is whole ---- */
+/* ---- completeness ---- */
 
 static bool read_at(int fd, void *to, size_t n_bytes, uint64_t at)
 {
@@ -118,7 +118,7 @@ static bool is_inside(uint64_t at, uint64_t n_bytes, uint64_t file_bytes)
     return at <= file_bytes && n_bytes <= file_bytes - at;
 }
 
-/* dlopen maps segments without a look at the file's length, and dies by SIGBUS in one that was cut off. */
+/* dlopen does not check the file's length, and dies by SIGBUS in a truncated file. */
 static const char *check_elf(int fd, uint64_t file_bytes)
 {
     ElfW(Ehdr) h;
@@ -169,7 +169,7 @@ void *sur_module_symbol(const char *path, const char *symbol, char *why, size_t 
     if (!module && error && strncmp(error, "libcuda.so.1:", 13) == 0)
         snprintf(why, why_bytes, "no NVIDIA driver: %s", error);
     else
-        snprintf(why, why_bytes, "%s", error ? error : path); /* names the file, and what is wrong with it */
+        snprintf(why, why_bytes, "%s", error ? error : path); /* includes the file name */
     if (module) dlclose(module);
     return NULL;
 }

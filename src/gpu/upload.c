@@ -11,12 +11,12 @@
 
 enum { N_WORKERS = 8, N_BUFFERS = 2, BUFFER_BYTES = 4 << 20 };
 
-/* Of a block of weights: its rows, a row's part of it, all of it (bytes); the pieces of a part that are swizzled. */
+/* A block of weights: its rows; the bytes of one row in it, of all of it, and of the chunks that are swizzled. */
 enum { BLOCK_ROWS = 8, PART_BYTES = SUR_GPU_PITCH * 2, BLOCK_BYTES = BLOCK_ROWS * PART_BYTES, SWIZZLED_BYTES = 16 };
 
 struct piece {
-    struct gpu_upload_item item; /* device and host: where the piece's own rows go */
-    int row, n_rows;             /* of a matrix, zero rows below included: multiples of BLOCK_ROWS */
+    struct gpu_upload_item item; /* device and host: the destination of the piece's first row */
+    int row, n_rows;             /* matrices: multiples of BLOCK_ROWS, zero rows included */
     size_t n_bytes;
 };
 
@@ -25,8 +25,8 @@ struct worker {
     pthread_t thread;
     CUstream stream;
     void *buffers[N_BUFFERS]; /* pinned */
-    CUevent empty[N_BUFFERS]; /* the buffer's last copy is done */
-    CUresult result;          /* not yet a failure's line, which would be kept for a thread that ends */
+    CUevent empty[N_BUFFERS]; /* recorded behind the buffer's last copy */
+    CUresult result;          /* error lines are per thread: the caller makes one of it after the join */
 };
 
 struct gpu_upload {
@@ -103,7 +103,7 @@ int gpu_upload_add(struct gpu_upload *u, const struct gpu_upload_item *item)
     return r;
 }
 
-/* Row `row` of the views below one another; NULL: there are fewer. */
+/* Row `row` of the stacked views, or NULL if they have fewer. */
 static const char *find_row(const struct gpu_upload_item *item, int row)
 {
     for (int i = 0; i < GPU_UPLOAD_VIEWS && item->views[i]; i++) {
@@ -120,8 +120,8 @@ static void pack_part(char *to, const char *from, int place)
         memcpy(to + (i ^ place) * SWIZZLED_BYTES, from + i * SWIZZLED_BYTES, SWIZZLED_BYTES);
 }
 
-/* A row becomes the place-th of its blocks, the first of them at `to`. Row by row, since eight rows side by side are
- * read at a third of the speed. */
+/* Packs a row as row number `place` of a run of blocks, the first of them at `to`. One row at a time, because reading
+ * eight rows side by side takes three times as long. */
 static void pack_row(char *to, int place, const char *from, size_t n_bytes, size_t pitch_bytes)
 {
     size_t at = 0;
@@ -134,7 +134,7 @@ static void pack_row(char *to, int place, const char *from, size_t n_bytes, size
     }
 }
 
-/* The piece's bytes as the device wants them. */
+/* Writes the piece to a buffer, in the form that the device gets. */
 static void fill(const struct piece *p, char *to)
 {
     const size_t pitch_bytes = (size_t)p->item.pitch * 2;

@@ -8,7 +8,7 @@
 #include "util/error.h"
 #include "util/log.h"
 
-/* ---- what lies where ---- */
+/* ---- layout ---- */
 
 static size_t take(size_t *at, size_t n_bytes)
 {
@@ -58,8 +58,8 @@ static void plan_others(struct gpu_weights *w, const struct sur_checkpoint *c, b
 
 /* ---- memory ---- */
 
-/* How many layers of each tower stay on the card: the decoder's first. False when not even the slots fit. */
-static bool share_out(struct gpu_weights *w, size_t budget)
+/* Sets how many layers of each tower are resident, the decoder's first. False if not even the slots fit. */
+static bool choose_resident(struct gpu_weights *w, size_t budget)
 {
     struct gpu_tower *towers[] = {&w->decoder, &w->encoder};
     size_t all = 0, slots = 0;
@@ -116,7 +116,7 @@ static void free_tower(struct gpu_tower *t, struct gpu *g)
 
 /* ---- copying ---- */
 
-/* b and c: what stands below a, or NULL. */
+/* a, b and c are stacked; b and c may be NULL. */
 static int add_merged(struct gpu_upload *u, CUdeviceptr device, char *host, const struct gpu_matrix *m,
                       const struct sur_view *a, const struct sur_view *b, const struct sur_view *c)
 {
@@ -168,7 +168,7 @@ static int add_final_norm(struct gpu_upload *u, const struct gpu_tower *t, const
     return add_vector(u, gpu_norm_at(t->norms, t->shape, t->shape->n_layers, false), NULL, 0, norm);
 }
 
-/* k has no bias: its part of the merged one stays zero. */
+/* k has no bias: its part of the merged bias stays zero. */
 static int clear_biases(const struct gpu_tower *t)
 {
     size_t at = t->plan.bias_qkv, n_bytes = (size_t)t->plan.qkv.rows * 4;
@@ -227,7 +227,7 @@ int gpu_weights_open(struct gpu_weights *w, struct gpu *g, const struct sur_chec
     int r = gpu_free_memory(&budget);
     if (limit_bytes && (uint64_t)limit_bytes < budget) budget = (size_t)limit_bytes;
     reserve_bytes += w->others_bytes + gpu_norms_bytes(w->encoder.shape) + gpu_norms_bytes(w->decoder.shape);
-    if (!r && (budget < reserve_bytes || !share_out(w, budget - reserve_bytes))) {
+    if (!r && (budget < reserve_bytes || !choose_resident(w, budget - reserve_bytes))) {
         size_t least = reserve_bytes + GPU_SLOTS * (w->encoder.plan.n_bytes + w->decoder.plan.n_bytes);
         return sur_fail(SUR_ERR_BACKEND, "not enough GPU memory: at least %zu MiB are needed, %zu MiB may be used",
                         (least >> 20) + 1, budget >> 20);

@@ -1,10 +1,10 @@
-/* The weights on the device: one run of memory a layer, so that a layer can be copied at once.
+/* The weights on the device: one allocation per layer, so that a layer can be copied at once.
  *
- * Matrices are bf16, in blocks of 8 rows x 64 of k (sur_gpu_weight_at), or row major where NVIDIA's libraries multiply;
- * either way padded with zeros to such blocks. wq, wk and wv stand below one another as one matrix. Small vectors are
- * fp32. When the card is too small, whole layers stay as far as they fit, the decoder's first; the others lie in pinned
- * host memory, in the same form, and pass through two slots a tower. Norms always stay: a layer's products already
- * multiply by the next one's. Immutable after open; any thread reads. */
+ * Matrices are bf16, in blocks of 8 rows x 64 of k (sur_gpu_weight_at), or row major for NVIDIA's libraries; both are
+ * padded with zeros to whole blocks. wq, wk and wv are stacked into one matrix. Vectors are fp32. If the device is too
+ * small, as many whole layers as fit are resident, the decoder's first. The others are in pinned host memory, in the
+ * same form, and pass through two slots per tower. Norms are always resident, because a layer's products multiply by
+ * the norms of the next layer. Immutable after open; any thread may read. */
 #ifndef SUR_GPU_WEIGHTS_H
 #define SUR_GPU_WEIGHTS_H
 
@@ -18,9 +18,9 @@ enum { GPU_SLOTS = 2 };
 
 #define GPU_NONE SIZE_MAX /* the offset of a vector that does not exist */
 
-struct gpu_matrix { /* at an offset of its run of memory */
+struct gpu_matrix { /* offset: bytes from the start of its allocation */
     size_t offset;
-    int rows, k, pitch; /* pitch: k rounded up to 64; there is room for rows rounded up to 8 */
+    int rows, k, pitch; /* pitch: k rounded up to 64; rows are rounded up to 8 in memory */
     bool row_major;     /* [rows][pitch]; else in blocks */
 };
 
@@ -44,7 +44,7 @@ struct gpu_tower {
 
 struct gpu_weights {
     struct gpu_tower encoder, decoder;
-    /* the rest, one run */
+    /* the rest, one allocation */
     CUdeviceptr others;
     size_t others_bytes;
     struct gpu_matrix conv0, conv1, adapter0, adapter2, embedding;
@@ -62,9 +62,10 @@ static inline CUdeviceptr gpu_norm_at(CUdeviceptr norms, const struct sur_tower 
     return norms + ((size_t)layer * 2 + ffn) * (size_t)s->dim * 4;
 }
 
-/* Allocates and copies all of it; reserve_bytes stay free for a session. limit_bytes 0: what is free. row_major: a
- * library multiplies, so that all matrices but the embedding, which only kernels read, are row major. On failure all is
- * freed again: SUR_ERR_BACKEND (no room, or the device failed), SUR_ERR_MODEL (a matrix too wide), SUR_ERR_MEMORY. */
+/* Allocates and copies the weights, and leaves reserve_bytes free for a session. limit_bytes: how much may be used; 0:
+ * all that is free. row_major: for NVIDIA's libraries; the embedding, which only kernels read, is packed all the same.
+ * After a failure everything is freed: SUR_ERR_BACKEND (no room, or the device failed), SUR_ERR_MODEL (a matrix too
+ * wide), SUR_ERR_MEMORY. */
 int gpu_weights_open(struct gpu_weights *weights, struct gpu *gpu, const struct sur_checkpoint *checkpoint,
                      bool row_major, int64_t limit_bytes, size_t reserve_bytes);
 void gpu_weights_close(struct gpu_weights *weights, struct gpu *gpu);

@@ -298,7 +298,7 @@ static const char *check_few_kernel(struct attend *t, double *worst)
     const char *reason = check_variants(t, variants, sizeof variants / sizeof *variants, worst);
     const char *damaged = memory_damaged();
     t->few = false;
-    return !reason && damaged ? text("wrote beside %s", damaged) : reason;
+    return !reason && damaged ? text("wrote outside %s", damaged) : reason;
 }
 
 /* k_attend_many_*, whose bits must be those of k_attend_*, or k_attend_plain. */
