@@ -11,7 +11,7 @@ bool vt_exists(void)
 int vt_create(struct vt **vt, int rows, int cols)
 {
     *vt = NULL;
-    return failure(SUR_ERR_ARGUMENT, "this build cannot run a program under captions: it was made without libvterm");
+    return failure(SUR_ERR_ARGUMENT, "this build cannot run a program under captions: it was built without libvterm");
 }
 
 void vt_destroy(struct vt **vt) {}

@@ -47,6 +47,7 @@ void buffer_string(struct buffer *b, const char *text, size_t n)
 
 static void add_key(struct buffer *b, const char *key, uint32_t type)
 {
+    b->n_keys++;
     buffer_string(b, key, strlen(key));
     buffer_u32(b, type);
 }
@@ -76,6 +77,12 @@ void buffer_key_string(struct buffer *b, const char *key, const char *text)
 {
     add_key(b, key, SUR_GGUF_STRING);
     buffer_string(b, text, strlen(text));
+}
+
+void buffer_key_copy(struct buffer *b, const void *bytes, size_t n)
+{
+    b->n_keys++;
+    buffer_add(b, bytes, n);
 }
 
 void buffer_key_array(struct buffer *b, const char *key, uint32_t type, uint64_t n)

@@ -12,6 +12,7 @@
 struct buffer { /* empty if zeroed; the owner frees data */
     uint8_t *data;
     size_t n, room;
+    uint64_t n_keys; /* appended */
     bool failed;
 };
 
@@ -24,6 +25,8 @@ void buffer_key_u32(struct buffer *b, const char *key, uint32_t v);
 void buffer_key_f32(struct buffer *b, const char *key, double v);
 void buffer_key_bool(struct buffer *b, const char *key, bool v);
 void buffer_key_string(struct buffer *b, const char *key, const char *text);
+/* A key with its value as another file has them, n bytes. */
+void buffer_key_copy(struct buffer *b, const void *bytes, size_t n);
 /* Appends the key of an array; the caller then appends its n elements. type: enum sur_gguf_type. */
 void buffer_key_array(struct buffer *b, const char *key, uint32_t type, uint64_t n);
 

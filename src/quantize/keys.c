@@ -17,109 +17,66 @@ enum { NORMAL = 1, CONTROL = 3 };
 #define FRONTEND  "stt.frontend."
 #define TOKENIZER "tokenizer.ggml."
 
-/* A key with a u32, f32, bool or string value. */
-struct key {
-    const char *name;
-    enum sur_gguf_type type;
-    double number; /* u32, f32, bool */
-    const char *text;
-};
-
-static uint64_t append_list(struct buffer *b, const struct key *keys, size_t n)
+static void key_int(struct buffer *b, const char *name, int value)
 {
-    for (size_t i = 0; i < n; i++) {
-        const struct key *k = &keys[i];
-        if (k->type == SUR_GGUF_STRING)
-            buffer_key_string(b, k->name, k->text);
-        else if (k->type == SUR_GGUF_F32)
-            buffer_key_f32(b, k->name, k->number);
-        else if (k->type == SUR_GGUF_BOOL)
-            buffer_key_bool(b, k->name, k->number != 0);
-        else
-            buffer_key_u32(b, k->name, (uint32_t)k->number);
-    }
-    return n;
+    buffer_key_u32(b, name, (uint32_t)value);
 }
 
-#define STRING(name, value)                                                                                            \
-    {                                                                                                                  \
-        name, SUR_GGUF_STRING, 0, value                                                                                \
-    }
-#define F32(name, value)                                                                                               \
-    {                                                                                                                  \
-        name, SUR_GGUF_F32, value, NULL                                                                                \
-    }
-#define U32(name, value)                                                                                               \
-    {                                                                                                                  \
-        name, SUR_GGUF_U32, value, NULL                                                                                \
-    }
-#define BOOL(name, value)                                                                                              \
-    {                                                                                                                  \
-        name, SUR_GGUF_BOOL, value, NULL                                                                               \
-    }
-#define LIST(list) list, sizeof list / sizeof list[0]
-
-static uint64_t append_sizes(struct buffer *b, const struct sur_params *p)
+static void append_sizes(struct buffer *b, const struct sur_params *p)
 {
     const struct sur_tower *e = &p->encoder, *d = &p->decoder;
-    const struct key keys[] = {
-        U32(ENCODER "n_layers", e->n_layers),
-        U32(ENCODER "d_model", e->dim),
-        U32(ENCODER "n_heads", e->n_heads),
-        U32(ENCODER "n_kv_heads", e->n_kv_heads),
-        U32(ENCODER "head_dim", e->head_dim),
-        U32(ENCODER "ffn_dim", e->hidden_dim),
-        U32(ENCODER "num_mel_bins", p->n_mels),
-        U32(ENCODER "max_position_embeddings", 1500), /* as in the published file; not used */
-        U32(ENCODER "sliding_window", e->window),
-        F32(ENCODER "rope_theta", e->rope_theta),
-        F32(ENCODER "rms_norm_eps", e->norm_eps),
-        STRING(ENCODER "hidden_act", "silu"),
-        U32(PROJECTOR "downsample_factor", SUR_TOKEN_ROWS),
-        U32(PROJECTOR "input_dim", SUR_TOKEN_ROWS * (double)e->dim),
-        STRING(PROJECTOR "hidden_act", "gelu"),
-        U32(PROJECTOR "audio_length_per_tok", 8),
-        U32(DECODER "n_layers", d->n_layers),
-        U32(DECODER "hidden_size", d->dim),
-        U32(DECODER "intermediate_size", d->hidden_dim),
-        U32(DECODER "n_heads", d->n_heads),
-        U32(DECODER "n_kv_heads", d->n_kv_heads),
-        U32(DECODER "head_dim", d->head_dim),
-        STRING(DECODER "hidden_act", "silu"),
-        F32(DECODER "rms_norm_eps", d->norm_eps),
-        F32(DECODER "rope_theta", d->rope_theta),
-        U32(DECODER "sliding_window", d->window),
-        U32(DECODER "max_position_embeddings", 131072),
-        BOOL(DECODER "tie_word_embeddings", true),
-        U32(DECODER "vocab_size", p->vocab_size),
-        F32(TIME "embed_theta", 10000),
-        U32(TIME "embed_dim", d->dim),
-        U32(TIME "ada_hidden", p->ada_dim),
-    };
-    return append_list(b, LIST(keys));
+    key_int(b, ENCODER "n_layers", e->n_layers);
+    key_int(b, ENCODER "d_model", e->dim);
+    key_int(b, ENCODER "n_heads", e->n_heads);
+    key_int(b, ENCODER "n_kv_heads", e->n_kv_heads);
+    key_int(b, ENCODER "head_dim", e->head_dim);
+    key_int(b, ENCODER "ffn_dim", e->hidden_dim);
+    key_int(b, ENCODER "num_mel_bins", p->n_mels);
+    key_int(b, ENCODER "max_position_embeddings", 1500); /* as in the published file; not used */
+    key_int(b, ENCODER "sliding_window", e->window);
+    buffer_key_f32(b, ENCODER "rope_theta", e->rope_theta);
+    buffer_key_f32(b, ENCODER "rms_norm_eps", e->norm_eps);
+    buffer_key_string(b, ENCODER "hidden_act", "silu");
+    key_int(b, PROJECTOR "downsample_factor", SUR_TOKEN_ROWS);
+    key_int(b, PROJECTOR "input_dim", SUR_TOKEN_ROWS * e->dim);
+    buffer_key_string(b, PROJECTOR "hidden_act", "gelu");
+    key_int(b, PROJECTOR "audio_length_per_tok", 8);
+    key_int(b, DECODER "n_layers", d->n_layers);
+    key_int(b, DECODER "hidden_size", d->dim);
+    key_int(b, DECODER "intermediate_size", d->hidden_dim);
+    key_int(b, DECODER "n_heads", d->n_heads);
+    key_int(b, DECODER "n_kv_heads", d->n_kv_heads);
+    key_int(b, DECODER "head_dim", d->head_dim);
+    buffer_key_string(b, DECODER "hidden_act", "silu");
+    buffer_key_f32(b, DECODER "rms_norm_eps", d->norm_eps);
+    buffer_key_f32(b, DECODER "rope_theta", d->rope_theta);
+    key_int(b, DECODER "sliding_window", d->window);
+    key_int(b, DECODER "max_position_embeddings", 131072);
+    buffer_key_bool(b, DECODER "tie_word_embeddings", true);
+    key_int(b, DECODER "vocab_size", p->vocab_size);
+    buffer_key_f32(b, TIME "embed_theta", 10000);
+    key_int(b, TIME "embed_dim", d->dim);
+    key_int(b, TIME "ada_hidden", p->ada_dim);
 }
 
-static uint64_t append_frontend(struct buffer *b, const struct sur_params *p)
+static void append_frontend(struct buffer *b, const struct sur_params *p)
 {
-    const struct key keys[] = {
-        STRING(FRONTEND "type", "mel"),
-        U32(FRONTEND "num_mels", p->n_mels),
-        U32(FRONTEND "sample_rate", 16000),
-        U32(FRONTEND "n_fft", 400),
-        U32(FRONTEND "win_length", 400),
-        U32(FRONTEND "hop_length", 160),
-        STRING(FRONTEND "window", "hann_periodic"),
-        STRING(FRONTEND "normalize", "global"),
-        F32(FRONTEND "global_log_mel_max", p->log_mel_max),
-        F32(FRONTEND "dither", 0),
-        F32(FRONTEND "pre_emphasis", 0),
-        F32(FRONTEND "f_min", 0),
-        F32(FRONTEND "f_max", 8000),
-        STRING(FRONTEND "pad_mode", "reflect"),
-        BOOL(FRONTEND "center", true),
-        STRING(FRONTEND "mel_norm", "slaney"),
-    };
-    return append_list(b, LIST(keys));
+    buffer_key_string(b, FRONTEND "type", "mel");
+    key_int(b, FRONTEND "num_mels", p->n_mels);
+    key_int(b, FRONTEND "sample_rate", 16000);
+    key_int(b, FRONTEND "n_fft", 400);
+    key_int(b, FRONTEND "win_length", 400);
+    key_int(b, FRONTEND "hop_length", 160);
+    buffer_key_string(b, FRONTEND "window", "hann_periodic");
+    buffer_key_string(b, FRONTEND "normalize", "global");
+    buffer_key_f32(b, FRONTEND "global_log_mel_max", p->log_mel_max);
+    buffer_key_f32(b, FRONTEND "dither", 0);
+    buffer_key_f32(b, FRONTEND "pre_emphasis", 0);
+    buffer_key_f32(b, FRONTEND "f_min", 0);
+    buffer_key_f32(b, FRONTEND "f_max", 8000);
+    buffer_key_string(b, FRONTEND "pad_mode", "reflect");
+    buffer_key_bool(b, FRONTEND "center", true);
+    buffer_key_string(b, FRONTEND "mel_norm", "slaney");
 }
 
 /* Returns the id of a special token; `otherwise` if there is none with that name. */
@@ -148,22 +105,19 @@ static void append_token(struct buffer *b, const char *piece, size_t n, bool spe
 }
 
 /* The arrays come last, so that the other keys can be read from the beginning of the file alone. */
-static uint64_t append_vocabulary(struct buffer *b, const struct sur_tekken *tekken, int n_ids)
+static void append_vocabulary(struct buffer *b, const struct sur_tekken *tekken, int n_ids)
 {
     const struct sur_tekken_info *info = sur_tekken_info(tekken);
-    const struct key keys[] = {
-        STRING(TOKENIZER "model", "gpt2"),
-        STRING(TOKENIZER "pre", "tekken"),
-        U32(TOKENIZER "bos_token_id", info->bos),
-        U32(TOKENIZER "eos_token_id", info->eos),
-        U32(TOKENIZER "unknown_token_id", find_special(tekken, "<unk>", 0)),
-        U32(TOKENIZER "padding_token_id", find_special(tekken, "<pad>", info->eos)),
-        BOOL(TOKENIZER "add_bos_token", true),
-        BOOL(TOKENIZER "add_eos_token", false),
-        U32(SUR_GGUF_PREFIX "streaming_pad_token_id", info->pad),
-        U32(TIME "default_num_delay_tokens", info->delay_ms / 80),
-    };
-    uint64_t n_keys = append_list(b, LIST(keys));
+    buffer_key_string(b, TOKENIZER "model", "gpt2");
+    buffer_key_string(b, TOKENIZER "pre", "tekken");
+    key_int(b, TOKENIZER "bos_token_id", info->bos);
+    key_int(b, TOKENIZER "eos_token_id", info->eos);
+    key_int(b, TOKENIZER "unknown_token_id", find_special(tekken, "<unk>", 0));
+    key_int(b, TOKENIZER "padding_token_id", find_special(tekken, "<pad>", info->eos));
+    buffer_key_bool(b, TOKENIZER "add_bos_token", true);
+    buffer_key_bool(b, TOKENIZER "add_eos_token", false);
+    key_int(b, SUR_GGUF_PREFIX "streaming_pad_token_id", info->pad);
+    key_int(b, TIME "default_num_delay_tokens", info->delay_ms / 80);
     buffer_key_array(b, TOKENIZER "tokens", SUR_GGUF_STRING, (uint64_t)n_ids);
     for (int32_t id = 0; id < n_ids; id++) {
         size_t n;
@@ -173,25 +127,21 @@ static uint64_t append_vocabulary(struct buffer *b, const struct sur_tekken *tek
     }
     buffer_key_array(b, TOKENIZER "token_type", SUR_GGUF_I32, (uint64_t)n_ids);
     for (int32_t id = 0; id < n_ids; id++) buffer_u32(b, id < info->n_special ? CONTROL : NORMAL);
-    return n_keys + 2;
 }
 
-static uint64_t append_own(struct buffer *b, const struct sur_checkpoint *c, uint32_t file_type)
+static void append_own(struct buffer *b, const struct sur_checkpoint *c, uint32_t file_type)
 {
-    const struct key keys[] = {
-        STRING("general.architecture", SUR_GGUF_ARCHITECTURE),
-        STRING("general.name", "Voxtral Realtime"),
-        STRING("general.basename", SUR_GGUF_ARCHITECTURE),
-        U32("general.file_type", file_type),
-        STRING("stt.variant", "voxtral-mini-4b-realtime-2602"),
-        BOOL("stt.capability.lang_detect", true),
-        BOOL("stt.capability.translate", false),
-        BOOL("stt.capability.streaming", true),
-    };
-    uint64_t n = append_list(b, LIST(keys));
-    n += append_sizes(b, &c->params);
-    n += append_frontend(b, &c->params);
-    return n + append_vocabulary(b, c->tekken, c->params.vocab_size);
+    buffer_key_string(b, "general.architecture", SUR_GGUF_ARCHITECTURE);
+    buffer_key_string(b, "general.name", "Voxtral Realtime");
+    buffer_key_string(b, "general.basename", SUR_GGUF_ARCHITECTURE);
+    buffer_key_u32(b, "general.file_type", file_type);
+    buffer_key_string(b, "stt.variant", "voxtral-mini-4b-realtime-2602");
+    buffer_key_bool(b, "stt.capability.lang_detect", true);
+    buffer_key_bool(b, "stt.capability.translate", false);
+    buffer_key_bool(b, "stt.capability.streaming", true);
+    append_sizes(b, &c->params);
+    append_frontend(b, &c->params);
+    append_vocabulary(b, c->tekken, c->params.vocab_size);
 }
 
 static bool is(const struct sur_gguf_key *key, const char *name)
@@ -199,22 +149,22 @@ static bool is(const struct sur_gguf_key *key, const char *name)
     return key->name_bytes == strlen(name) && memcmp(key->name, name, key->name_bytes) == 0;
 }
 
-uint64_t keys_append(struct buffer *b, const struct sur_checkpoint *c, uint32_t file_type)
+void keys_append(struct buffer *b, const struct sur_checkpoint *c, uint32_t file_type)
 {
-    uint64_t n = 0;
-    bool typed = false;
-    if (!c->gguf) return append_own(b, c, file_type);
+    bool has_type = false;
+    if (!c->gguf) {
+        append_own(b, c, file_type);
+        return;
+    }
     for (size_t i = 0; i < sur_gguf_n_keys(c->gguf); i++) {
         const struct sur_gguf_key *key = sur_gguf_key_at(c->gguf, i);
-        bool type = is(key, "general.file_type");
         if (is(key, "general.alignment")) continue;
-        if (type)
+        if (is(key, "general.file_type")) {
             buffer_key_u32(b, "general.file_type", file_type);
-        else
-            buffer_add(b, key->begin, (size_t)(key->end - key->begin));
-        typed = typed || type;
-        n++;
+            has_type = true;
+        } else {
+            buffer_key_copy(b, key->begin, (size_t)(key->end - key->begin));
+        }
     }
-    if (!typed) buffer_key_u32(b, "general.file_type", file_type);
-    return n + !typed;
+    if (!has_type) buffer_key_u32(b, "general.file_type", file_type);
 }

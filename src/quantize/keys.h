@@ -7,8 +7,8 @@
 #include "model/checkpoint.h"
 #include "quantize/buffer.h"
 
-/* Appends the keys of a checkpoint; returns their number. From a GGUF file all keys are copied, with general.file_type
+/* Appends the keys of a checkpoint. From a GGUF file all keys are copied, with general.file_type
  * changed to file_type and without general.alignment. For a folder they are made from its sizes and vocabulary. */
-uint64_t keys_append(struct buffer *b, const struct sur_checkpoint *checkpoint, uint32_t file_type);
+void keys_append(struct buffer *b, const struct sur_checkpoint *checkpoint, uint32_t file_type);
 
 #endif

@@ -103,12 +103,13 @@ int plan_make(struct plan *p, struct sur_checkpoint *c, const struct preset *pre
 {
     int n = sur_layout_count(&c->params);
     struct buffer keys = {0}, *h = &p->header;
-    uint64_t offset = 0, n_keys = keys_append(&keys, c, preset->file_type);
+    uint64_t offset = 0;
+    keys_append(&keys, c, preset->file_type);
     p->tensors = calloc((size_t)n + SUR_GGUF_TABLES, sizeof *p->tensors);
     buffer_add(h, "GGUF", 4);
     buffer_u32(h, 3);
     buffer_u64(h, (uint64_t)n + SUR_GGUF_TABLES);
-    buffer_u64(h, n_keys);
+    buffer_u64(h, keys.n_keys);
     buffer_add(h, keys.data, keys.n);
     free(keys.data);
     if (!p->tensors || keys.failed) return sur_fail(SUR_ERR_MEMORY, "not enough memory");

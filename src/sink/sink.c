@@ -25,7 +25,7 @@ int sink_create(struct sink **sink, const char *format, struct output *out, cons
     *sink = NULL;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (strcmp(format, classes[i]->name) == 0) return sink_allocate(sink, classes[i], out, options);
-    return failure(SUR_ERR_ARGUMENT, "no output format is called %s", format);
+    return failure(SUR_ERR_ARGUMENT, "unknown output format: %s", format);
 }
 
 void sink_destroy(struct sink **sink)
