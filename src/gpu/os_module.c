@@ -76,7 +76,7 @@ void sur_module_path(char *path, size_t path_bytes)
 
 /* ---- owners ---- */
 
-/* Code is loaded only if nobody can write it who could not change this library, too: its owner, root, and the user of
+/* Code is loaded only if all who may write it could also change this library: its owner, root, and the user of
  * the process. A group may have write access if it has it to the library's folder. */
 static bool is_trusted(const struct stat *st, const struct stat *own, const struct stat *own_folder)
 {

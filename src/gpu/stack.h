@@ -1,6 +1,6 @@
 /* A session's side of a tower: its K/V rings, the workspace of its passes, and the streams that they run on.
  *
- * Who owns what on the device:
+ * Ownership of device memory:
  *   model      weights, slots for layers that are not resident (weights.h), norms (norms.h): immutable, shared
  *   session    struct gpu_rings: the keys and values that later passes read
  *   pass       struct gpu_workspace: no pass reads what another pass left there
@@ -63,12 +63,12 @@ struct gpu_stack {
 struct gpu_stack_size {
     int max_n; /* columns per pass */
     int slack; /* positions that the rings keep besides window and pass */
-    int columns, k,
-        rows; /* products outside the layers: columns x k of the largest input, columns x rows of its output */
+    /* the largest products outside the layers: columns x k of an input, columns x rows of an output */
+    int columns, k, rows;
 };
 
-/* The options give the rings' type, and who computes products and attention. norms: of the model, must outlive the
- * stack. After a failure gpu_stack_finish frees what there is. */
+/* The options give the type of the rings, and which products and attention are computed by a library. norms: of the
+ * model, must outlive the stack. After a failure gpu_stack_finish frees what there is. */
 int gpu_stack_init(struct gpu_stack *stack, struct gpu *gpu, const struct gpu_tower *tower, CUdeviceptr norms,
                    const struct sur_model_options *options, const struct gpu_stack_size *size);
 /* Waits for the stream first. A zeroed stack is allowed. */
