@@ -1,7 +1,7 @@
 #!/bin/sh
 # Train on this machine: [SEED=N] run.sh DIR SECONDS [train.py's options]. Needs root for a memory file system of its
-# own; else set POOL to a folder in memory with 20 GB free a GPU. Synthesis and training go on when the caller leaves;
-# logs are DIR/synth.log and DIR/train.log, the model DIR/out/model. Synthesis goes on until killed (DIR/synth.pid).
+# own; else set POOL to a folder in memory with 20 GB free per GPU. Synthesis and training continue after the caller's end;
+# logs are DIR/synth.log and DIR/train.log, the model DIR/out/model. Synthesis runs until it is killed (DIR/synth.pid).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1 seconds=$2
@@ -20,7 +20,7 @@ setsid python3 "$here/synth.py" pool "$pool" --workers $((cores - 1 - gpus)) \
     >"$dir/synth.log" 2>&1 </dev/null &
 echo $! >"$dir/synth.pid"
 setsid python3 "$here/synth.py" heldout "$dir/heldout.npz" --slots 24 >"$dir/heldout.log" 2>&1 </dev/null &
-sleep 5   # the pool's files must be there
+sleep 5   # until the pool's files exist
 setsid python3 -m torch.distributed.run --nproc-per-node "$gpus" "$here/train.py" "$pool" "$dir/heldout.npz" \
     "$dir/out" --seconds "$seconds" --seed "$seed" "$@" \
     >"$dir/train.log" 2>&1 </dev/null &

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Gather what synth.py needs in one folder that can be carried to a bare GPU machine: setup.sh OUT (about 26 MB).
-# Wants Debian 12 (or another with apt and these packages), gcc, python3. Downloads packages without installing them.
+# Collect what synth.py needs in one folder that can be copied to a bare GPU machine: setup.sh OUT (about 26 MB).
+# Needs Debian 12 (or another with apt and these packages), gcc, python3. Downloads packages without installing them.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"

@@ -356,7 +356,7 @@ def sequence(voices, rng, text, pieces, held=False, family=None):
 
 
 class Pool:
-    """Slots in memory-mapped files: audio, schedule, and a counter a slot (odd while it is being written)."""
+    """Slots in memory-mapped files: audio, schedule, and one counter per slot (odd while it is being written)."""
 
     def __init__(self, where, slots=None, create=False):
         mode = "w+" if create else "r+"
@@ -387,11 +387,11 @@ def worker(where, number, workers, seed):
 
 
 def fill(where, workers, slots, seed):
-    """Run the workers; if one ends, for whatever reason, end them all and say so."""
+    """Run the workers; if one ends, for any reason, end them all and report it."""
     if workers < 1:
         sys.exit("synth.py: no workers")
     os.makedirs(where, exist_ok=True)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller may have it ignored, and then nothing is left to wait for
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the caller ignores it, there is no child to wait for
     Pool(where, slots, create=True)
     kids = {}
     for i in range(workers):
@@ -409,7 +409,7 @@ def fill(where, workers, slots, seed):
 
 
 def heldout(path, n):
-    """n sequences a family of sentences and settings never trained on, for a look during training."""
+    """n sequences per family of sentences and settings never trained on, for checks during training."""
     voices, text, pieces, out = Voices(), Text(True), Pieces(), {}
     for family in ("espeak", "flite"):
         rng = random.Random(4242)

@@ -124,7 +124,7 @@ def main():
             n[source, held] += 1
             for w in key.split():
                 weighted[w] += 1e6 * WEIGHTS[source] / size[source]
-    for w in weighted:  # words in random order are part of the diet: each word counts a little
+    for w in weighted:  # training also uses words in random order, so each word counts a little
         weighted[w] += 4
     with open(out + "/words.txt", "w") as f:
         f.write("\n".join(sorted(weighted)) + "\n")

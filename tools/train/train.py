@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the demo model on the pool that synth.py keeps filling. One process a GPU; run.sh starts them.
+"""Train the demo model on the pool that synth.py keeps filling. One process per GPU; run.sh starts them.
 
 The schedule goes by time, not by steps: warm-up, then a cosine down to nothing at --seconds. Exports in Mistral's
 layout (bf16) go to OUT/model every --eval-every seconds and at the end, each with word error rates on held-out speech
@@ -76,7 +76,7 @@ def schedule(y0, d):
 
 
 def disturb(tokens, at, vocab):
-    """Wrong tokens now and then, so that the decoder trusts its ears more than what it wrote."""
+    """Wrong tokens now and then, so that the decoder relies on the audio more than on its own output."""
     hit = (torch.rand(tokens.shape, device=DEV) < 0.07 * chance(len(tokens), 0.5)) & (at > 0)
     other = torch.where(
         torch.rand(tokens.shape, device=DEV) < 0.75,
@@ -229,7 +229,7 @@ def main():
     t0, n, last_eval, mean, elapsed = time.time(), 0, 0.0, [], 0.0
     mark = (0.0, 0)
     while True:
-        if n % 20 == 0:  # every process follows the first one's clock
+        if n % 20 == 0:  # all processes use the first one's clock
             clock = torch.tensor([time.time() - t0], device=DEV, dtype=torch.float64)
             if WORLD > 1:
                 dist.broadcast(clock, 0)
