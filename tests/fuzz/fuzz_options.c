@@ -1,5 +1,5 @@
-/* The command line, a word a line; the first byte says whether there is an emulator. What is accepted must keep the
- * bounds that the program counts on, without a word; what is refused must be said in one. */
+/* The command line, one word per line; the first byte says whether there is an emulator. Accepted options must be
+ * within the bounds that the program relies on, without a message; a refusal must be one line. */
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdint.h>
