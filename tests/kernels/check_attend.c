@@ -287,7 +287,7 @@ static const char *check_few_kernel(struct attend *t, double *worst)
         {"a second run", n, false, 0},
         {"a third run", n, false, 0},
         {fragments ? "a result in fragments" : "a fourth run", n, fragments, 0},
-        {"one block a row group", n, false, 1},
+        {"one block per row group", n, false, 1},
         {"two blocks", n, false, 2},
         {"a grid with idle blocks", n, false, t->needed + 3},
         {"five blocks", n, false, 5},
