@@ -1,10 +1,10 @@
-/* surtitle-bench --this-machine: which types of weights the published model runs live with here. */
+/* surtitle-bench --this-machine: reports with which weight types the published model runs live on this machine. */
 #ifndef BENCH_MACHINE_H
 #define BENCH_MACHINE_H
 
 #include "model/backend.h"
 
-/* The threads that surtitle takes by itself: the cores of the affinity mask, at most 16. */
+/* Returns the default number of threads of surtitle: cores of the affinity mask, at most 16. */
 int machine_threads(void);
 
 /* Measures for some seconds on the CPU and writes the report on standard output. options: threads, kv and cpu are used.

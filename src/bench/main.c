@@ -1,4 +1,4 @@
-/* surtitle-bench: what each phase of the model costs here, as a share of what the machine can do.
+/* surtitle-bench: measures each phase of the model, and its share of what the machine can do.
  *
  * Bytes are counted, not guessed: the weights a phase reads once, plus the keys and values it looks at. The machine's
  * read bandwidth and its rate of multiply-adds are probed in the same process, before every repetition, because they
@@ -37,8 +37,8 @@ struct bench {
 /* One phase: run() is timed. */
 struct phase {
     const char *name;
-    uint64_t n_bytes; /* read once a run; 0: not bound by memory */
-    double flops;     /* operations a run in products; 0: not bound by arithmetic */
+    uint64_t n_bytes; /* read once per run; 0: not bound by memory */
+    double flops;     /* operations of products per run; 0: not bound by arithmetic */
     void *session;
     int n; /* columns or tokens */
     int64_t start;
@@ -155,7 +155,8 @@ static int measure(struct bench *b, struct phase *p, int max_tokens)
     return r;
 }
 
-/* Steps of several columns, which nothing takes today, are for who asks for them where they take long. */
+/* Steps of several columns, which no session takes today, take long on a CPU: there they run only if --phase names
+ * them. */
 static bool is_wanted(const struct bench *b, const struct phase *p, const char *only)
 {
     if (only && !strstr(p->name, only)) return false;
@@ -177,7 +178,7 @@ static int all_phases(struct bench *b, const char *only)
     float *data = random_floats(mel > rows ? mel : rows);
     int r = data ? 0 : -1, far = p->encoder.window / SUR_TOKEN_ROWS + 1;
     /* a weight used on a column makes two operations; the stem's conv1 runs at the encoder's rate, conv0 at twice that,
-     * the adapter once a token */
+     * the adapter once per token */
     double column_flops =
         2 * (double)(count_tower(w->encoder, encoder_layers, count_weights) + count_weights(&w->conv1));
     double token_flops = SUR_TOKEN_ROWS * (column_flops + 4 * (double)count_weights(&w->conv0)) +
@@ -201,7 +202,7 @@ static int all_phases(struct bench *b, const char *only)
     };
     printf("%-18s %9s %9s %9s  %11s %12s %s\n", "phase", "ms", "5%", "95%", "work", "rate", "share of the probe");
     const size_t n_phases = sizeof phases / sizeof *phases;
-    bool exact = false; /* a phase of that very name: it alone */
+    bool exact = false; /* a phase has exactly that name: run it alone */
     for (size_t i = 0; only && i < n_phases; i++) exact |= !strcmp(phases[i].name, only);
     for (size_t i = 0; !r && i < n_phases; i++)
         if (exact ? !strcmp(phases[i].name, only) : is_wanted(b, &phases[i], only))
@@ -238,7 +239,7 @@ struct arguments {
     struct sur_model_options options;
 };
 
-/* This function is long: a case an option. */
+/* This function is long: one case per option. */
 static void parse(struct arguments *a, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -313,7 +314,7 @@ static void parse(struct arguments *a, int argc, char **argv)
     }
 }
 
-/* What stands above the phases. */
+/* Prints the lines above the phases. */
 static void tell_backend(struct bench *b)
 {
     struct sur_model_stats s = {0};

@@ -1,4 +1,4 @@
-/* What the machine can do, measured in the same process as what is compared with it. */
+/* Measures what the machine can do, in the same process as the work that is compared with it. */
 #ifndef BENCH_PROBE_H
 #define BENCH_PROBE_H
 
@@ -15,10 +15,11 @@ struct probe { /* a buffer of random data, larger than the caches, and workers t
 /* Allocates n_bytes (a multiple of 4096) and fills them once with random 32-bit patterns. 0, or -1 without memory. */
 int probe_init(struct probe *probe, struct sur_pool *pool, size_t n_bytes);
 void probe_finish(struct probe *probe);
-/* Bytes a second that all workers read together: the fastest of three loops (one stream a worker, four streams a
- * worker, one stream with prefetch), each run once over the whole buffer. */
+/* Returns the bytes per second that all workers read together: the fastest of three loops (one stream per worker, four
+ * per worker, one stream with prefetch), each run once over the whole buffer. */
 double probe_read(struct probe *probe);
-/* Fused multiply-adds in fp32 a second, two operations each, all workers together, from registers. */
+/* Returns the fp32 operations per second of all workers together: fused multiply-adds on registers, two operations
+ * each. */
 double probe_fma(struct probe *probe);
 
 #endif

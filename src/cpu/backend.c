@@ -85,7 +85,7 @@ static void state_close(void *state)
     free(s);
 }
 
-/* Packs what is quantised. */
+/* Packs the quantised matrices. */
 static int pack(struct cpu_state *s)
 {
     const struct sur_weights *w = &s->checkpoint->weights;
@@ -287,7 +287,7 @@ static void list_buffers(struct sur_cpu_buffer list[N_BUFFERS], struct cpu_sessi
     memcpy(list, all, sizeof all);
 }
 
-/* Values of the columns of a product beside a pass's own: the adapter's second one, the decoder's norms. */
+/* Values in the columns of the adapter's second product, which shares the groups of the encoder's workspace. */
 static size_t encoder_values(const struct sur_params *p, const struct sur_backend_session_options *o)
 {
     return (size_t)o->max_tokens * (size_t)p->decoder.dim;
@@ -309,9 +309,9 @@ uint64_t sur_cpu_session_bytes(const struct sur_params *p, enum sur_kv_type kv, 
            sur_cpu_workspace_bytes(&p->decoder, steps, threads, (size_t)p->ada_dim);
 }
 
-/* What a session needs is checked against what is free before any of it is allocated: a hostile params.json may ask for
- * windows of a million positions. K/V rings count in full, although the system gives their pages only when they are
- * first written: a session that begins must be able to go on. */
+/* The size of a session is compared with the free memory before anything is allocated, because a hostile params.json
+ * may ask for windows of a million positions. K/V rings count in full, although the system provides their pages only
+ * when they are first written: a session that begins must be able to continue. */
 static int check_memory(const struct cpu_state *st, const struct sur_backend_session_options *o)
 {
     const uint64_t have = sur_memory_available(),
@@ -407,10 +407,10 @@ static int encode_one(const struct sur_encode_job *job, int64_t first)
         float *h = s->h + (size_t)i * (size_t)e;
         st->ops->rmsnorm(h, h, st->encoder_norm, e, (float)c->params.encoder.norm_eps);
     }
-    /* Four frames of a token lie side by side already. */
+    /* The four frames of a token are contiguous: one column of the adapter. */
     linear(s->state, &s->encoder_work, &st->adapter0, NULL, s->h, n_tokens, s->adapter);
     st->ops->gelu(s->adapter, (size_t)n_tokens * (size_t)c->params.decoder.dim);
-    float *rows = s->columns; /* free again, and large enough: see session_create */
+    float *rows = s->columns; /* not needed any more, and large enough: see list_buffers */
     linear(s->state, &s->encoder_work, &st->adapter2, NULL, s->adapter, n_tokens, rows);
     return copy_rows(s, 1, first, n_tokens, rows);
 }
@@ -422,12 +422,12 @@ static int encode(struct sur_encode_job *jobs, int n_jobs)
 
 /* ---- step ---- */
 
-/* The first that is no finite number, or n. */
+/* Returns the index of the first number that is not finite, or n. */
 static int find_not_finite(const float *x, int n)
 {
     bool bad = false;
     int i = 0;
-    for (int k = 0; k < n; k++) bad |= !isfinite(x[k]); /* without a way out, so that it is vectorised */
+    for (int k = 0; k < n; k++) bad |= !isfinite(x[k]); /* without an early exit, so that it is vectorised */
     if (!bad) return n;
     while (isfinite(x[i])) i++;
     return i;

@@ -20,15 +20,15 @@ static int open_library(void)
     if (!library) return sur_fail(SUR_ERR_ARGUMENT, "--gemm blas: %s", dlerror());
     void (*set_threads)(int);
     void *set = dlsym(library, "openblas_set_num_threads"), *product = dlsym(library, "cblas_sgemm");
-    if (!set || !product) return sur_fail(SUR_ERR_ARGUMENT, "--gemm blas: libopenblas.so.0 is no OpenBLAS");
+    if (!set || !product) return sur_fail(SUR_ERR_ARGUMENT, "--gemm blas: libopenblas.so.0 is not OpenBLAS");
     memcpy(&set_threads, &set, sizeof set); /* ISO C has no cast from data to function */
     memcpy(&sgemm, &product, sizeof product);
     set_threads(1); /* our workers share the rows out */
     return SUR_OK;
 }
 
-/* Opened here and not linked: OpenBLAS starts threads and reserves memory as soon as it is loaded, and only this switch
- * wants it. */
+/* OpenBLAS is opened here instead of linked, because it starts threads and reserves memory as soon as it is loaded, and
+ * only --gemm blas needs it. */
 int sur_blas_open(void)
 {
     pthread_mutex_lock(&opening);

@@ -6,7 +6,8 @@
 #include "cpu/os_memory.h"
 #include "util/error.h"
 
-/* A worker takes 128 rows at a time: whole heads, so that it meets the file's pages once in either order of rows. */
+/* A worker takes 128 rows at a time: whole heads, so that it reads each page of the file once in either order of rows.
+ */
 enum { ALIGNMENT = 64, TILES = 8 };
 
 void sur_cpu_matrix_row(const struct sur_cpu_matrix *m, int r, float *out)
@@ -31,7 +32,7 @@ struct packing {
     struct sur_cpu_matrix *const *matrices;
     int n;
     atomic_int next;  /* matrix */
-    atomic_int *tile; /* [n] the next one of each matrix */
+    atomic_int *tile; /* [n] next tile of each matrix */
 };
 
 /* Workers share the tiles of one matrix, then go on to the next: the file is read in its order. */

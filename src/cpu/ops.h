@@ -1,9 +1,10 @@
-/* The fast operations of the CPU backend, one table an instruction set (ops_body.h compiled several times).
+/* The fast operations of the CPU backend: one table per instruction set (ops_body.h compiled several times).
  *
- * The one order of summation, per table: a dot product over k runs in 16 lanes, lane l adds k = l, l + 16, ...
- * ascending, then the lanes are folded 8, 4, 2, 1. No result depends on how many columns, rows or queries a call has.
- * Tables differ in bits among each other (fused multiply-add or not), so a process uses one.
- * All are pure and thread-safe; buffers need no alignment and must not overlap unless a comment allows it.
+ * Order of summation: a dot product over k runs in 16 lanes; lane l adds k = l, l + 16, ... ascending, then the lanes
+ * are folded 8, 4, 2, 1. No result depends on how many columns, rows or queries a call has. Tables differ from one
+ * another in the last bits (fused multiply-add or not), so a model uses one.
+ *
+ * Thread-safety: pure functions. Buffers need no alignment and must not overlap unless a comment allows it.
  * The plain reference of each is sur_ref_<op> in tests/unit/ref_ops.h. */
 #ifndef SUR_CPU_OPS_H
 #define SUR_CPU_OPS_H
@@ -14,7 +15,7 @@
 
 #include "surtitle.h"
 
-enum { SUR_KEY_BLOCK = 64 }; /* keys are taken in blocks that start at absolute positions divisible by this */
+enum { SUR_KEY_BLOCK = 64 }; /* attention takes keys in blocks that start at positions divisible by this */
 
 struct sur_matmul {
     const uint16_t *w;   /* [rows, k] bf16, row r at w + r * w_stride */
@@ -55,13 +56,13 @@ struct sur_cpu_ops {
     void (*attend)(const struct sur_attend *a);
 };
 
-/* v_stride of sur_attend. */
+/* Returns v_stride of sur_attend. */
 static inline int sur_attend_v_stride(int head_dim)
 {
     return (head_dim + 15) / 16 * 16;
 }
 
-/* Floats of scratch that attend needs for so many rows (n_queries * group). */
+/* Returns the floats of scratch that attend needs; n_rows = n_queries * group. */
 static inline size_t sur_attend_scratch(int n_rows, int v_stride)
 {
     return (size_t)n_rows * ((size_t)v_stride * 2 + 4) + 4 * (SUR_KEY_BLOCK + (size_t)v_stride) + 64;

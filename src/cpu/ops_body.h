@@ -29,7 +29,7 @@ INLINE void store_f32(float *p, vf v) { *(vf_memory *)p = v; }
 
 INLINE vf load_bf16(const uint16_t *p) { return (vf)(__builtin_convertvector(*(const vh_memory *)p, vu) << 16); }
 
-/* The last n < 16 of a row: what is missing counts as 0. */
+/* The last n < 16 elements of a row; missing ones count as 0. */
 INLINE struct v16 tail_bf16(const uint16_t *p, int n)
 {
     uint16_t t[16] = {0};
@@ -74,8 +74,8 @@ INLINE void tile_step(struct v16 (*acc)[TILE_COLS], const uint16_t *const *w, co
     }
 }
 
-/* fetch: the first pass over these rows also asks for the next rows, because a row is so short that the processor's own
- * prefetching would start anew at each. */
+/* fetch: the first pass over these rows also prefetches the next rows, because rows are so short that the processor's
+ * own prefetching would start again at each. */
 INLINE void tile(const struct sur_matmul *m, int row, int col, const int rows, const int cols, const bool fetch)
 {
     struct v16 acc[TILE_ROWS][TILE_COLS];
@@ -287,7 +287,7 @@ INLINE void weigh_step(float *const *out, float (*p)[KEYS], const int rows, cons
         UNROLL for (int s = 0; s < step; s++) store_f32(out[r] + d + s * VW, acc[r][s]);
 }
 
-/* out[row][d] = sum over keys of p[row][key] * v[key][d]: key ascending, one lane a d. */
+/* out[row][d] = sum over keys of p[row][key] * v[key][d]: keys ascending, one lane per d. */
 INLINE void weigh(float *const *out, float (*p)[KEYS], const int rows, const void *v, const char *next, int stride,
                   const bool half)
 {
@@ -296,7 +296,7 @@ INLINE void weigh(float *const *out, float (*p)[KEYS], const int rows, const voi
     for (; d < stride; d += VW) weigh_step(out, p, rows, v, next, stride, d, 1, half);
 }
 
-/* What a row has gathered from the blocks so far: weights are relative to max. */
+/* The partial result of a row over the blocks so far; weights are relative to max. */
 struct gathered { float max, sum, *o; };
 
 INLINE void merge(struct gathered *g, float max, float sum, const float *o, int n)

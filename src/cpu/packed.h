@@ -1,7 +1,7 @@
-/* Quantised matrices in the order in which the integer products read them.
+/* Quantised matrices in the order in which the integer products (quant.h) read them.
  *
- * A tile is 16 rows over all columns; tiles follow one another, so a thread that computes a range of rows reads one
- * stretch of memory. Within a tile the columns are cut into blocks of 256 (Q8_0: the last one may be shorter, and is
+ * A tile is 16 rows over all columns. Tiles follow one another, so a thread that computes a range of rows reads
+ * contiguous memory. Within a tile the columns are divided into blocks of 256 (Q8_0: the last one may be shorter and is
  * filled up with zeros). A block holds its scales, then 8 groups:
  *
  *   Q4_K  d [16] fp16, dmin [16] fp16, scale [8][16] u8, minimum [8][16] u8, groups of nibbles
@@ -43,7 +43,7 @@ struct sur_packed {
     uint8_t *data; /* [tiles][tile_bytes], 64-byte aligned */
 };
 
-/* Of a block of 16 rows. */
+/* Returns the bytes of a block of 16 rows. */
 static inline size_t sur_packed_block_bytes(enum sur_weight_type type)
 {
     return type == SUR_WEIGHT_Q8_0
@@ -52,13 +52,13 @@ static inline size_t sur_packed_block_bytes(enum sur_weight_type type)
                      SUR_BLOCK_GROUPS * (type == SUR_WEIGHT_Q4_K ? SUR_NIBBLE_GROUP_BYTES : SUR_BYTE_GROUP_BYTES);
 }
 
-/* The sizes of a quantised matrix once packed; data stays NULL. cols is a multiple of sur_block_values(type). */
+/* Computes the sizes of a packed matrix; data stays NULL. cols is a multiple of sur_block_values(type). */
 void sur_packed_describe(struct sur_packed *packed, enum sur_weight_type type, int rows, int cols);
 size_t sur_packed_bytes(const struct sur_packed *packed);
-/* Fills tiles tile0 .. tile1 - 1 of packed->data from the view, which has the same type and shape; rows are in the
- * model's order then. Any number of threads may fill different tiles. */
+/* Fills tiles tile0 .. tile1 - 1 of packed->data from a view of the same type and shape; packed rows are in the model's
+ * order. Several threads may fill different tiles. */
 void sur_packed_fill(const struct sur_packed *packed, const struct sur_view *view, int tile0, int tile1);
-/* One row as floats, as sur_dequantise_row gives it: [cols]. */
+/* Converts one row to fp32, out [cols], with the same result as sur_dequantise_row. */
 void sur_packed_row(const struct sur_packed *packed, int row, float *out);
 
 #endif

@@ -24,7 +24,7 @@ struct sur_pool {
     int n_parts;
 };
 
-/* The process's. */
+/* The workers of the process. */
 static struct {
     /* creating and destroying pools */
     pthread_mutex_t pools_mutex;
@@ -60,8 +60,8 @@ static inline int parts_of(uint64_t region)
     return (int)(region & ((1u << PARTS_BITS) - 1));
 }
 
-/* Whether a region is a new one with a part for this worker. It cannot miss one that has: that region's caller waits
- * for it. */
+/* Returns whether a region is new and has a part for this worker. A worker cannot miss such a region, because the
+ * region's caller waits for it. */
 static inline bool is_mine(const struct worker *w, uint64_t region)
 {
     return region != w->seen && w->part < parts_of(region);

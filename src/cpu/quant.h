@@ -1,26 +1,27 @@
-/* Integer products of quantised weights and fp32 activations: one result on every processor.
+/* Products of quantised weights and fp32 activations, in integers: the same bits on every processor.
  *
- * A column of activations is cut into groups of 32. A group has a scale s = max|x| / 32512 and 16-bit integers
- * x = s q, q = round to nearest even (x * (32512 / max|x|)), kept as two int8 halves q = 256 high + low. With the
- * integer weights w of a row and their scale sw (and minimum mw: the weight is sw w - mw), a group's sum
+ * A column of activations is divided into groups of 32. A group has a scale s = max|x| / 32512 and 16-bit integers
+ * x = s q, q = round to nearest even (x * (32512 / max|x|)), stored as q or as two int8 halves q = 256 high + low. With
+ * the integer weights w of a row and their scale sw (and minimum mw: the weight is sw w - mw), a group's sum
  * G = sum of w q and S = sum of q are exact in int32, and
  *
- *   segment = fma(sw s, (float)G, segment);  segment = fma(-(mw s), (float)S, segment)   (the second where there is mw)
+ *   segment = fma(sw s, (float)G, segment);  segment = fma(-(mw s), (float)S, segment)   (the second for types with mw)
  *
- * in fp32, groups ascending; Q6_K has a scale per 16 columns and takes the two halves of a group one after the other.
- * 8 groups (256 columns, a block of packed.h) make a segment, which starts at 0, and segments are added up ascending.
- * Integer sums have no order, and the order of the rest depends on k alone: so every table below gives the same bits,
- * at any number of columns and threads. A group that holds a NaN or an infinity has the scale NaN and makes every
- * result NaN; a group below 2^-100 counts as zeros.
+ * in fp32, groups ascending; Q6_K has one scale per 16 columns and adds the two halves of a group one after the other.
+ * 8 groups (256 columns, a block of packed.h) make a segment, which starts at 0; segments are added in ascending order.
+ * Integer sums do not depend on their order, and the order of the rest depends on k alone, so every table below gives
+ * the same bits for any number of columns and threads. A group with a NaN or an infinity has the scale NaN, which makes
+ * every result NaN; a group whose largest value is below 2^-100 counts as zeros.
  *
- * All are pure and thread-safe. */
+ * Thread-safety: pure functions. */
 #ifndef SUR_CPU_QUANT_H
 #define SUR_CPU_QUANT_H
 
 #include "cpu/ops.h"
 #include "cpu/packed.h"
 
-/* One group of a column. How the integers lie is the table's own business: a table reads what it wrote. */
+/* One group of a column. Each table has its own order of the integers, so only the table that wrote a group can read
+ * it. */
 struct sur_quant_group {
     union {
         struct {

@@ -165,13 +165,13 @@ static void rotate(const struct pass *p, float *x, size_t stride, int r0, int r1
         }
 }
 
-/* The order of the rows of q and k in memory: packed ones are in the model's order. */
+/* Returns head_dim_halves of q or k in memory: packed rows are in the model's order. */
 static int halves(const struct sur_cpu_matrix *w)
 {
     return sur_cpu_matrix_packed(w) ? 0 : w->view->head_dim_halves;
 }
 
-/* How many rows of q or k a share is made of: where they are in halves order, whole heads. */
+/* Returns the unit of rows of q or k that workers share out: whole heads where rows are in halves order. */
 static int rotary_unit(const struct sur_cpu_matrix *w)
 {
     int d = halves(w);
@@ -274,7 +274,7 @@ static void norm(const struct pass *p, const float *h, const float *weights)
                                (float)s->norm_eps);
 }
 
-/* The normed columns, for those of a layer's matrices that are packed. */
+/* Quantises the normed columns once if any of the matrices is packed. */
 static void quantise(const struct pass *p, const struct sur_cpu_matrix *const *matrices, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -292,7 +292,7 @@ void sur_cpu_tower_run(const struct sur_cpu_tower *t, const struct sur_cpu_rings
     struct sur_pool *pool = t->products->pool;
     const int64_t q_dim = (int64_t)s->n_heads * s->head_dim, kv_dim = (int64_t)s->n_kv_heads * s->head_dim,
                   keys = s->window < first + n ? s->window : first + n;
-    /* Positions grow for ever: the angle is formed in double from the 64-bit position. */
+    /* Positions grow without bound, so the angle is computed in double from the 64-bit position. */
     for (int c = 0; c < n; c++)
         for (int j = 0; j < s->head_dim / 2; j++) {
             double angle = (double)(first + c) * (double)t->inv[j];
