@@ -5,7 +5,8 @@ TMPDIR set to an empty folder. The lines below it are compared with standard out
 line, and alone in a line for any number of lines. A command without lines below it must end with status 0. Other blocks
 are not run. Both README.md and docs/ must have such blocks.
 
-The walk of a sample in docs/architecture.md names at most 15 functions, each with the file that defines it.
+The walk of a sample in docs/architecture.md names at most 15 functions, each with the file that defines it. Source files
+that the pages name exist.
 
 Every parec command names a latency: without one parec delivers sound 2 s at a time.
 Status 77: models/demo has no weights."""
@@ -77,9 +78,19 @@ def wrong_steps(root):
             yield f"docs/architecture.md: {path} does not define {function}; see {others or 'another name'}"
 
 
+def lost_files(root):
+    """Files of the tree that the documentation names and that do not exist."""
+    paths = [p for p in glob.glob("**/*", root_dir=root, recursive=True) if not p.startswith("build")]
+    for name in ["README.md", "CONTRIBUTING.md", *glob.glob("docs/*.md", root_dir=root)]:
+        with open(os.path.join(root, name), encoding="utf-8") as f:
+            for file in re.findall(r"`([\w./-]+\.(?:c|h|cu|cuh|cpp|py|sh))`", f.read()):
+                if not any(("/" + p).endswith("/" + file) for p in paths):
+                    yield f"{name}: there is no {file}"
+
+
 def main(root, *programs):
     selftest()
-    wrong = [*slow_recordings(root), *wrong_steps(root)]
+    wrong = [*slow_recordings(root), *wrong_steps(root), *lost_files(root)]
     if wrong:
         print("\n".join(wrong))
         return 1
