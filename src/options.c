@@ -1,8 +1,8 @@
-/* What the option structs of surtitle.h may hold. */
+/* Defaults and checks of the option structs of surtitle.h. */
 #include "core.h"
 #include "util/error.h"
 
-/* A field that this version does not know. */
+/* A reserved word that is not 0 is a field that this version does not know. */
 static int check_reserved(const uint64_t reserved[8])
 {
     for (int i = 0; i < 8; i++)

@@ -107,11 +107,11 @@ void sur_session_destroy(struct sur_session **session)
     *session = NULL;
 }
 
-/* Whether a call may go on: there is a session, its model is this process's, and `most` is at least 1. */
+/* Checks a call: there is a session, its model was opened by this process, and `most` is at least 1. */
 static int check(const struct sur_session *s, int most)
 {
     if (!s) return sur_fail(SUR_ERR_ARGUMENT, "no session was given");
-    if (most < 1) return sur_fail(SUR_ERR_ARGUMENT, "at most %d: at least 1", most);
+    if (most < 1) return sur_fail(SUR_ERR_ARGUMENT, "a maximum of %d: it must be at least 1", most);
     return sur_check_process(s->model);
 }
 
@@ -209,11 +209,11 @@ static int prefill(struct sur_session *s)
     return r;
 }
 
-/* NaN in keys and values stays there: every later step has it, too. */
+/* NaN in keys and values stays there, so every later step has it, too. */
 static int not_finite(const struct sur_session *s)
 {
     return sur_fail(SUR_ERR_MODEL,
-                    "step %lld: the model computed what is no finite number: its weights are damaged, or "
+                    "step %lld: the model computed NaN or infinity: its weights are damaged, or "
                     "their file was changed while it was in use",
                     (long long)n_steps(s) - 1);
 }

@@ -99,8 +99,8 @@ static void push_alternatives(struct sur_events *s, struct sur_queued_event *q, 
     }
 }
 
-/* Events are in the order of their times: a group that is open was said before the skips that wait, so they wait until
- * it has closed. But they do not wait until sur_session_skip finds no room: then feeding would stop, too. */
+/* Events are in the order of their times. An open group was spoken before the skips that wait, so they wait until it
+ * has closed, unless so many wait that sur_session_skip soon has no room: feeding would then stop, too. */
 void sur_events_step(struct sur_events *s, int64_t step, const struct sur_step_out *o)
 {
     const int64_t now = (step + 1) * SUR_TOKEN_SAMPLES;
@@ -113,7 +113,7 @@ void sur_events_step(struct sur_events *s, int64_t step, const struct sur_step_o
     if (!a->open || sur_timeline_waiting(s->timeline) > SUR_TIMELINE_LOSSES / 2) push_skips(s, now);
     bool did_close = sur_assembler_step(a, step, classify(sur_tekken_info(s->tekken), o->id, special),
                                         (const uint8_t *)piece, n_bytes, text, &closed);
-    bool ended_before = did_close && !text[0]; /* by a pad or a marker: this step is not of the group */
+    bool ended_before = did_close && !text[0]; /* by a pad or a marker, which is not part of the group */
     if (ended_before) push_group(s, &closed);
     if ((!a->open || a->group.t1 == now) && ended_before == did_close) push_skips(s, now);
     struct sur_queued_event *q = push(s, SUR_EVENT_TOKEN);

@@ -36,13 +36,13 @@ static float sample(const struct sur_feed *f, const char *at)
     return isfinite(value) ? value : 0;
 }
 
-/* Where the next sample will lie, at 16 kHz; ahead: frames that come before it and are not in the ring yet. */
+/* Returns the position of the next sample at 16 kHz; ahead: frames before it that are not in the ring yet. */
 static int64_t feed_position(const struct sur_feed *f, int64_t ahead)
 {
     return sur_scale((int64_t)sur_ring_written(f->ring) + ahead, SUR_RATE, f->rate);
 }
 
-/* Puts as much of a flush's silence in as there is room for; true when all of it is in. */
+/* Appends as much of a flush's silence as there is room for; true once all of it is in the ring. */
 static bool put_silence(struct sur_feed *f)
 {
     size_t space;
@@ -56,7 +56,7 @@ static bool put_silence(struct sur_feed *f)
     return f->silence_left == 0;
 }
 
-/* Before the first sample after a flush: its silence is in, and a skip covers it. */
+/* Before the first sample after a flush: ensures that the silence is in the ring and that a skip covers it. */
 static bool end_flush(struct sur_feed *f)
 {
     float *to;
@@ -91,7 +91,7 @@ int sur_feed_skip(struct sur_feed *f, int64_t n_samples, enum sur_skip_reason wh
 {
     if (n_samples < 0 || n_samples > SUR_MAX_SKIP - f->skip_asked)
         return sur_fail(SUR_ERR_ARGUMENT, "a skip of %lld samples", (long long)n_samples);
-    if ((unsigned)why > SUR_SKIP_DEVICE) return sur_fail(SUR_ERR_ARGUMENT, "there is no reason %d to skip", (int)why);
+    if ((unsigned)why > SUR_SKIP_DEVICE) return sur_fail(SUR_ERR_ARGUMENT, "there is no skip reason %d", (int)why);
     if (!sur_timeline_lose(f->timeline, feed_position(f, f->silence_left), n_samples, (int)why)) return SUR_AGAIN;
     f->skip_asked += n_samples;
     f->flush_accounted = true;

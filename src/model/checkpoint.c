@@ -44,8 +44,8 @@ static int check_type(const struct sur_checkpoint *c, const struct sur_layout_te
                     matrix ? "Q8_0, Q6_K, Q5_K, Q4_K, " : "");
 }
 
-/* Finds a tensor, checks its type and shape and makes a view: a vector is one row, and what stands behind the first
- * dimension lies side by side. */
+/* Finds a tensor, checks its type and shape, and makes a view. A vector is one row; in a row of a matrix all dimensions
+ * after the first are contiguous. */
 static int bind(const struct sur_checkpoint *c, const struct sur_layout_tensor *want)
 {
     char expected[96], found[224];
@@ -71,7 +71,7 @@ static int bind(const struct sur_checkpoint *c, const struct sur_layout_tensor *
     return SUR_OK;
 }
 
-/* Tables that only GGUF files hold are known, too. */
+/* Counts the tensors that are used, with the tables that only GGUF files hold. */
 static size_t count_known(const struct sur_checkpoint *c)
 {
     size_t n = (size_t)sur_layout_count(&c->params);
@@ -102,8 +102,8 @@ static int bind_all(struct sur_checkpoint *c)
     return SUR_OK;
 }
 
-/* A matrix of F16 or F32 whose values bf16 holds, too, which is so for all that was bf16 before, becomes one of BF16,
- * rows in the model's order: backends then need no products for these types. Others stay as they are. */
+/* Converts a matrix of F16 or F32 to BF16, rows in the model's order, if that changes no value, as for every matrix
+ * that was made from BF16. Backends then need no products for these types. Other matrices stay as they are. */
 static int convert(struct sur_checkpoint *c, struct sur_view *view)
 {
     size_t n = (size_t)view->cols;
@@ -192,7 +192,7 @@ static int open_gguf(struct sur_checkpoint *c, const char *path)
     return rc;
 }
 
-/* The parts name the file; before it goes the folder, the first n bytes of path. */
+/* Puts the folder, the first n bytes of path, before the file name that begins the error line. */
 static int add_folder(int rc, const char *path, size_t n)
 {
     char line[400], clean[200];
@@ -205,7 +205,7 @@ static int open_path(struct sur_checkpoint *c, const char *path)
 {
     struct stat st;
     size_t path_bytes = strlen(path) + 32;
-    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) { /* what is not there is a folder that is not there */
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) { /* a path that does not exist is reported as a missing folder */
         const char *slash = strrchr(path, '/');
         if (sur_gguf_is(path)) {
             int rc = open_gguf(c, path);

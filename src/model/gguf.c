@@ -43,7 +43,7 @@ static const struct {
               {"BOOL", 1}, {"STRING", 0}, {"ARRAY", 0}, {"U64", 8}, {"I64", 8}, {"F64", 8}};
 enum { N_VALUE_TYPES = sizeof values / sizeof values[0] };
 
-/* Types of tensors, those that are not read among them: a line can then name them. */
+/* Types of tensors, including those that are not supported, so that an error line can name them. */
 #define OTHER SUR_N_WEIGHT_TYPES
 static const struct {
     char name[8];
@@ -96,10 +96,10 @@ uint32_t sur_gguf_tensor_type(enum sur_weight_type type)
 
 struct reader {
     struct sur_gguf *file;
-    const uint8_t *begin, *at, *end; /* of the header's bytes, as far as they may go */
+    const uint8_t *begin, *at, *end; /* of the header, within its bounds */
 };
 
-/* One line about a key or a tensor, whose name comes from the file. */
+/* Fails with a line about a key or a tensor, whose name comes from the file. */
 static int fail_name(const struct sur_gguf *f, const char *name, size_t n, const char *what)
 {
     char clean[CLEAN_BYTES];
@@ -242,7 +242,7 @@ static int measure(const struct sur_gguf *f, struct sur_tensor *t, const char *n
     return SUR_OK;
 }
 
-/* What stands in the header about one tensor; its data is placed when the header's end is known. */
+/* Reads the header's entry of a tensor; its data is located once the end of the header is known. */
 static int read_tensor(struct reader *r, struct sur_tensor *t, const char **name, size_t *name_bytes, uint64_t *offset)
 {
     uint32_t n_dims, type;
@@ -251,7 +251,7 @@ static int read_tensor(struct reader *r, struct sur_tensor *t, const char **name
     if (rc != SUR_OK) return rc;
     if (n_dims > MAX_DIMS) return fail_name(r->file, *name, *name_bytes, "more than 4 dimensions");
     t->n_dims = (int)n_dims;
-    for (int i = t->n_dims - 1; i >= 0; i--) { /* the file has the columns first */
+    for (int i = t->n_dims - 1; i >= 0; i--) { /* the file lists columns first */
         uint64_t size;
         if ((rc = read_u64(r, &size)) != SUR_OK) return rc;
         if (size > INT64_MAX) return fail_name(r->file, *name, *name_bytes, "a dimension passes 2^63");
@@ -266,7 +266,7 @@ static int read_tensor(struct reader *r, struct sur_tensor *t, const char **name
     return t->type == OTHER ? SUR_OK : measure(r->file, t, *name, *name_bytes);
 }
 
-/* Twice over the same bytes: first all is checked and the names are measured, then it is kept. */
+/* Reads the same bytes twice: first to check everything and to measure the names, then to store them. */
 static int read_tensors(struct reader *r, uint64_t n, uint64_t *offsets)
 {
     struct sur_gguf *f = r->file;
@@ -408,7 +408,7 @@ void sur_gguf_close(struct sur_gguf **file)
     *file = NULL;
 }
 
-/* ---- what it holds ---- */
+/* ---- keys and tensors ---- */
 
 const char *sur_gguf_name(const struct sur_gguf *f)
 {

@@ -22,7 +22,7 @@ enum { BINS = 201, WINDOW = 400, LEFT_PAD = 32, CONTROL = 3 };
 
 /* ---- sizes ---- */
 
-/* What the architecture leaves no choice about. */
+/* Values that the architecture fixes. */
 static const struct {
     const char *key, *wanted;
 } strings[] = {
@@ -146,7 +146,7 @@ static int fail_token(const struct sur_gguf *f, uint64_t id, const char *what)
     return sur_fail(SUR_ERR_MODEL, "%s: " TOKENS ": token %" PRIu64 ": %s", sur_gguf_name(f), id, what);
 }
 
-/* The bytes of a piece that letters spell, written at out. False: a character is none of the alphabet's. */
+/* Converts the letters of a piece to bytes, written to out. False: a character is not in the alphabet. */
 static bool spell(const struct vocabulary *v, const uint8_t *letters, size_t n, char *out, size_t *n_out)
 {
     *n_out = 0;
@@ -186,7 +186,7 @@ static int read_tokens(const struct sur_gguf *f, const struct sur_gguf_key *key,
     for (int b = 0; b < 256; b++) v->bytes[sur_gguf_letter((uint8_t)b)] = (uint16_t)b;
     for (int i = 0; i < n_ids; i++) {
         uint64_t n = 0;
-        for (int b = 7; b >= 0; b--) n = n << 8 | at[b]; /* within the file: gguf.c has walked through it */
+        for (int b = 7; b >= 0; b--) n = n << 8 | at[b]; /* within the file: gguf.c has checked the array */
         at += 8;
         v->tokens[i].bytes = to;
         v->tokens[i].n_bytes = (size_t)n;
@@ -232,7 +232,7 @@ int sur_gguf_tekken(const struct sur_gguf *f, const struct sur_params *params, s
     int rc = read_delay(f, &info.delay_ms);
     if (rc == SUR_OK) rc = count_specials(f, types, n_ids, &info.n_special);
     if (rc != SUR_OK) return rc;
-    struct vocabulary *v = calloc(1, sizeof *v); /* pieces are never longer than what spells them */
+    struct vocabulary *v = calloc(1, sizeof *v); /* pieces are never longer than their spelling */
     if (v) v->text = malloc((size_t)(tokens->end - tokens->data) + 1);
     if (v) v->tokens = calloc((size_t)n_ids, sizeof *v->tokens);
     rc = v && v->text && v->tokens ? read_tokens(f, tokens, v, n_ids, info.n_special)

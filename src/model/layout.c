@@ -6,9 +6,9 @@
 #define EMBEDDER "mm_streams_embeddings.embedding_module."
 #define WHISPER  EMBEDDER "whisper_encoder."
 
-/* Sizes are named by letters, looked up in size_of: rows and cols (0: a vector), and taps 3 for the convolutions. */
+/* Sizes are letters that size_of looks up: rows and cols (0: a vector). Convolutions have 3 taps. */
 struct entry {
-    const char *mistral, *gguf; /* of a layer: what stands behind its prefix */
+    const char *mistral, *gguf; /* of a layer: the part after its prefix */
     size_t offset;
     enum sur_tensor_kind kind;
     char rows, cols;
@@ -34,7 +34,7 @@ static const struct entry last[] = {
     {"norm.weight", "dec.output_norm.weight", TOP(norm), SUR_TENSOR_VECTOR, 'd', 0},
 };
 
-/* Of a layer of either tower; 'd', 'h', 'q' and 'k' are that tower's. */
+/* Tensors of a layer of either tower; 'd', 'h', 'q' and 'k' are sizes of that tower. */
 static const struct entry both[] = {
     {"attention.wq.weight", "attn.q.weight", LAYER(wq), SUR_TENSOR_MATRIX, 'q', 'd', .halves = true},
     {"attention.wk.weight", "attn.k.weight", LAYER(wk), SUR_TENSOR_MATRIX, 'k', 'd', .halves = true},

@@ -21,14 +21,14 @@
 enum { N_SLOTS = 128, PATH_BYTES = 300, LINE_BYTES = 360 };
 static struct {
     atomic_bool taken;
-    _Atomic uintptr_t begin; /* 0: nothing here. The rest is written before it is, and then stays. */
+    _Atomic uintptr_t begin; /* 0: unused. The other fields are written before it and then stay. */
     uintptr_t end;
     int fd;                 /* of the file, to ask for its length */
-    char *cut, *unreadable; /* the two lines that a handler may have to say */
+    char *cut, *unreadable; /* the two lines that sur_model_fault returns */
 } slots[N_SLOTS];
 
-/* An address behind the last page that the file still has is one that was cut off; the kernel gives no other sign of
- * the difference. fstat is async-signal-safe. */
+/* If an address lies behind the last page that the file still has, the file was truncated; the kernel gives no other
+ * sign. fstat is async-signal-safe. */
 const char *sur_model_fault(const void *address)
 {
     const uintptr_t a = (uintptr_t)address;
@@ -61,7 +61,7 @@ static void free_slot(int i)
     atomic_store(&slots[i].taken, false);
 }
 
-/* fd is the slot's from then on. */
+/* The slot owns fd from then on. */
 static int take_slot(const struct sur_map *map, int fd, const char *path, const char *name)
 {
     for (int i = 0; i < N_SLOTS; i++) {
@@ -82,7 +82,7 @@ static int take_slot(const struct sur_map *map, int fd, const char *path, const 
     return sur_fail(SUR_ERR_MEMORY, "%s: more than %d files are mapped", name, N_SLOTS);
 }
 
-/* What a download gave instead of the file. */
+/* Recognises what a download may have stored instead of the file. */
 static int check_start(int fd, const char *name)
 {
     static const char lfs[] = "version https://git-lfs";
@@ -117,7 +117,7 @@ static int map_descriptor(struct sur_map *map, int fd, const char *name, uint64_
 
 static void unmap(struct sur_map *map)
 {
-    union { /* munmap takes what mmap gave, which was not const */
+    union { /* munmap takes a pointer that is not const */
         const void *in;
         void *out;
     } data = {.in = map->data};

@@ -60,7 +60,7 @@ static int need_bool(const json_t *o, const char *path, const char *key, bool wa
     return sur_fail(SUR_ERR_MODEL, "%s%s must be %s", path, key, wanted ? "true" : "false");
 }
 
-/* Keys that only say again what this architecture is: right, or not there. */
+/* Keys whose value the architecture fixes: they may be missing. */
 static int may_bool(const json_t *o, const char *path, const char *key, bool wanted)
 {
     return json_object_get(o, key) ? need_bool(o, path, key, wanted) : SUR_OK;
@@ -77,7 +77,7 @@ static int need_number(const json_t *o, const char *path, const char *key, doubl
 {
     double value;
     if (!json_object_get(o, key)) return sur_fail(SUR_ERR_MODEL, "%s%s is missing", path, key);
-    value = json_number_value(json_object_get(o, key)); /* 0 for what is no number */
+    value = json_number_value(json_object_get(o, key)); /* 0 if it is not a number */
     return value == wanted ? SUR_OK : sur_fail(SUR_ERR_MODEL, "%s%s must be %g", path, key, wanted);
 }
 

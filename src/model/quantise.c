@@ -1,8 +1,8 @@
 /* Quantisers. Q8_0 rounds; Q4_K, Q5_K and Q6_K search: for each group the scale (and minimum) of least squared error,
  * then for each block the scales' common scale, over which they are rounded and searched again.
  *
- * The same bytes everywhere: sums run in eight lanes that are folded in one order, and this file is compiled without
- * contraction into fused multiply-adds, as all others. */
+ * The bytes are the same on every machine: sums run in eight lanes that are folded in a fixed order, and the file is
+ * compiled without contraction into fused multiply-adds. */
 #include <math.h>
 #include <string.h>
 
@@ -39,15 +39,15 @@ static float squared_error(const float *x, const float *w, const float *q, int n
 static void assign(const float *x, int n, float inverse, float minimum, float low, float high, float *q)
 {
     for (int i = 0; i < n; i++) {
-        float v = (x[i] + minimum) * inverse - low; /* from 0 on, so that cutting off rounds down */
+        float v = (x[i] + minimum) * inverse - low; /* at least 0, so that truncation rounds down */
         v = v > 0 ? v : 0;
         v = v < high - low ? v : high - low;
         q[i] = (float)(int)(v + 0.5f) + low;
     }
 }
 
-/* What counts: the squared error, of large weights more. With these shares no measure of the published quantisers' is
- * worse than theirs: plain, times |x|, or times x^2, which is what that of Q6_K minimises. */
+/* Weights of the squared error: large values count more. With these shares the error is not above that of the published
+ * quantisers in any of three measures: plain, times |x|, or times x^2, which theirs of Q6_K minimises. */
 static void weigh(const float *x, int n, float share, float *w)
 {
     float mean = dot(x, x, n) / (float)n;

@@ -41,7 +41,7 @@ static const struct {
     {"BOOL", OTHER, 1},
 };
 
-/* One line about a tensor, whose name comes from the file. */
+/* Fails with a line about a tensor, whose name comes from the file. */
 static int fail_tensor(const char *name, const char *what)
 {
     char clean[CLEAN_NAME_BYTES];

@@ -7,7 +7,7 @@ import json, os, shutil, struct, subprocess, sys, tempfile, time
 
 PROGRAM, MODEL, OPTIONS = sys.argv[1], sys.argv[2], sys.argv[3:]
 QUICK = "cuda" in OPTIONS  # on the emulated GPU a step takes long
-WORDS = "no finite number"
+WORDS = "NaN or infinity"
 NAN, INFINITY, LARGE = 0x7fc0, 0x7f80, 0x7f61  # bf16
 
 
