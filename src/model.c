@@ -1,12 +1,11 @@
 /* Opening a model: checkpoint, backend, weights. */
 #include "core.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #include "backend_choice.h"
+#include "cpu/os_cores.h"
 #include "cpu/pool.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -14,29 +13,6 @@
 const char *sur_version(void)
 {
     return SUR_VERSION;
-}
-
-/* Cores of the affinity mask; 0: unknown. The kernel refuses a mask smaller than its own, which on some machines is
- * larger than cpu_set_t's 1,024 bits. */
-static int count_cores(void)
-{
-    for (int bits = CPU_SETSIZE; bits <= CPU_SETSIZE * 1024; bits *= 2) {
-        const size_t n_bytes = CPU_ALLOC_SIZE(bits);
-        cpu_set_t *set = CPU_ALLOC(bits);
-        if (!set) return 0;
-        const int r = sched_getaffinity(0, n_bytes, set), error = errno, n = r ? 0 : CPU_COUNT_S(n_bytes, set);
-        CPU_FREE(set);
-        if (n > 0 || error != EINVAL) return n;
-    }
-    return 0;
-}
-
-/* At most 16: more does not help, since the model is bound by memory. */
-static int default_threads(void)
-{
-    const int n = count_cores();
-    if (n == 0) sur_log(SUR_LOG_WARN, "the number of cores is unknown: one thread computes (--threads N)");
-    return n < 1 ? 1 : n > 16 ? 16 : n;
 }
 
 static atomic_int n_forks;
@@ -79,7 +55,7 @@ int sur_model_open(struct sur_model **model, const struct sur_model_options *o)
     if (!r) {
         m->tekken = sur_tekken_info(m->checkpoint->tekken);
         struct sur_model_options b = *o;
-        if (!b.threads) b.threads = default_threads();
+        if (!b.threads) b.threads = sur_cores_default();
         r = sur_backend_open(&m->backend, &m->state, m->checkpoint, &b);
     }
     if (r) sur_model_close(&m);

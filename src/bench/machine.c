@@ -4,7 +4,6 @@
  * evicts the one before. */
 #include "bench/machine.h"
 
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,13 +37,6 @@ struct machine {
     double total, available; /* bytes of memory */
     bool gpu;
 };
-
-int machine_threads(void)
-{
-    cpu_set_t set;
-    const int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
-    return n < 1 ? 1 : n > 16 ? 16 : n;
-}
 
 /* Bytes of a line of /proc/meminfo, which counts in KiB; 0 where there is none. */
 static double memory_of(const char *name)

@@ -4,9 +4,6 @@
 
 #include "model/backend.h"
 
-/* Returns the default number of threads of surtitle: cores of the affinity mask, at most 16. */
-int machine_threads(void);
-
 /* Measures for some seconds on the CPU and writes the report on standard output. options: threads, kv and cpu are used.
  * Returns the exit status: 0 also where no type is fast enough, 1 if nothing could be measured. */
 int machine_report(const struct sur_model_options *options);

@@ -18,6 +18,7 @@
 #include "bench/machine.h"
 #include "bench/probe.h"
 #include "bench/synthetic.h"
+#include "cpu/os_cores.h"
 #include "cpu/pool.h"
 #include "model/schedule.h"
 #include "util/clock.h"
@@ -307,7 +308,7 @@ static void parse(struct arguments *a, int argc, char **argv)
     const struct sur_model_options *o = &a->options;
     bad = bad || (a->this_machine && (o->backend || a->only || a->json || o->gemm || o->window_attention ||
                                       o->vram_limit_mib || a->reps != DEFAULT_REPS));
-    if (a->options.threads < 0) a->options.threads = a->this_machine ? machine_threads() : 2;
+    if (a->options.threads < 0) a->options.threads = a->this_machine ? sur_cores_default() : 2;
     if (bad || optind != argc || a->options.threads < 1 || a->reps < 1 || a->reps > MAX_REPS) {
         fputs(usage, stderr);
         exit(2);
