@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model/backend.h"
+#include "model/progress.h" /* the library reads the progress of the module's sessions */
 
 /* What the library does for the module. All may be called from any thread. */
 struct sur_gpu_services {
