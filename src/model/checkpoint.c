@@ -266,7 +266,7 @@ const char *sur_checkpoint_type(const struct sur_checkpoint *c)
     return names[most];
 }
 
-int sur_checkpoint_need(const struct sur_checkpoint *c, unsigned types, const char *who)
+int sur_checkpoint_need(const struct sur_checkpoint *c, unsigned types, const char *user)
 {
     struct sur_weights weights = c->weights; /* its views are only read */
     struct sur_layout_tensor t;
@@ -274,7 +274,7 @@ int sur_checkpoint_need(const struct sur_checkpoint *c, unsigned types, const ch
         sur_layout_tensor(&c->params, &weights, i, &t);
         if (t.kind == SUR_TENSOR_VECTOR || types >> t.view->type & 1) continue;
         return sur_fail(SUR_ERR_BACKEND, "%s is %s, which the %s backend does not run yet", t.name[SUR_LAYOUT_GGUF],
-                        sur_weight_type_name(t.view->type), who);
+                        sur_weight_type_name(t.view->type), user);
     }
     return SUR_OK;
 }

@@ -33,7 +33,7 @@ void sur_checkpoint_close(struct sur_checkpoint **checkpoint);
  * "f16", "f32". */
 const char *sur_checkpoint_type(const struct sur_checkpoint *checkpoint);
 /* SUR_OK if the type of every matrix is in types, a set of bits 1 << type. SUR_ERR_BACKEND: the line names a matrix,
- * its type, and `who`, the backend or option that does not support it. */
-int sur_checkpoint_need(const struct sur_checkpoint *checkpoint, unsigned types, const char *who);
+ * its type, and `user`, the backend or option that does not support it. */
+int sur_checkpoint_need(const struct sur_checkpoint *checkpoint, unsigned types, const char *user);
 
 #endif

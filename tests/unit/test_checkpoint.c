@@ -273,7 +273,7 @@ static void on_log(void *user, enum sur_log_level level, const char *line)
     snprintf(logged, sizeof logged, "%s", line);
 }
 
-/* What nobody asked for is not used, and that is said. */
+/* Tensors that the model does not have are not used, with a warning. */
 static void test_more_tensors(void **state)
 {
     struct sur_checkpoint *c = NULL;

@@ -58,7 +58,7 @@ static void test_silence(void **state)
     assert_int_equal(sur_timeline_clock(&t, 999), 1009);
     assert_int_equal(sur_timeline_clock(&t, 1000), 1010);
     assert_int_equal(sur_timeline_clock(&t, 1100), 1010); /* time stands still in it */
-    assert_int_equal(sur_timeline_clock(&t, 1500), 1010); /* and behind it, as long as nobody says how long it was */
+    assert_int_equal(sur_timeline_clock(&t, 1500), 1010); /* and after it, until a loss states its length */
     assert_false(sur_timeline_take(&t, INT64_MAX, &lost));
     assert_true(sur_timeline_lose(&t, 1200, 5000, 2));
     assert_false(sur_timeline_take(&t, 1200, &lost));
