@@ -161,7 +161,7 @@ INLINE void prefetch_group(const enum sur_weight_type type, const uint8_t *block
 {
     const int bytes = (int)sur_packed_block_bytes(type) / SUR_BLOCK_GROUPS;
     UNROLL for (int i = 0; i < (bytes + 63) / 64; i++)
-        __builtin_prefetch(block + g * bytes + PREFETCH_BYTES + 64 * i, 0, 0);
+        __builtin_prefetch(block + g * bytes + PREFETCH_BYTES + 64 * i, 0, 3);
 }
 
 /* Rows of a tile with `cols` columns: sums [part][column]. A block is a segment. */
