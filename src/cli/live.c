@@ -65,6 +65,7 @@ void live_finish(struct live *l)
     live_stop_reading(l);
     reader_join(&l->reader); /* its consumer may have stopped: the thread does not wait for space once it is to stop */
     encoder_join(&l->encoder);
+    reader_close(&l->reader); /* the encode thread posted to its descriptor until now */
     if (l->decode_wake > 0) close(l->decode_wake);
     l->decode_wake = 0;
 }

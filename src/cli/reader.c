@@ -134,7 +134,11 @@ void reader_join(struct reader *r)
 {
     while (reader_interrupt(r)) sur_clock_sleep_until(sur_clock_ns() + WAIT_NS / 100);
     if (r->running) pthread_join(r->thread, NULL);
-    if (r->space_wake > 0) close(r->space_wake);
     r->running = false;
+}
+
+void reader_close(struct reader *r)
+{
+    if (r->space_wake > 0) close(r->space_wake);
     r->space_wake = 0;
 }

@@ -12,7 +12,7 @@
 
 struct reader {
     /* Set by the caller before reader_start, then immutable. From reader_start to reader_join the thread owns what
-     * these point at, except the consumer's side of capture. */
+     * these point at, except the consumer's side of capture, downmix_poll, and fields that do not change. */
     struct source *source;
     struct downmix *mix;
     struct capture *capture;
@@ -45,5 +45,7 @@ bool reader_interrupt(struct reader *reader);
 void reader_note_space(struct reader *reader);
 /* After reader_stop. Waits for the thread. Takes a reader that was not started. */
 void reader_join(struct reader *reader);
+/* After reader_join, and after the last call of reader_note_space. */
+void reader_close(struct reader *reader);
 
 #endif
