@@ -80,6 +80,7 @@ static int open_source(struct audio_in *in, const struct options *o)
 int audio_in_open(struct audio_in *in, const struct options *o)
 {
     if (!o->source) return open_microphone(in, o);
+    in->slow_writer = audio_in_is_stream(o->source); /* before it is opened: a FIFO may be unlinked afterwards */
     int status = open_source(in, o);
     if (status != EXIT_DONE || in->ended) return status;
     if (o->channel > in->source.channels) {
@@ -87,7 +88,6 @@ int audio_in_open(struct audio_in *in, const struct options *o)
                       in->source.channels == 1 ? "" : "s");
         return EXIT_USAGE;
     }
-    in->slow_writer = audio_in_is_stream(o->source);
     in->live = o->pace || in->slow_writer || in->source.grows;
     downmix_init(&in->mix, in->source.rate, in->source.channels, o->channel);
     in->max_frames = MAX_SAMPLES / (size_t)in->source.channels;

@@ -130,6 +130,7 @@ class Formats(unittest.TestCase):
         os.mkfifo(fifo)
         p = start("--caption-file", path("tick"), "--pcm", "s16le", fifo)
         with open(fifo, "wb", buffering=0) as f:
+            os.unlink(fifo)  # it is open: its name is not needed any more
             f.write(clip(1000))
             until_caption(path("tick"), True)
             until_caption(path("tick"), False)
