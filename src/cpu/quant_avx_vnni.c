@@ -9,7 +9,9 @@
 #define DOT(sum, w, four) _mm256_dpbusd_epi32((__m256i)(sum), (__m256i)(w), _mm256_set1_epi32(four))
 #else
 #define DOT(sum, w, four) _mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(w), _mm256_set1_epi32(four))
-#define QUANT_OPS         sur_quant_avx_vnni
+#endif
+#ifndef QUANT_OPS
+#define QUANT_OPS sur_quant_avx_vnni
 #endif
 #define QUANT_NAME "avx-vnni"
 #include "cpu/quant_vectors_body.h"
