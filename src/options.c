@@ -1,4 +1,6 @@
 /* Defaults and checks of the option structs of surtitle.h. */
+#include <string.h>
+
 #include "core.h"
 #include "util/error.h"
 
@@ -37,6 +39,9 @@ int sur_check_model_options(const struct sur_model_options *o)
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
         if (choices[i].value < 0 || choices[i].value > choices[i].last)
             return sur_fail(SUR_ERR_ARGUMENT, "there is no %s %d", choices[i].name, choices[i].value);
+    int i = 0;
+    while (o->cpu && sur_cpu_name(i) && strcmp(o->cpu, sur_cpu_name(i)) != 0) i++;
+    if (o->cpu && !sur_cpu_name(i)) return sur_fail(SUR_ERR_ARGUMENT, "there is no instruction set %.40s", o->cpu);
     return check_reserved(o->reserved);
 }
 

@@ -126,6 +126,10 @@ static void test_options(void **state)
     mo.cpu = "sse";
     refuse_model(&mo);
     assert_string_equal(sur_error_text(), "there is no instruction set sse");
+    mo.backend = SUR_BACKEND_CUDA; /* checked for every backend */
+    refuse_model(&mo);
+    assert_string_equal(sur_error_text(), "there is no instruction set sse");
+    mo.backend = model_options.backend;
     mo.cpu = NULL;
     assert_string_equal(sur_cpu_name(0), "plain");
     assert_null(sur_cpu_name(-1));
