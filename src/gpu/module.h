@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "model/progress.h" /* the library reads the progress of the module's sessions */
+#include "model/schedule.h" /* the sizes of what it passes to them */
 
 /* What the library does for the module. All may be called from any thread. */
 struct sur_gpu_services {
