@@ -230,7 +230,7 @@ SUR_API int sur_session_flush(struct sur_session *session);
 SUR_API void sur_session_finish(struct sur_session *session);
 
 /* Encodes up to max_tokens tokens (at least 1). SUR_OK: some were encoded. SUR_AGAIN: samples are missing, or decode is
- * 512 tokens behind. SUR_END: the whole stream is encoded. SUR_STOPPED, SUR_ERR_BACKEND. */
+ * about 500 tokens behind. SUR_END: the whole stream is encoded. SUR_STOPPED, SUR_ERR_BACKEND. */
 SUR_API int sur_session_encode(struct sur_session *session, int max_tokens);
 /* Runs up to max_steps decoder steps (at least 1). SUR_OK: at least one step, or the prompt, was run. SUR_AGAIN: no
  * encoded token waits, or events must be polled first. SUR_END: the last step was run. SUR_STOPPED, SUR_ERR_BACKEND.
@@ -281,7 +281,7 @@ SUR_API int sur_session_fd(const struct sur_session *session);
 
 struct sur_session_stats {
     int64_t fed_samples;             /* at 16 kHz, drawn by encode so far */
-    int64_t tokens_encoded, steps;
+    int64_t tokens_encoded, steps;   /* steps: also one that computed NaN or infinity */
     int64_t encode_ns, decode_ns, prefill_ns; /* wall time inside the backend */
     int64_t skipped_samples;         /* of skips that became events */
     int64_t waiting_tokens;          /* encoded, but not yet stepped; negative until the prompt is complete */
