@@ -123,6 +123,8 @@ class Options(unittest.TestCase):
         bad_model = ["--model", BOX + "/none"]
         check(run("--format", "x", *bad_model, model=False), 2, "--format")
         r = run(*bad_model, model=False)
+        # on a busy machine the search for a sound server takes more than the 2.5 s after which a line says so
+        r.stderr = r.stderr.replace(b"surtitle: the sound server does not answer: still waiting\n", b"")
         check(r, 4 if r.returncode == 4 else 3, "microphone" if r.returncode == 3 else "none")  # one may be plugged in
         check(run(*bad_model, path("absent"), model=False), 1, "absent")
         check(run(*bad_model, "--backend", "cuda", CLIP, model=False), 4, "none")
