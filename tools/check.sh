@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/check.sh [--full]: builds surtitle and runs its tests; docs/testing.md says what each suite proves.
-#   quick   suites unit, golden, cli, live, house: under 5 minutes on 2 cores
+#   quick   suites unit, golden, cli, live, house: about 5 minutes on 2 cores
 #   --full  also the long suite, the CUDA backend on an emulated GPU, the quick suites under ASan and UBSan, threads under
 #           TSan, the fuzzers (10 s each), builds with every warning an error (gcc, clang) and one without any optional
 #           part: under 45 minutes
